@@ -1,0 +1,50 @@
+"""DDIM, all of it and exactly: a scheduler core on torch, with diffusers' API and its defects mended.
+
+    from ddim import DDIMScheduler, sample
+
+Everything public is here; the modules are the rooms behind it.
+"""
+
+from .beta_schedules import BETA_SCHEDULES, betas_from_alpha_bar
+from .coefficients import PREDICTION_TYPES, SIGMA_HAT
+from .config import SchedulerConfig
+from .errors import DDIMError
+from .guidance import guide, rescale_noise_cfg
+from .noise import keyed_noise
+from .noise_schedule import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
+from .output import DDIMSchedulerOutput
+from .predictions import output_from_x0, predict_epsilon, predict_x0
+from .sampling import sample
+from .schedule import Schedule, make_schedule
+from .scheduler import DDIMScheduler
+from .timestep_plan import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan, plan_from_timesteps
+from .version import __version__
+
+__all__ = [
+    "BETA_SCHEDULES",
+    "END",
+    "PREDICTION_TYPES",
+    "SIGMA_HAT",
+    "TIMESTEP_SPACINGS",
+    "DDIMError",
+    "DDIMScheduler",
+    "DDIMSchedulerOutput",
+    "NoiseSchedule",
+    "Schedule",
+    "SchedulerConfig",
+    "TimestepPlan",
+    "__version__",
+    "betas_from_alpha_bar",
+    "guide",
+    "keyed_noise",
+    "make_noise_schedule",
+    "make_plan",
+    "make_schedule",
+    "output_from_x0",
+    "plan_from_timesteps",
+    "predict_epsilon",
+    "predict_x0",
+    "rescale_noise_cfg",
+    "rescale_zero_terminal_snr",
+    "sample",
+]

@@ -1,0 +1,153 @@
+"""The scalars of a DDIM step, as host floats in float64.
+
+The paper (Song, Meng & Ermon 2021, "Denoising Diffusion Implicit Models", 2010.02502) writes alpha for what is
+``alpha_bar`` here. Letters: ``a`` = alpha_bar at t, ``b`` = alpha_bar at t_next.
+
+Every prediction type is linear in the sample and the model output, so x_0 and epsilon are
+``x * (..) + m * (..)`` and so is the whole step when nothing is clipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import DDIMError, check_choice, check_number
+
+__all__ = ["PREDICTION_TYPES", "SIGMA_HAT", "Eta", "Linear", "StepCoefficients", "check_eta", "prediction", "variance"]
+
+SIGMA_HAT: Literal["sigma_hat"] = "sigma_hat"
+Eta = float | Literal["sigma_hat"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``x * sample + m * model_output``."""
+
+    x: float
+    m: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model output means: x_0 and epsilon as linear functions of sample and output."""
+
+    x0: Linear
+    epsilon: Linear
+
+
+def _from_epsilon(a: float) -> Prediction:
+    """DDIM equation (9): x_0 = (x_t - sqrt(1 - a) epsilon) / sqrt(a)."""
+    if a <= 0.0:
+        raise DDIMError(
+            "an epsilon prediction says nothing about x_0 where alpha_bar is 0 (zero terminal SNR); use "
+            "prediction_type='v_prediction' or 'sample', or a spacing that leaves the last timestep out"
+        )
+    return Prediction(Linear(1 / math.sqrt(a), -math.sqrt((1 - a) / a)), Linear(0.0, 1.0))
+
+
+def _from_sample(a: float) -> Prediction:
+    """The output is x_0; equation (9) solved for epsilon. Without noise (a = 1) epsilon is taken as 0."""
+    if a >= 1.0:
+        return Prediction(Linear(0.0, 1.0), Linear(0.0, 0.0))
+    return Prediction(Linear(0.0, 1.0), Linear(1 / math.sqrt(1 - a), -math.sqrt(a / (1 - a))))
+
+
+def _from_velocity(a: float) -> Prediction:
+    """Salimans & Ho 2022 (2202.00512), appendix D: v = sqrt(a) epsilon - sqrt(1 - a) x_0."""
+    root, noise = math.sqrt(a), math.sqrt(1 - a)
+    return Prediction(Linear(root, -noise), Linear(noise, root))
+
+
+_PREDICTIONS: dict[str, Callable[[float], Prediction]] = {
+    "epsilon": _from_epsilon,
+    "sample": _from_sample,
+    "v_prediction": _from_velocity,
+}
+
+PREDICTION_TYPES: tuple[str, ...] = tuple(_PREDICTIONS)
+
+
+def prediction(prediction_type: str, alpha_bar: float) -> Prediction:
+    """x_0 and epsilon in terms of sample and model output, at a noise level.
+
+    Args:
+        prediction_type: one of :data:`PREDICTION_TYPES`.
+        alpha_bar: in [0, 1].
+
+    Raises:
+        DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
+    """
+    rule = _PREDICTIONS[check_choice("prediction_type", prediction_type, PREDICTION_TYPES)]
+    if not 0.0 <= alpha_bar <= 1.0:
+        raise DDIMError(
+            f"alpha_bar must be in [0, 1], got {alpha_bar:g}; a beta above 1 makes the timesteps after it unusable"
+        )
+    return rule(alpha_bar)
+
+
+def check_eta(eta: Eta) -> Eta:
+    """Return ``eta`` if it is in [0, 1] or ``"sigma_hat"``.
+
+    Above 1 it is refused, not clamped: the variance would exceed what the marginals admit at some steps and not at
+    others, so a clamp would silently be another sampler.
+    """
+    if isinstance(eta, str):
+        check_choice("eta", eta, (SIGMA_HAT,))
+        return SIGMA_HAT
+    return check_number("eta", eta, 0.0, 1.0, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'")
+
+
+def variance(alpha_bar: float, alpha_bar_next: float) -> float:
+    """sigma^2 at eta = 1, DDIM equation (16), clamped to what alpha_bar_next leaves room for.
+
+    sigma^2 = (1 - b) / (1 - a) * (1 - a / b)
+    """
+    a, b = alpha_bar, alpha_bar_next
+    if a >= 1.0 or b <= 0.0:
+        return 0.0
+    return min(max((1 - b) / (1 - a) * (1 - a / b), 0.0), 1 - b)
+
+
+@dataclass(frozen=True)
+class StepCoefficients:
+    """Everything a step multiplies by.
+
+    Without clipping: ``x_next = x.x * sample + x.m * model_output + noise * z``.
+    With processed x_0: ``x_next = root_next * x_0 + direction * epsilon + noise * z``, with epsilon from the model
+    (``epsilon``) or derived again from the processed x_0 (``rederived``).
+    """
+
+    x0: Linear
+    epsilon: Linear
+    root_next: float
+    direction: float
+    noise: float
+    step: Linear
+    rederived: Linear  # epsilon = x * sample + m * x_0
+
+    @classmethod
+    def at(cls, alpha_bar: float, alpha_bar_next: float, prediction_type: str, eta: Eta) -> StepCoefficients:
+        """DDIM equation (12): x_next = sqrt(b) x_0 + sqrt(1 - b - sigma^2) epsilon + sigma z.
+
+        Args:
+            alpha_bar: level of the sample, in [0, 1].
+            alpha_bar_next: level after the step, in [0, 1]. It may be below ``alpha_bar`` (inversion, at eta 0).
+            prediction_type: one of :data:`PREDICTION_TYPES`.
+            eta: in [0, 1], or ``"sigma_hat"`` for the paper's larger variance (section 5): the mean of eta = 1 with
+                noise of variance 1 - a / b.
+        """
+        a, b = alpha_bar, alpha_bar_next
+        given = prediction(prediction_type, a)
+        if not 0.0 <= b <= 1.0:
+            raise DDIMError(f"alpha_bar of the next timestep must be in [0, 1], got {b:g}")
+        share = 1.0 if eta == SIGMA_HAT else float(eta)
+        sigma2 = share * share * variance(a, b) if share else 0.0
+        root_next, direction = math.sqrt(b), math.sqrt(max(1 - b - sigma2, 0.0))
+        noise = math.sqrt(max(1 - a / b, 0.0) if eta == SIGMA_HAT and b > 0 else sigma2)
+        step = Linear(
+            root_next * given.x0.x + direction * given.epsilon.x, root_next * given.x0.m + direction * given.epsilon.m
+        )
+        return cls(given.x0, given.epsilon, root_next, direction, noise, step, _from_sample(a).epsilon)

@@ -1,0 +1,45 @@
+"""One copy of the core and one of the pack for all tests.
+
+The pack is loaded by path, as a node host loads it, under the name ``pack``; ``ddim`` is registered as ``pack.ddim``
+first, so that ``ddim.DDIMError`` raised by a node is the class that a test imports.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import ddim  # noqa: E402
+
+
+def load_pack() -> ModuleType:
+    """The pack under the module name ``pack``, with the core that tests import."""
+    if "pack" in sys.modules:
+        return sys.modules["pack"]
+    spec = importlib.util.spec_from_file_location("pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pack"] = module
+    sys.modules["pack.ddim"] = ddim
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def pack() -> ModuleType:
+    """The node pack, as a host sees it."""
+    return load_pack()
