@@ -1,0 +1,62 @@
+# One command a task. Everything runs in a virtual environment of its own, .venv, made on first use.
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-comfyui serve bench lint train clean
+
+demo: .venv/.host  ## run the example workflow; prints where the pictures are
+	$(PY) -m host run example_workflows/digits.json --output-directory output
+
+serve: .venv/.host  ## open the visual editor on 127.0.0.1
+	$(PY) -m host serve
+
+test: .venv/.test  ## every test but those that need a GPU or a ComfyUI checkout (skips are listed at the end)
+	sh tests/ensure_browser.sh
+	$(PY) -m pytest -q
+
+test-comfyui: .venv/.test  ## the tests that start the real ComfyUI in COMFYUI_PATH
+	@test -n "$(COMFYUI_PATH)" || { echo "COMFYUI_PATH must name a ComfyUI checkout; try COMFYUI_PATH=... make test-comfyui"; exit 2; }
+	$(PY) -m pytest -q tests/comfyui
+
+bench: .venv/.bench  ## print every table (speed, accuracy, demo quality) and draw the plots
+	$(PY) -m bench
+
+lint: .venv/.lint  ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+train: .venv/.train  ## make the demo weights from nothing (most of an hour on two cores)
+	$(PY) -m demo.train
+
+clean:  ## remove the virtual environment and what runs have written
+	rm -rf .venv output user temp
+
+# The set-up of each task. A stamp is renewed when the dependency lists change.
+.venv/.base: pyproject.toml constraints.txt
+	test -x $(PY) || { echo "Setting up .venv (the first time takes a minute or two) ..."; $(PYTHON) -m venv .venv; }
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.host .venv/.test .venv/.bench .venv/.lint .venv/.train: .venv/.base
+
+.venv/.host:
+	$(PIP) --editable ".[host]"
+	@touch $@
+
+.venv/.test:
+	$(PIP) --editable ".[host,train,test]"
+	@touch $@
+
+.venv/.bench:
+	$(PIP) --editable ".[host,train,test,bench]"
+	@touch $@
+
+.venv/.lint:
+	$(PIP) --editable ".[lint]"
+	@touch $@
+
+.venv/.train:
+	$(PIP) --editable ".[train,host]"
+	@touch $@

@@ -1,0 +1,79 @@
+"""House rules that a machine can hold: size, docstrings, safety, one version, no machine's paths."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ddim
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = [path for room in ("ddim", "nodes", "host", "demo", "bench") for path in sorted((ROOT / room).rglob("*.py"))]
+SCRIPTS = [path for path in sorted((ROOT / "web").rglob("*")) if path.suffix in {".js", ".mjs"}]
+MAX_LINES = 320
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_files_stay_short() -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in CODE + SCRIPTS}
+    assert {name: lines for name, lines in long.items() if lines > MAX_LINES} == {}
+
+
+def test_every_public_name_of_the_core_is_documented() -> None:
+    for name in ddim.__all__:
+        value = getattr(ddim, name)
+        if callable(value) and not isinstance(value, type(None)):
+            assert (value.__doc__ or "").strip(), f"ddim.{name} has no docstring"
+
+
+def test_public_functions_take_no_catch_all_keywords() -> None:
+    for path in sorted((ROOT / "ddim").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert node.args.kwarg is None, f"{path.name}: {node.name} swallows keywords"
+
+
+@pytest.mark.parametrize("call", ["eval", "exec", "compile"])
+def test_nothing_is_evaluated(call: str) -> None:
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != call, path
+
+
+def test_nothing_is_unpickled() -> None:
+    pattern = re.compile(r"\btorch\.load\(|\bpickle\.loads?\(|allow_pickle=True|\bmarshal\.loads\(|\bdill\b|\bjoblib\.load")
+    for path in CODE:
+        assert not pattern.search(path.read_text()), path
+
+
+def test_versions_agree() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE)
+    assert newest is not None and newest.group(1) == ddim.__version__
+
+
+def test_both_lists_of_requirements_agree() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    listed = [line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    assert sorted(line for line in listed if line and not line.startswith("#")) == sorted(declared)
+
+
+def test_no_path_of_a_machine_is_in_the_tree() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:work|root|farm)/")
+    for path in tracked_files():
+        if path.suffix in {".png", ".jpg", ".safetensors", ".webp", ".gif"} or path == Path(__file__):
+            continue
+        found = pattern.search(path.read_text(encoding="utf-8", errors="ignore"))
+        assert not found, f"{path.relative_to(ROOT)}: {found.group(0) if found else ''}"
