@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import ddim
 
@@ -53,7 +53,9 @@ def test_nothing_is_evaluated(call: str) -> None:
 
 
 def test_nothing_is_unpickled() -> None:
-    pattern = re.compile(r"\btorch\.load\(|\bpickle\.loads?\(|allow_pickle=True|\bmarshal\.loads\(|\bdill\b|\bjoblib\.load")
+    pattern = re.compile(
+        r"\btorch\.load\(|\bpickle\.loads?\(|allow_pickle=True|\bmarshal\.loads\(|\bdill\b|\bjoblib\.load"
+    )
     for path in CODE:
         assert not pattern.search(path.read_text()), path
 
