@@ -1,0 +1,126 @@
+"""Which node may run next, in a graph that grows while it runs.
+
+`graphlib` orders a graph that is known in advance; lazy inputs and expansions add edges and nodes during the
+run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from host.graph import DynamicPrompt
+from host.links import is_link
+from host.object_info import find_input, input_types
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """The nodes still to run, each with the nodes it waits for.
+
+    Args:
+        graph: The prompt.
+        classes: {node id: class}.
+        is_done: Says whether a node's outputs are at hand, so that nobody needs to wait for it.
+    """
+
+    def __init__(
+        self, graph: DynamicPrompt, classes: Mapping[str, type], is_done: Callable[[str], bool]
+    ) -> None:
+        self._graph = graph
+        self._classes = classes
+        self._is_done = is_done
+        self._sources: dict[str, set[str]] = {}  # insertion order is the order in which nodes became known
+        self._consumers: dict[str, dict[str, None]] = {}
+        self._held: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._sources)
+
+    def add(self, node_id: str) -> None:
+        """Let a node run, and before it what it needs; lazy inputs are left until the node asks for them."""
+        stack, edges = [node_id], []
+        while stack:
+            current = stack.pop()
+            if current in self._sources:
+                continue
+            self._sources[current] = set()
+            self._consumers.setdefault(current, {})
+            for source in self._eager_sources(current):
+                if not self._is_done(source):
+                    stack.append(source)
+                    edges.append((source, current))
+        for source, current in edges:
+            self._connect(source, current)
+
+    def require(self, node_id: str, source: str) -> None:
+        """Let a waiting node wait for one more source."""
+        if not self._is_done(source):
+            self.add(source)
+            self._connect(source, node_id)
+
+    def hold(self, node_id: str) -> None:
+        """Keep a node from being picked until `release`: it waits for something outside of the graph."""
+        self._held.add(node_id)
+
+    def release(self, node_id: str) -> None:
+        """Let a held node be picked again."""
+        self._held.discard(node_id)
+
+    def finish(self, node_id: str) -> None:
+        """Take a node off the list: its outputs are at hand."""
+        del self._sources[node_id]
+        for consumer in self._consumers.pop(node_id):
+            self._sources[consumer].discard(node_id)
+
+    def pick(self) -> str | None:
+        """Return the node to run next, or None where all wait.
+
+        Outputs and async nodes first, then what feeds an output, directly or over one node: pictures appear
+        as soon as they can, and slow requests start early. ComfyUI picks in the same order.
+        """
+        ready = [
+            node_id for node_id, sources in self._sources.items() if not sources and node_id not in self._held
+        ]
+        ranks = (self._is_urgent, self._feeds_output, self._nearly_feeds_output, lambda node_id: True)
+        return next((node_id for rank in ranks for node_id in ready if rank(node_id)), None)
+
+    def stuck(self) -> list[str]:
+        """Return the nodes of the cycle that keeps everything waiting, with those between cycles."""
+        left = {node_id: set(sources) for node_id, sources in self._sources.items()}
+        free = [node_id for node_id, sources in left.items() if not sources]
+        while free:
+            for node_id in free:
+                del left[node_id]
+            for sources in left.values():
+                sources.difference_update(free)
+            free = [node_id for node_id, sources in left.items() if not sources]
+        return list(left)
+
+    def _eager_sources(self, node_id: str) -> list[str]:
+        """Return the nodes that a node's inputs come from, lazy inputs left out."""
+        declared = input_types(self._classes[node_id])
+        sources = []
+        for name, value in self._graph.get_node(node_id)["inputs"].items():
+            found = find_input(declared, name)
+            if is_link(value) and found is not None and not found[2].get("lazy", False):
+                sources.append(value[0])
+        return sources
+
+    def _connect(self, source: str, consumer: str) -> None:
+        self._sources[consumer].add(source)
+        self._consumers[source][consumer] = None
+
+    def _is_output(self, node_id: str) -> bool:
+        return getattr(self._classes[node_id], "OUTPUT_NODE", False) is True
+
+    def _is_urgent(self, node_id: str) -> bool:
+        node = self._classes[node_id]
+        return self._is_output(node_id) or inspect.iscoroutinefunction(getattr(node, node.FUNCTION, None))
+
+    def _feeds_output(self, node_id: str) -> bool:
+        return any(map(self._is_output, self._consumers[node_id]))
+
+    def _nearly_feeds_output(self, node_id: str) -> bool:
+        return any(map(self._feeds_output, self._consumers[node_id]))
