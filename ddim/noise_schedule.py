@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,13 @@ class NoiseSchedule:
     def alpha_bar_at(self, timestep: int) -> float:
         """``alpha_bar`` of a timestep in [0, T); any negative timestep is the end of sampling."""
         return self.levels[timestep] if timestep >= 0 else self.final_alpha_bar
+
+    def log_snr_at(self, timestep: int) -> float:
+        """ln(alpha_bar / (1 - alpha_bar)) of a timestep: -inf where there is only noise, inf where there is none."""
+        alpha_bar = self.alpha_bar_at(timestep)
+        if 0.0 < alpha_bar < 1.0:
+            return math.log(alpha_bar) - math.log1p(-alpha_bar)
+        return math.inf if alpha_bar >= 1.0 else -math.inf
 
     @property
     def zero_terminal_snr(self) -> bool:
