@@ -41,7 +41,8 @@ def sample(
         x: the noisy start, shape ``(B, ...)``; not modified.
         scheduler: with its plan set.
         eta: one for all steps or one per step, in [0, 1], or ``"sigma_hat"``.
-        seed: of the keyed step noise; image i of step k gets the noise of (seed, i, k) alone.
+        seed: of the keyed step noise; image i of step k gets the noise of (seed, i, k) alone, k counted from the
+            beginning of the whole plan where the scheduler holds a part of one.
         generator: draws the step noise instead: one, or one per image.
         variance_noise: the step noise itself, shape ``(S, B, ...)``.
         use_clipped_model_output: derive epsilon again from the clipped x_0.
@@ -111,4 +112,5 @@ def _noise_source(
     if generator is not None:
         return lambda i: generator_noise(x.shape, generator, x.device, dtype)
     key = scheduler.unseeded_key() if seed is None else seed
-    return lambda i: keyed_noise(x.shape, key, i, image_indices, device=x.device, dtype=dtype)
+    first = scheduler.plan.first
+    return lambda i: keyed_noise(x.shape, key, first + i, image_indices, device=x.device, dtype=dtype)

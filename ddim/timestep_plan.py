@@ -23,9 +23,16 @@ PARITIES = ("exact", "diffusers")
 
 @dataclass(frozen=True)
 class TimestepPlan:
-    """Pairs ``(t, t_next)`` in sampling order; ``t_next`` is :data:`END` after the last timestep."""
+    """Pairs ``(t, t_next)`` in sampling order; ``t_next`` is :data:`END` after the last timestep.
+
+    Attributes:
+        pairs: the steps.
+        first: the first pair's index in the plan that this is a part of, so that both halves of a split run draw the
+            step noise of the whole.
+    """
 
     pairs: tuple[tuple[int, int], ...]
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -47,7 +54,7 @@ class TimestepPlan:
                 f"a part must lie inside the plan's {len(self)} steps and hold at least one, "
                 f"got steps {start} to {stop}"
             )
-        return TimestepPlan(self.pairs[start:stop])
+        return TimestepPlan(self.pairs[start:stop], self.first + start)
 
     def last_fraction(self, strength: float) -> TimestepPlan:
         """The last ``strength`` of the plan, for image-to-image: ``int(len * strength)`` steps, at least 1.
