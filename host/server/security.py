@@ -1,0 +1,129 @@
+"""Who may talk to the host: programs on this machine and its own page, not other web sites.
+
+Two attacks matter to a server on 127.0.0.1. A page of another site can send requests to it (cross-site request), and a
+name of that site can be re-pointed to 127.0.0.1 so that the browser takes both for one site (DNS rebinding). The first
+shows in ``Origin`` and ``Sec-Fetch-Site``, the second in ``Host``. Programs send neither ``Origin`` nor ``Sec-Fetch-*``
+and pass; the content type of a request says nothing, because many honest clients name none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .paths import OutsideFolder
+from .wire import problem
+
+__all__ = ["answer_errors", "same_site_only"]
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_PORTS = {"http": 80, "https": 443}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def same_site_only(names: Iterable[str]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Middleware that refuses other sites.
+
+    Args:
+        names: host names, beside ``localhost`` and any numeric address, under which this host may be called.
+    """
+    allowed = {name.lower() for name in names}
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = _refusal(request, allowed)
+        if reason:
+            log.warning("refused %s %s: %s", request.method, request.path[:200], reason)
+            raise problem(403, reason)
+        return await handler(request)
+
+    return check
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns every failure into its status, and adds the headers that keep browsers from guessing."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.headers.update(_HEADERS)
+        raise
+    except (OutsideFolder, UnicodeError) as error:
+        response = _json_error(400, str(error))
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path[:200])
+        response = _json_error(500, "the host failed on this request; its log says why")
+    if not response.prepared:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+def _json_error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+def _refusal(request: web.Request, allowed: set[str]) -> str | None:
+    """The sentence with which ``request`` is refused, or None."""
+    host = request.headers.get("Host", "")
+    if host and not _is_own_name(host, allowed):
+        return "the Host header names another machine; start with --allow-host NAME to serve under that name"
+    origin = request.headers.get("Origin")
+    if origin is not None and not _same_origin(origin, host):
+        return "the request comes from another web site"
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and not _is_link_to_the_page(request):
+        return "the request comes from another web site"
+    return None
+
+
+def _is_link_to_the_page(request: web.Request) -> bool:
+    """A person who follows a link to the editor on another page does no harm."""
+    return (
+        request.method == "GET"
+        and request.path == "/"
+        and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        and request.headers.get("Sec-Fetch-Dest") == "document"
+    )
+
+
+def _is_own_name(host: str, allowed: set[str]) -> bool:
+    """Numeric addresses cannot be re-pointed, ``localhost`` is never asked of DNS; other names must be allowed."""
+    name = _netloc(f"//{host}", 80)[0]
+    if name == "localhost" or name.endswith(".localhost") or name in allowed:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    try:
+        scheme = urlsplit(origin).scheme
+    except ValueError:
+        return False
+    if scheme not in _PORTS:  # "null": a sandboxed frame or a local file
+        return False
+    return _netloc(origin, _PORTS[scheme]) == _netloc(f"//{host}", _PORTS[scheme])
+
+
+def _netloc(url: str, default_port: int) -> tuple[str, int]:
+    """Name and port of ``url``; an impossible pair for malformed ones, which equals nothing allowed."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "").lower().rstrip("."), parts.port or default_port
+    except ValueError:
+        return "", -1
