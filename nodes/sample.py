@@ -1,0 +1,121 @@
+"""The all-in-one sampler."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..ddim import Schedule, rescale_noise_cfg, sample
+from .bridge import Run, run, step_noise, with_output_patch, with_settings
+from .sockets import LATENT, SamplerSettings, VarianceNoise, inputs
+
+__all__ = ["DDIMSample"]
+
+
+class DDIMSample:
+    """A whole DDIM run, for people who come from KSampler."""
+
+    CATEGORY = "DDIM/sampling"
+    DESCRIPTION = (
+        "Samples with DDIM: like KSampler, with the steps of a DDIM Schedule, exact zero SNR, guidance rescale, eta "
+        "and step noise that belongs to the image. Takes epsilon, v-prediction and x0 models; for flow models (Flux, SD3) "
+        "use KSampler with euler."
+    )
+    SEARCH_ALIASES = [
+        "ddim",
+        "ksampler",
+        "sampler",
+        "eta",
+        "zero snr",
+        "ztsnr",
+        "v-pred",
+        "cfg rescale",
+        "trailing",
+        "variance noise",
+        "img2img",
+        "inpaint",
+    ]
+    RETURN_TYPES = (LATENT, LATENT)
+    RETURN_NAMES = ("latent", "denoised")
+    OUTPUT_TOOLTIPS = (
+        "The result.",
+        "The clean picture that the last step predicted: the same as the result at the end of a schedule, a preview of "
+        "it when the schedule stops early.",
+    )
+    FUNCTION = "sample"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": inputs(
+                "model",
+                "positive",
+                "negative",
+                "latent_image",
+                "schedule",
+                "seed",
+                "cfg",
+                "guidance_rescale",
+                "eta",
+                "add_noise",
+                "x0_processing",
+                "clip_sample_range",
+                "dynamic_thresholding_ratio",
+                "sample_max_value",
+                "use_clipped_model_output",
+                "noise_mode",
+            ),
+            "optional": inputs("variance_noise"),
+        }
+
+    def sample(
+        self,
+        model: Any,
+        positive: list,
+        negative: list,
+        latent_image: dict[str, Any],
+        schedule: Schedule,
+        seed: int,
+        cfg: float,
+        guidance_rescale: float,
+        eta: float,
+        add_noise: bool,
+        x0_processing: str,
+        clip_sample_range: float,
+        dynamic_thresholding_ratio: float,
+        sample_max_value: float,
+        use_clipped_model_output: bool,
+        noise_mode: str,
+        variance_noise: VarianceNoise | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        settings = SamplerSettings(
+            eta,
+            x0_processing,
+            clip_sample_range,
+            dynamic_thresholding_ratio,
+            sample_max_value,
+            use_clipped_model_output,
+            noise_mode,
+            variance_noise,
+        )
+        if guidance_rescale:
+            model = with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
+        work = partial(_sample, settings=settings, add_noise=add_noise)
+        done = run(model, positive, negative, latent_image, schedule, work, cfg=cfg, seed=seed)
+        return done.latent, done.denoised
+
+
+def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool) -> Tensor:
+    """The core's loop over the run's schedule, (B, ...)."""
+    return sample(
+        at.denoise,
+        at.start(add_noise=add_noise),
+        with_settings(at.schedule, settings),
+        eta=settings.eta,
+        use_clipped_model_output=settings.use_clipped_model_output,
+        image_indices=at.image_indices,
+        callback=lambda i, t, x_t, x0: at.report(i, x_t, x0),
+        **step_noise(settings, at.schedule, at.seed, at.latent.shape),
+    )
