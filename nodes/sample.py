@@ -20,8 +20,8 @@ class DDIMSample:
     CATEGORY = "DDIM/sampling"
     DESCRIPTION = (
         "Samples with DDIM: like KSampler, with the steps of a DDIM Schedule, exact zero SNR, guidance rescale, eta "
-        "and step noise that belongs to the image. Takes epsilon, v-prediction and x0 models; for flow models (Flux, SD3) "
-        "use KSampler with euler."
+        "and step noise that belongs to the image. Takes epsilon, v-prediction and x0 models; for flow models (Flux, "
+        "SD3) use KSampler with euler."
     )
     SEARCH_ALIASES = [
         "ddim",
