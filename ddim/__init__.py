@@ -8,6 +8,7 @@ Everything public is here; the modules are the rooms behind it.
 from .beta_schedules import BETA_SCHEDULES, betas_from_alpha_bar
 from .coefficients import PREDICTION_TYPES, SIGMA_HAT
 from .config import SchedulerConfig
+from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
 from .guidance import guide, rescale_noise_cfg
 from .noise import keyed_noise
@@ -26,9 +27,11 @@ __all__ = [
     "PREDICTION_TYPES",
     "SIGMA_HAT",
     "TIMESTEP_SPACINGS",
+    "ConfigReport",
     "DDIMError",
     "DDIMScheduler",
     "DDIMSchedulerOutput",
+    "MappedKey",
     "NoiseSchedule",
     "Schedule",
     "SchedulerConfig",
@@ -36,6 +39,7 @@ __all__ = [
     "__version__",
     "betas_from_alpha_bar",
     "guide",
+    "import_config",
     "keyed_noise",
     "make_noise_schedule",
     "make_plan",

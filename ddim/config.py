@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from .beta_schedules import BETA_SCHEDULES
 from .coefficients import PREDICTION_TYPES
-from .errors import DDIMError, check_choice, check_integer, check_number
+from .errors import DDIMError, check_choice, check_integer, check_number, show
 from .timestep_plan import PARITIES, TIMESTEP_SPACINGS
 
-__all__ = ["SchedulerConfig"]
+__all__ = ["SETTINGS", "SchedulerConfig"]
+
+TINY = 1e-6  # the smallest cap of thresholding that parity='diffusers' admits: below 1 it amplifies, at 0 it is NaN
+MAX_TRAIN_TIMESTEPS = 1_000_000  # a file from a stranger must not be able to ask for all memory
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,63 @@ class SchedulerConfig(Mapping[str, Any]):
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
-            object.__setattr__(self, "trained_betas", _as_tuple(self.trained_betas))
-            object.__setattr__(self, "num_train_timesteps", len(self.trained_betas))
-        check_integer("num_train_timesteps", self.num_train_timesteps, 1)
+            self._set("trained_betas", _as_tuple(self.trained_betas))
+            self._set("num_train_timesteps", len(self.trained_betas))
+        self._set(
+            "num_train_timesteps",
+            check_integer("num_train_timesteps", self.num_train_timesteps, 1, MAX_TRAIN_TIMESTEPS),
+        )
         check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         check_choice("parity", self.parity, PARITIES)
-        check_number("beta_start", self.beta_start, 0.0)
-        check_number("beta_end", self.beta_end, 0.0)
-        check_integer("steps_offset", self.steps_offset, 0, self.num_train_timesteps - 1)
-        check_number("dynamic_thresholding_ratio", self.dynamic_thresholding_ratio, 0.0, 1.0)
-        check_number("clip_sample_range", self.clip_sample_range, 0.0)
-        check_number("sample_max_value", self.sample_max_value, 1.0, why=" (below 1, thresholding would amplify)")
+        last = self.num_train_timesteps - 1
+        self._set("steps_offset", check_integer("steps_offset", self.steps_offset, 0, last))
+        for name, (low, high, why) in _NUMBERS.items():
+            low = TINY if name == "sample_max_value" and self.parity == "diffusers" else low
+            self._set(name, _plain(check_number(name, getattr(self, name), low, high, why=why), getattr(self, name)))
         for name in ("clip_sample", "set_alpha_to_one", "thresholding", "rescale_betas_zero_snr"):
             if not isinstance(getattr(self, name), bool):
                 raise DDIMError(f"{name} must be True or False, got {getattr(self, name)!r}")
 
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
     def __getitem__(self, key: str) -> Any:
-        if key not in _NAMES:
+        if key not in SETTINGS:
             raise KeyError(key)
         return getattr(self, key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_NAMES)
+        return iter(SETTINGS)
 
     def __len__(self) -> int:
-        return len(_NAMES)
+        return len(SETTINGS)
 
 
-_NAMES: tuple[str, ...] = tuple(field.name for field in fields(SchedulerConfig))
+SETTINGS: tuple[str, ...] = tuple(field.name for field in fields(SchedulerConfig))
+
+# The settings that are numbers: lowest, highest, and why.
+_NUMBERS: dict[str, tuple[float, float, str]] = {
+    "beta_start": (0.0, math.inf, ""),
+    "beta_end": (0.0, math.inf, ""),
+    "dynamic_thresholding_ratio": (0.0, 1.0, ""),
+    "clip_sample_range": (0.0, math.inf, ""),
+    "sample_max_value": (1.0, math.inf, " (below 1, thresholding would amplify)"),
+}
+
+
+def _plain(checked: float, given: Any) -> int | float:
+    """The number as it was given where Python can write it so (files keep 1 and 1.0 apart), else as a float."""
+    return given if type(given) in (int, float) else checked
 
 
 def _as_tuple(values: Any) -> tuple[float, ...]:
     """trained_betas given as list, tuple, numpy array or tensor."""
     listed = values.tolist() if hasattr(values, "tolist") else values
-    try:
-        return tuple(float(value) for value in listed)
-    except (TypeError, ValueError) as error:
-        raise DDIMError(f"trained_betas must be a flat list, array or tensor of numbers, got {values!r:.80}") from error
+    if not isinstance(listed, (list, tuple)) or not 1 <= len(listed) <= MAX_TRAIN_TIMESTEPS:
+        raise DDIMError(
+            "trained_betas must be a flat list, array or tensor of betas, one per training timestep "
+            f"(1 to {MAX_TRAIN_TIMESTEPS}), got {show(values)}"
+        )
+    return tuple(check_number(f"trained_betas[{i}]", beta, 0.0) for i, beta in enumerate(listed))

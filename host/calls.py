@@ -76,9 +76,7 @@ async def call_all(
 
 async def finished(results: Sequence[Any]) -> list[Any]:
     """Return the results with every task replaced by what it gave; all are done before one may raise."""
-    await asyncio.gather(
-        *(result for result in results if isinstance(result, asyncio.Task)), return_exceptions=True
-    )
+    await asyncio.gather(*(result for result in results if isinstance(result, asyncio.Task)), return_exceptions=True)
     return [result.result() if isinstance(result, asyncio.Task) else result for result in results]
 
 
@@ -114,9 +112,7 @@ def read_returns(results: Sequence[Any], node: type) -> Returned:
 
 def _ui_list(node: type, key: str, values: Any) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)):
-        raise TypeError(
-            f"{node.__name__} returned ui[{key!r}] of type {type(values).__name__}; a list is expected"
-        )
+        raise TypeError(f"{node.__name__} returned ui[{key!r}] of type {type(values).__name__}; a list is expected")
     return values
 
 

@@ -126,9 +126,7 @@ def _check_link(
     if fault is not None:
         details = name if not is_link(value) else f"{name}: {fault}"
         check.problems.append(
-            problem(
-                "bad_linked_input", f"Bad linked input, {fault}", details, {**info, "received_value": value}
-            )
+            problem("bad_linked_input", f"Bad linked input, {fault}", details, {**info, "received_value": value})
         )
         return
     source, slot = value
@@ -203,9 +201,7 @@ def _parameters(validator: Any) -> tuple[frozenset[str], bool]:
     return frozenset(spec.args) | frozenset(spec.kwonlyargs), spec.varkw is not None
 
 
-def _ask_class(
-    check: NodeCheck, node: type, validator: Any, declared: dict, received: dict[str, Any]
-) -> None:
+def _ask_class(check: NodeCheck, node: type, validator: Any, declared: dict, received: dict[str, Any]) -> None:
     """Call VALIDATE_INPUTS with the constants it asks for; a linked input, not known yet, is None."""
     taken, takes_all = _parameters(validator)
     faulty = {found["extra_info"].get("input_name") for found in check.problems}

@@ -122,9 +122,7 @@ def _import_pack(folder: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise PackError(
-            f"the pack {folder} could not be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise PackError(f"the pack {folder} could not be imported: {type(error).__name__}: {error}") from error
     return module
 
 
@@ -135,9 +133,7 @@ def _mapping(module: ModuleType, name: str, folder: Path) -> dict | None:
     except Exception as error:
         if isinstance(error, AttributeError) and name in str(error):
             return None
-        raise PackError(
-            f"the pack {folder} could not be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise PackError(f"the pack {folder} could not be imported: {type(error).__name__}: {error}") from error
 
 
 def _web_directory(module: ModuleType, folder: Path, name: str) -> dict[str, Path]:

@@ -96,9 +96,7 @@ class Run:
         self.messages.send("execution_start", {"prompt_id": self._prompt_id})
         queued = list(self._graph.get_original_prompt())
         await self._ask_changed(queued)
-        self._cache.keep_only(
-            {self._signatures.of(node_id) for node_id in queued}, set(map(self._object_key, queued))
-        )
+        self._cache.keep_only({self._signatures.of(node_id) for node_id in queued}, set(map(self._object_key, queued)))
         self.messages.send(
             "execution_cached",
             {
@@ -158,9 +156,7 @@ class Run:
             joined = join_outputs(returned.tuples, self._classes[node_id])
         except Exception as error:
             raise _NodeError(node_id, error, inputs) from error
-        self._cache.put(
-            self._signatures.of(node_id), Entry(joined, self.ui_outputs.get(node_id), self._owner(node_id))
-        )
+        self._cache.put(self._signatures.of(node_id), Entry(joined, self.ui_outputs.get(node_id), self._owner(node_id)))
         self._executed[node_id] = None
         return True
 
@@ -185,9 +181,7 @@ class Run:
         obj = self._cache.object_for(self._object_key(node_id), node)
         if await self._wait_for_lazy(node_id, obj, inputs, missing):
             return None
-        results = await self._call(
-            node_id, getattr(obj, node.FUNCTION), inputs, partial(self._report_block, node_id)
-        )
+        results = await self._call(node_id, getattr(obj, node.FUNCTION), inputs, partial(self._report_block, node_id))
         if any(isinstance(result, asyncio.Task) for result in results):
             self._tasks[node_id] = asyncio.ensure_future(finished(results))
             self._waiting.hold(node_id)
@@ -215,14 +209,10 @@ class Run:
         """Open the context of one call, in which the node may report and be told to stop."""
         if self._cancel.is_set():
             raise Interrupted
-        with open_node(
-            NodeRun(self._prompt_id, node_id, partial(self._progress.update, node_id), self._cancel, index)
-        ):
+        with open_node(NodeRun(self._prompt_id, node_id, partial(self._progress.update, node_id), self._cancel, index)):
             yield
 
-    async def _wait_for_lazy(
-        self, node_id: str, obj: Any, inputs: dict[str, list], missing: set[str]
-    ) -> bool:
+    async def _wait_for_lazy(self, node_id: str, obj: Any, inputs: dict[str, list], missing: set[str]) -> bool:
         """Ask the node which lazy inputs it needs; True if it now waits for one."""
         check = getattr(obj, "check_lazy_status", None)
         if check is None:
@@ -233,9 +223,7 @@ class Run:
         for name in lacking:
             link = self._graph.get_node(node_id)["inputs"].get(name)
             if not is_link(link):
-                raise ValueError(
-                    f"check_lazy_status asks for the input {name!r}, which is not linked to a node"
-                )
+                raise ValueError(f"check_lazy_status asks for the input {name!r}, which is not linked to a node")
             self._waiting.require(node_id, link[0])
         return bool(lacking)
 
@@ -299,9 +287,7 @@ class Run:
             method = getattr(node, "IS_CHANGED", None)
             if method is None:
                 continue
-            inputs, _ = gather_inputs(
-                node, self._graph.get_node(node_id)["inputs"], lambda source, slot: None
-            )
+            inputs, _ = gather_inputs(node, self._graph.get_node(node_id)["inputs"], lambda source, slot: None)
             inputs |= hidden_inputs(node, node_id, None, {})
             try:
                 self._changed[node_id] = await finished(await self._call(node_id, method, inputs))
@@ -325,21 +311,14 @@ class Run:
                 "real_node_id": self._graph.get_real_node_id(node_id),
             }
         self._announced.add(node_id)
-        self._emit(
-            "executed", {"node": node_id, "display_node": display, "output": ui, "prompt_id": self._prompt_id}
-        )
+        self._emit("executed", {"node": node_id, "display_node": display, "output": ui, "prompt_id": self._prompt_id})
 
     def _announce_intermediate(self) -> None:
         """Show anew what cached nodes inside the graph show, where their class says that this matters."""
         for node_id in self._graph.get_original_prompt():
             entry = self._cached(node_id)
             shows = getattr(self._classes[node_id], "HAS_INTERMEDIATE_OUTPUT", False) is True
-            if (
-                shows
-                and entry is not None
-                and node_id not in self._announced
-                and node_id not in self._executed
-            ):
+            if shows and entry is not None and node_id not in self._announced and node_id not in self._executed:
                 self._announce(node_id, entry.ui)
 
     def _report_block(self, node_id: str, blocker: ExecutionBlocker) -> ExecutionBlocker:

@@ -85,10 +85,7 @@ class Signatures:
 
 def _depends_on_id(node: type) -> bool:
     """Say whether two equal nodes of this class may give different results."""
-    return (
-        bool(getattr(node, "NOT_IDEMPOTENT", False))
-        or "UNIQUE_ID" in input_types(node).get("hidden", {}).values()
-    )
+    return bool(getattr(node, "NOT_IDEMPOTENT", False)) or "UNIQUE_ID" in input_types(node).get("hidden", {}).values()
 
 
 def _stable(value: Any) -> Any:

@@ -21,9 +21,7 @@ from host.folders import FolderError
 
 __all__ = ["DISPLAY_NAMES", "NODES", "LoadImage", "PreviewImage", "SaveImage"]
 
-_IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"}
-)
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"})
 _NO_MASK = 64  # side of the all-zero mask of a picture without alpha channel
 
 
@@ -76,17 +74,13 @@ class SaveImage:
             extra_pnginfo: Further metadata by name, e.g. the editor's workflow.
         """
         if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
-            raise ValueError(
-                f"images must have shape (B, H, W, C) with 1, 3 or 4 channels, got {tuple(images.shape)}"
-            )
+            raise ValueError(f"images must have shape (B, H, W, C) with 1, 3 or 4 channels, got {tuple(images.shape)}")
         place = folders().save_image_path(filename_prefix, self.kind, images.shape[2], images.shape[1])
         metadata = _metadata(prompt, extra_pnginfo)
         counter, saved = place.counter, []
         for number, image in enumerate(images):
             name = place.name.replace("%batch_num%", str(number))
-            path, counter = _write_png(
-                _to_pil(image), place.folder, name, counter, metadata, self.compress_level
-            )
+            path, counter = _write_png(_to_pil(image), place.folder, name, counter, metadata, self.compress_level)
             saved.append({"filename": path.name, "subfolder": place.subfolder, "type": self.kind})
         return {"ui": {"images": saved}, "result": (images,)}
 
@@ -98,9 +92,7 @@ class PreviewImage(SaveImage):
     compress_level = 1
 
     def __init__(self) -> None:
-        letters = random.Random(
-            uuid.uuid4().int
-        )  # an own generator: the global one belongs to the person's seeds
+        letters = random.Random(uuid.uuid4().int)  # an own generator: the global one belongs to the person's seeds
         self._suffix = "_temp_" + "".join(letters.choices(string.ascii_lowercase, k=5))
 
     @classmethod
@@ -132,9 +124,7 @@ class LoadImage:
     def INPUT_TYPES(cls) -> dict:
         """Declare the choice among the pictures of the input folder."""
         folder = folders().input
-        files = (
-            sorted(entry.name for entry in folder.iterdir() if _is_image(entry)) if folder.is_dir() else []
-        )
+        files = sorted(entry.name for entry in folder.iterdir() if _is_image(entry)) if folder.is_dir() else []
         return {"required": {"image": (files, {"image_upload": True})}}
 
     RETURN_TYPES = ("IMAGE", "MASK")

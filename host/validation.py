@@ -76,9 +76,7 @@ def validate(prompt: Any, registry: Registry, targets: Sequence[str] | None = No
 
 def _refuse_shape(prompt: Any, targets: Any) -> Problem | None:
     """Refuse what is no prompt at all, or one too large or too deep to look into."""
-    if targets is not None and not (
-        isinstance(targets, Sequence) and all(isinstance(x, str) for x in targets)
-    ):
+    if targets is not None and not (isinstance(targets, Sequence) and all(isinstance(x, str) for x in targets)):
         return _invalid("partial_execution_targets must be a list of node ids")
     if not isinstance(prompt, dict):
         return _invalid(f"a prompt is an object of nodes by id, got {type(prompt).__name__}")
@@ -88,9 +86,7 @@ def _refuse_shape(prompt: Any, targets: Any) -> Problem | None:
         if not isinstance(node_id, str):
             return _invalid(f"node ids must be strings, got {node_id!r}")
         if not isinstance(node, dict):
-            return _invalid(
-                f"node {node_id} must be an object with class_type and inputs, got {type(node).__name__}"
-            )
+            return _invalid(f"node {node_id} must be an object with class_type and inputs, got {type(node).__name__}")
     if _deeper_than(prompt, MAX_DEPTH):
         return _invalid(f"the values of a prompt nest at most {MAX_DEPTH} deep")
     return None
@@ -164,9 +160,7 @@ def _check_all(prompt: dict, registry: Registry, outputs: list[str]) -> dict[str
 
 def _edges(checks: dict[str, NodeCheck]) -> dict[str, list[str]]:
     """Return {node: the nodes it takes values from}, links of mismatched type left out."""
-    return {
-        node_id: [link.node_id for link in check.links if link.matches] for node_id, check in checks.items()
-    }
+    return {node_id: [link.node_id for link in check.links if link.matches] for node_id, check in checks.items()}
 
 
 def _conclude(prompt: dict, outputs: list[str], checks: dict[str, NodeCheck]) -> Validation:
@@ -189,15 +183,11 @@ def _conclude(prompt: dict, outputs: list[str], checks: dict[str, NodeCheck]) ->
                 },
             )
             entry["dependent_outputs"].append(output)
-    converted = {
-        node_id: {**node, "inputs": _inputs_of(node, checks.get(node_id))} for node_id, node in prompt.items()
-    }
+    converted = {node_id: {**node, "inputs": _inputs_of(node, checks.get(node_id))} for node_id, node in prompt.items()}
     error = None
     if not good:
         details = "\n".join(
-            f"{found['message']}: {found['details']}"
-            for output in outputs
-            for found in checks[output].problems
+            f"{found['message']}: {found['details']}" for output in outputs for found in checks[output].problems
         )
         error = problem("prompt_outputs_failed_validation", "Prompt outputs failed validation", details, {})
     for node_id, entry in node_errors.items():

@@ -45,9 +45,7 @@ def _finite(value: Any) -> float:
 _CONVERT: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": _finite, "STRING": str, "BOOLEAN": bool}
 
 
-def check_value(
-    name: str, kind: Any, options: dict, value: Any, *, ranged: bool
-) -> tuple[Any, Problem | None]:
+def check_value(name: str, kind: Any, options: dict, value: Any, *, ranged: bool) -> tuple[Any, Problem | None]:
     """Convert a constant to the type of its input and hold it against the input's range or choices.
 
     Args:
@@ -90,13 +88,9 @@ def _out_of_range(name: str, config: list, options: dict, value: Any) -> Problem
         return None
     extra = {"input_name": name, "input_config": config, "received_value": value}
     if "min" in options and value < options["min"]:
-        return problem(
-            "value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra
-        )
+        return problem("value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra)
     if "max" in options and value > options["max"]:
-        return problem(
-            "value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name, extra
-        )
+        return problem("value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name, extra)
     return None
 
 

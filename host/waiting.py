@@ -25,9 +25,7 @@ class Waiting:
         is_done: Says whether a node's outputs are at hand, so that nobody needs to wait for it.
     """
 
-    def __init__(
-        self, graph: DynamicPrompt, classes: Mapping[str, type], is_done: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, graph: DynamicPrompt, classes: Mapping[str, type], is_done: Callable[[str], bool]) -> None:
         self._graph = graph
         self._classes = classes
         self._is_done = is_done
@@ -80,9 +78,7 @@ class Waiting:
         Outputs and async nodes first, then what feeds an output, directly or over one node: pictures appear
         as soon as they can, and slow requests start early. ComfyUI picks in the same order.
         """
-        ready = [
-            node_id for node_id, sources in self._sources.items() if not sources and node_id not in self._held
-        ]
+        ready = [node_id for node_id, sources in self._sources.items() if not sources and node_id not in self._held]
         ranks = (self._is_urgent, self._feeds_output, self._nearly_feeds_output, lambda node_id: True)
         return next((node_id for rank in ranks for node_id in ready if rank(node_id)), None)
 

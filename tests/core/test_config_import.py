@@ -1,0 +1,160 @@
+"""Reading the configurations of other schedulers: what was used, mapped, overridden, ignored, defaulted."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddim import DDIMError, SchedulerConfig, import_config, make_schedule
+
+SDXL = {
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.19.0.dev0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+
+
+def test_an_sdxl_configuration_is_read_and_every_key_accounted_for() -> None:
+    report = import_config(SDXL)
+    assert report.config.beta_schedule == "scaled_linear" and report.config.set_alpha_to_one is False
+    assert report.source_class == "EulerDiscreteScheduler"
+    assert set(SDXL) == set(report.used) | set(report.mapped) | set(report.ignored)
+    assert set(SchedulerConfig()) == set(report.used) | set(report.defaulted)
+    assert not report.unknown
+    assert any("set_alpha_to_one is false" in note for note in report.notes)
+    assert not any("clip_sample" in note for note in report.notes)  # the file says false itself
+
+
+def test_the_clipping_default_is_named_where_the_file_is_silent() -> None:
+    report = import_config({"beta_schedule": "scaled_linear"})
+    assert report.defaulted["clip_sample"] is True
+    assert any("clip_sample is true by default" in note for note in report.notes)
+
+
+def test_an_override_wins_and_tells_what_it_replaced() -> None:
+    report = import_config(SDXL, {"set_alpha_to_one": True, "thresholding": True})
+    assert report.config.set_alpha_to_one is True
+    assert report.overridden == {"set_alpha_to_one": False, "thresholding": False}
+    assert not any("set_alpha_to_one" in note for note in report.notes)
+    with pytest.raises(DDIMError, match="did you mean 'clip_sample'"):
+        import_config(SDXL, {"clip_samples": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "value"),
+    [
+        ({"final_sigmas_type": "zero"}, "set_alpha_to_one", True),
+        ({"final_sigmas_type": "sigma_min"}, "set_alpha_to_one", False),
+        ({"set_alpha_to_zero": False}, "set_alpha_to_one", False),
+        ({"zero_terminal_snr": True}, "rescale_betas_zero_snr", True),
+        ({"prediction_type": "velocity"}, "prediction_type", "v_prediction"),
+        ({"_parity": "diffusers"}, "parity", "diffusers"),
+    ],
+)
+def test_keys_that_mean_the_same_are_mapped(given: dict, setting: str, value: object) -> None:
+    report = import_config(given)
+    (key,) = given
+    assert report.config[setting] == value
+    assert report.mapped[key].setting == setting and report.mapped[key].value == value
+
+
+def test_a_setting_of_our_own_name_wins_over_one_that_means_the_same() -> None:
+    report = import_config({"set_alpha_to_one": True, "final_sigmas_type": "sigma_min"})
+    assert report.config.set_alpha_to_one is True
+    assert "is given" in report.ignored["final_sigmas_type"]
+
+
+def test_the_snr_shift_of_cogvideox_becomes_betas() -> None:
+    config = {"_class_name": "CogVideoXDDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+              "beta_end": 0.012, "snr_shift_scale": 3.0}  # fmt: skip
+    plain = make_schedule(1, import_config({**config, "snr_shift_scale": 1.0}).config).noise.alpha_bar
+    shifted = make_schedule(1, import_config(config).config).noise.alpha_bar
+    snr_ratio = (shifted / (1 - shifted)) / (plain / (1 - plain))
+    assert float((snr_ratio - 1 / 3).abs().max()) < 1e-9
+
+
+def test_what_a_class_filled_in_by_default_is_not_taken_over() -> None:
+    config = {"set_alpha_to_one": False, "clip_sample": False, "_use_default_values": ["set_alpha_to_one"]}
+    report = import_config(config)
+    assert report.config.set_alpha_to_one is True and report.config.clip_sample is False
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+        {"_class_name": "EDMEulerScheduler"},
+        {"prediction_type": "flow_prediction"},
+        {"use_flow_sigmas": True},
+    ],
+)
+def test_models_that_ddim_cannot_sample_are_refused(config: dict) -> None:
+    with pytest.raises(DDIMError, match="cannot sample"):
+        import_config(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([1], "must be a mapping"),
+        ({1: 2}, "must be strings"),
+        ({f"k{i}": i for i in range(1000)}, "at most 512 keys"),
+        ({"_use_default_values": 5}, "must be a list of names"),
+        ({"beta_start": 10**400}, "beta_start must be a finite number"),
+        ({"beta_start": math.nan}, "beta_start must be a finite number"),
+        ({"beta_end": math.inf}, "beta_end must be a finite number"),
+        ({"num_train_timesteps": 10**12}, "between 1 and 1000000"),
+        ({"num_train_timesteps": 10**5000}, "cannot be printed"),
+        ({"num_train_timesteps": "1000"}, "must be a whole number"),
+        ({"num_train_timesteps": True}, "must be a whole number"),
+        ({"trained_betas": [0.1, math.nan]}, r"trained_betas\[1\]"),
+        ({"trained_betas": [0.1, -0.1]}, r"trained_betas\[1\]"),
+        ({"trained_betas": [[0.1]]}, r"trained_betas\[0\]"),
+        ({"trained_betas": []}, "flat list"),
+        ({"trained_betas": "0.1"}, "flat list"),
+        ({"prediction_type": "epsilom"}, "did you mean 'epsilon'"),
+        ({"prediction_type": ["epsilon"]}, "must be one of"),
+        ({"clip_sample": None}, "must be True or False"),
+        ({"clip_sample": 1}, "must be True or False"),
+        ({"sample_max_value": 0.5}, "at least 1 .*amplify"),
+        ({"snr_shift_scale": "three"}, "snr_shift_scale must be"),
+    ],
+)
+def test_hostile_and_wrong_values_are_refused_with_a_sentence(config: object, message: str) -> None:
+    with pytest.raises(DDIMError, match=message):
+        import_config(config)  # type: ignore[arg-type]
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+_names = st.sampled_from([*SchedulerConfig(), "final_sigmas_type", "snr_shift_scale", "_class_name", "ztsnr", "_x"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(_names | st.text(max_size=8), _json, max_size=6))
+def test_any_json_gives_a_report_that_is_json_or_a_sentence(config: dict) -> None:
+    try:
+        report = import_config(config)
+    except DDIMError as error:
+        assert 10 < len(str(error)) < 1000
+    else:
+        json.dumps(report.as_dict(), allow_nan=False)
+        assert import_config(report.config).config == report.config
