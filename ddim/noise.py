@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import DDIMError, check_integer
+from .normal_counter import MAX_ELEMENTS, key_of_seed, normals
 
-__all__ = ["generator_noise", "keyed_noise"]
+__all__ = ["generator_noise", "image_numbers", "keyed_noise"]
+
+_WORD = 0xFFFFFFFF
 
 
 def keyed_noise(
@@ -21,30 +25,39 @@ def keyed_noise(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal noise that depends on (seed, image index, step) alone.
+    """Standard normal noise in which every element depends on (seed, image index, step, element index) alone.
 
-    The same image gets the same noise alone or in a batch, on any device and in any dtype (drawn in float32 on the
-    CPU, cast last).
+    The same image gets the same bits alone or in a batch, on any device and on any machine; other dtypes are the
+    float32 values, cast last. The definition stands in ``normal_counter.py``.
 
     Args:
-        shape: ``(B, ...)``.
+        shape: ``(B, ...)``, at most 2^34 elements per image.
         seed: any whole number.
-        step: index of the step, at least 0.
-        image_indices: which image of the run each row is, length B; by default 0..B-1.
+        step: index of the step, in 0..2^32 - 1.
+        image_indices: which image of the run each row is, in 0..2^32 - 1, length B; by default 0..B-1.
         device: where the result goes.
         dtype: of the result.
+
+    Raises:
+        DDIMError: for numbers out of range or indices that do not fit the batch.
     """
-    check_integer("step", step, 0)
-    indices = range(shape[0]) if image_indices is None else image_indices
-    if len(indices) != shape[0]:
-        raise DDIMError(f"image_indices must name one image per row: {shape[0]} expected, got {len(indices)}")
-    rows = [torch.randn(tuple(shape[1:]), generator=_keyed_generator(seed, index, step)) for index in indices]
-    return torch.stack(rows).to(device=device, dtype=dtype) if rows else torch.empty(tuple(shape))
+    seed, step = check_integer("seed", seed, -math.inf), check_integer("step", step, 0, _WORD)
+    indices = image_numbers(shape, image_indices)
+    count = math.prod(shape[1:])
+    if count > MAX_ELEMENTS:
+        raise DDIMError(f"keyed noise has at most {MAX_ELEMENTS} elements per image, got shape {tuple(shape)}")
+    drawn = torch.empty(tuple(shape), dtype=torch.float32, device="cpu")
+    normals(key_of_seed(seed), np.array(indices, np.uint64), step, drawn.view(shape[0], count).numpy())
+    return drawn.to(device=device, dtype=dtype)
 
 
-def _keyed_generator(seed: int, image: int, step: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"ddim/{seed}/{image}/{step}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+def image_numbers(shape: Sequence[int], image_indices: Sequence[int] | None) -> list[int]:
+    """Which image of the run each row of a batch is, checked."""
+    if image_indices is None:
+        return list(range(shape[0]))
+    if len(image_indices) != shape[0]:
+        raise DDIMError(f"image_indices must name one image per row: {shape[0]} expected, got {len(image_indices)}")
+    return [check_integer("each of image_indices", index, 0, _WORD) for index in image_indices]
 
 
 def generator_noise(
