@@ -1,0 +1,188 @@
+"""The editor's file format read into plain values: nodes, links and subgraph definitions.
+
+This is what the frontend saves: `nodes` with `inputs`, `outputs`, `mode` and `widgets_values`; `links`; and
+`definitions.subgraphs`, graphs that a node of the same type stands for. A file is hostile until it has passed
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "BYPASSED",
+    "INPUT_NODE",
+    "MUTED",
+    "OUTPUT_NODE",
+    "EditorGraph",
+    "EditorLink",
+    "EditorNode",
+    "Slot",
+    "WorkflowError",
+    "read_graph",
+    "read_subgraphs",
+]
+
+MUTED, BYPASSED = 2, 4  # values of a node's `mode`; the others mean that it runs
+INPUT_NODE, OUTPUT_NODE = "-10", "-20"  # the ids of a subgraph's own ends
+_MAX_NODES = 20_000  # per graph
+
+
+class WorkflowError(ValueError):
+    """A file that is no workflow, or a broken one. The message says where."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An input of a node: its name, type, the link into it, and whether a widget gives its value when there is none."""
+
+    name: str
+    type: Any
+    link: str | None
+    is_widget: bool = False
+
+
+@dataclass(frozen=True)
+class EditorLink:
+    """A line between an output and an input."""
+
+    origin: str
+    origin_slot: int
+    target: str
+    target_slot: int
+
+
+@dataclass(frozen=True)
+class EditorNode:
+    """A box of the editor.
+
+    Attributes:
+        id: Unique within its graph.
+        kind: The node class, a virtual node of the editor, or the id of a subgraph definition.
+        mode: MUTED, BYPASSED, or anything else.
+        title: What the person calls it, or "".
+        inputs: The inputs that the file lists; unlinked widgets may be missing.
+        outputs: The types of the outputs.
+        values: What the widgets hold: in order, or by name.
+        properties: Whatever else the editor keeps.
+    """
+
+    id: str
+    kind: str
+    mode: int
+    title: str
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Any, ...]
+    values: list | dict | None
+    properties: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """How messages name the node."""
+        return f"node {self.id} ({self.kind})"
+
+
+@dataclass(frozen=True)
+class EditorGraph:
+    """A graph, or the inside of a subgraph.
+
+    Attributes:
+        nodes: By id, in the order of the file.
+        links: By id.
+        inputs: The names of the graph's own inputs; () for the outermost graph.
+    """
+
+    nodes: dict[str, EditorNode]
+    links: dict[str, EditorLink]
+    inputs: tuple[str, ...] = ()
+
+    def from_input(self, index: int) -> list[EditorLink]:
+        """Return the links that lead from the graph's own input number `index` to nodes inside."""
+        return [
+            link for link in self.links.values() if link.origin == INPUT_NODE and link.origin_slot == index
+        ]
+
+    def to_output(self, index: int) -> EditorLink | None:
+        """Return the link that feeds the graph's own output number `index`."""
+        found = (
+            link for link in self.links.values() if link.target == OUTPUT_NODE and link.target_slot == index
+        )
+        return next(found, None)
+
+
+def read_subgraphs(workflow: Mapping[str, Any]) -> dict[str, EditorGraph]:
+    """Return the subgraph definitions of a workflow by id."""
+    definitions = workflow.get("definitions")
+    entries = definitions.get("subgraphs") if isinstance(definitions, dict) else None
+    subgraphs = {}
+    for entry in _listed(entries or [], "definitions.subgraphs"):
+        if not isinstance(entry.get("id"), str):
+            raise WorkflowError("a subgraph definition has no id")
+        subgraphs[entry["id"]] = read_graph(entry)
+    return subgraphs
+
+
+def read_graph(graph: Mapping[str, Any]) -> EditorGraph:
+    """Read one graph in the editor's format. Raises WorkflowError where it is broken."""
+    entries = _listed(graph.get("nodes"), "nodes")
+    if len(entries) > _MAX_NODES:
+        raise WorkflowError(f"a graph has at most {_MAX_NODES} nodes, got {len(entries)}")
+    nodes = [_read_node(entry) for entry in entries]
+    links = graph.get("links") or []
+    if not isinstance(links, list):
+        raise WorkflowError(f"'links' must be a list, got {type(links).__name__}")
+    inputs = tuple(str(entry.get("name", "")) for entry in _listed(graph.get("inputs") or [], "inputs"))
+    return EditorGraph({node.id: node for node in nodes}, dict(map(_read_link, links)), inputs)
+
+
+def _listed(value: Any, name: str) -> list[dict]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise WorkflowError(f"'{name}' must be a list of objects")
+    return value
+
+
+def _read_node(entry: dict) -> EditorNode:
+    if "id" not in entry or not isinstance(entry.get("type"), str):
+        raise WorkflowError(f"a node needs an id and a type, got {str(entry)[:100]}")
+    node_id, kind = str(entry["id"]), entry["type"]
+    values, properties = entry.get("widgets_values"), entry.get("properties")
+    if values is None:
+        values = entry.get("widgets_values_named")
+    mode = entry.get("mode", 0)
+    return EditorNode(
+        id=node_id,
+        kind=kind,
+        mode=mode if isinstance(mode, int) else 0,
+        title=str(entry.get("title") or ""),
+        inputs=tuple(
+            map(_read_slot, _listed(entry.get("inputs") or [], f"inputs of node {node_id} ({kind})"))
+        ),
+        outputs=tuple(
+            slot.get("type") for slot in _listed(entry.get("outputs") or [], f"outputs of node {node_id}")
+        ),
+        values=values if isinstance(values, (list, dict)) else None,
+        properties=properties if isinstance(properties, dict) else {},
+    )
+
+
+def _read_slot(entry: dict) -> Slot:
+    link = entry.get("link")
+    return Slot(
+        str(entry.get("name", "")),
+        entry.get("type", "*"),
+        None if link is None else str(link),
+        isinstance(entry.get("widget"), dict),
+    )
+
+
+def _read_link(entry: Any) -> tuple[str, EditorLink]:
+    """Read [id, origin, origin slot, target, target slot, type], or the same as an object."""
+    if isinstance(entry, dict):
+        entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+    if not isinstance(entry, list) or len(entry) < 5 or not all(isinstance(entry[i], int) for i in (2, 4)):
+        raise WorkflowError(
+            f"a link needs an id, an origin, a target and their slots, got {str(entry)[:100]}"
+        )
+    return str(entry[0]), EditorLink(str(entry[1]), entry[2], str(entry[3]), entry[4])
