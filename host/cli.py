@@ -48,14 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m host", description="Runs this project's nodes without ComfyUI."
-    )
+    parser = argparse.ArgumentParser(prog="python -m host", description="Runs this project's nodes without ComfyUI.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a workflow and print the files that it wrote")
-    run.add_argument(
-        "workflow", metavar="FILE", help="workflow in the API's or the editor's format, or a PNG with one"
-    )
+    run.add_argument("workflow", metavar="FILE", help="workflow in the API's or the editor's format, or a PNG with one")
     run.add_argument(
         "--set",
         action="append",
@@ -147,10 +143,7 @@ def _describe(checked: Any, file: str) -> str:
             details = "" if found["details"] in ("", name) else f" ({found['details']})"
             lines.append(f"{place}: {found['message']}{details}")
     if not lines:
-        lines = [
-            f"{checked.error['message']}"
-            + (f" ({checked.error['details']})" if checked.error["details"] else "")
-        ]
+        lines = [f"{checked.error['message']}" + (f" ({checked.error['details']})" if checked.error["details"] else "")]
     return f"{file} cannot be run:\n  " + "\n  ".join(lines)
 
 

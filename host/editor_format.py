@@ -33,9 +33,7 @@ _VIRTUAL = frozenset({"Reroute", "PrimitiveNode"}) | _NOTES
 _MAX_HOPS = 200  # reroutes, bypassed nodes and subgraph borders in one line
 _MAX_DEPTH = 20  # subgraphs in subgraphs
 _MAX_NODES = 20_000  # with every subgraph unfolded
-_SAVING = frozenset(
-    {"SaveImage"}
-)  # nodes whose file name may quote other nodes' widgets, as in %KSampler.seed%
+_SAVING = frozenset({"SaveImage"})  # nodes whose file name may quote other nodes' widgets, as in %KSampler.seed%
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,7 @@ class _Converter:
         for node in scope.graph.nodes.values():
             count[0] += 1
             if count[0] > _MAX_NODES:
-                raise WorkflowError(
-                    f"with its subgraphs unfolded the workflow has more than {_MAX_NODES} nodes"
-                )
+                raise WorkflowError(f"with its subgraphs unfolded the workflow has more than {_MAX_NODES} nodes")
             if node.mode in (MUTED, BYPASSED):
                 continue
             if node.kind in self._subgraphs:
@@ -120,9 +116,7 @@ class _Converter:
 
     # -- the inputs of a node
 
-    def _inputs(
-        self, scope: _Scope, node: EditorNode, everywhere: list[tuple[_Scope, EditorNode]]
-    ) -> dict[str, Any]:
+    def _inputs(self, scope: _Scope, node: EditorNode, everywhere: list[tuple[_Scope, EditorNode]]) -> dict[str, Any]:
         inputs = self._own_values(scope, node)
         if node.kind in _SAVING and isinstance(inputs.get("filename_prefix"), str):
             inputs["filename_prefix"] = self._quote_widgets(inputs["filename_prefix"], everywhere)
@@ -153,11 +147,7 @@ class _Converter:
                 pair for pair in everywhere if pair[1].title == name
             ]
             values = self._own_values(*found[0]) if found else {}
-            return (
-                re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(values[widget]))
-                if widget in values
-                else match[0]
-            )
+            return re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(values[widget])) if widget in values else match[0]
 
         return re.sub(r"%([^%]+\.[^%.]+)%", value, text)
 
@@ -178,9 +168,7 @@ class _Converter:
             return None
         link = scope.graph.links.get(slot.link)
         if link is None:
-            raise WorkflowError(
-                f"{node.label}: its input '{slot.name}' has link {slot.link}, which does not exist"
-            )
+            raise WorkflowError(f"{node.label}: its input '{slot.name}' has link {slot.link}, which does not exist")
         if link.origin == INPUT_NODE and scope.host is not None and scope.outer is not None:
             return self._resolve_border(scope, link.origin_slot, hops + 1)
         origin = scope.graph.nodes.get(link.origin)
@@ -188,9 +176,7 @@ class _Converter:
             raise WorkflowError(
                 f"{node.label}: its input '{slot.name}' is linked to node {link.origin}, which does not exist"
             )
-        return self._resolve_output(
-            scope, origin, link.origin_slot, slot.type if wanted is None else wanted, hops + 1
-        )
+        return self._resolve_output(scope, origin, link.origin_slot, slot.type if wanted is None else wanted, hops + 1)
 
     def _resolve_border(self, scope: _Scope, index: int, hops: int) -> list | _Constant | None:
         """Follow a line out of a subgraph, to what feeds its node's input or to the widget shown there."""
@@ -270,9 +256,7 @@ class _Converter:
 
     # -- widgets of subgraph nodes
 
-    def _host_values(
-        self, scope: _Scope, host: EditorNode
-    ) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
+    def _host_values(self, scope: _Scope, host: EditorNode) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
         """Return what a subgraph node's own widgets hold.
 
         Returns:
@@ -290,9 +274,7 @@ class _Converter:
             by_input |= {name: value for (inner, name), value in by_widget.items() if inner == "-1"}
         elif host.values:
             names = [name for index, name in enumerate(graph.inputs) if self._widget_behind(graph, index)]
-            by_input |= {
-                name: value for name, value in zip(names, host.values, strict=False) if value is not None
-            }
+            by_input |= {name: value for name, value in zip(names, host.values, strict=False) if value is not None}
         by_input |= self._linked_proxies(graph, by_widget)
         if scope.host is not None and scope.outer is not None:
             outer = self._host_values(scope.outer, scope.host)[1]

@@ -100,15 +100,11 @@ class EditorGraph:
 
     def from_input(self, index: int) -> list[EditorLink]:
         """Return the links that lead from the graph's own input number `index` to nodes inside."""
-        return [
-            link for link in self.links.values() if link.origin == INPUT_NODE and link.origin_slot == index
-        ]
+        return [link for link in self.links.values() if link.origin == INPUT_NODE and link.origin_slot == index]
 
     def to_output(self, index: int) -> EditorLink | None:
         """Return the link that feeds the graph's own output number `index`."""
-        found = (
-            link for link in self.links.values() if link.target == OUTPUT_NODE and link.target_slot == index
-        )
+        found = (link for link in self.links.values() if link.target == OUTPUT_NODE and link.target_slot == index)
         return next(found, None)
 
 
@@ -156,12 +152,8 @@ def _read_node(entry: dict) -> EditorNode:
         kind=kind,
         mode=mode if isinstance(mode, int) else 0,
         title=str(entry.get("title") or ""),
-        inputs=tuple(
-            map(_read_slot, _listed(entry.get("inputs") or [], f"inputs of node {node_id} ({kind})"))
-        ),
-        outputs=tuple(
-            slot.get("type") for slot in _listed(entry.get("outputs") or [], f"outputs of node {node_id}")
-        ),
+        inputs=tuple(map(_read_slot, _listed(entry.get("inputs") or [], f"inputs of node {node_id} ({kind})"))),
+        outputs=tuple(slot.get("type") for slot in _listed(entry.get("outputs") or [], f"outputs of node {node_id}")),
         values=values if isinstance(values, (list, dict)) else None,
         properties=properties if isinstance(properties, dict) else {},
     )
@@ -182,7 +174,5 @@ def _read_link(entry: Any) -> tuple[str, EditorLink]:
     if isinstance(entry, dict):
         entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
     if not isinstance(entry, list) or len(entry) < 5 or not all(isinstance(entry[i], int) for i in (2, 4)):
-        raise WorkflowError(
-            f"a link needs an id, an origin, a target and their slots, got {str(entry)[:100]}"
-        )
+        raise WorkflowError(f"a link needs an id, an origin, a target and their slots, got {str(entry)[:100]}")
     return str(entry[0]), EditorLink(str(entry[1]), entry[2], str(entry[3]), entry[4])

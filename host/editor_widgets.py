@@ -75,9 +75,7 @@ def _specs(node: type) -> Iterator[tuple[str, tuple[Any, dict]]]:
 def _fitting_layout(node: type, length: int) -> list[str]:
     """Return the names that a list of `length` widget values belongs to."""
     layouts = [
-        _layout(node, controls=controls, forced=forced)
-        for forced in (False, True)
-        for controls in (True, False)
+        _layout(node, controls=controls, forced=forced) for forced in (False, True) for controls in (True, False)
     ]
     return next((layout for layout in layouts if len(layout) == length), layouts[0])
 

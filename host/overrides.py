@@ -36,9 +36,7 @@ def apply_overrides(prompt: dict[str, dict], overrides: Iterable[str], registry:
         if not equals or "." not in target:
             raise OverrideError(f"--set expects NODE.INPUT=VALUE, got {text!r}")
         node_id, name = _find_input(result, target, text, registry)
-        result[node_id].setdefault("inputs", {})[name] = _read_value(
-            result[node_id], name, value, text, registry
-        )
+        result[node_id].setdefault("inputs", {})[name] = _read_value(result[node_id], name, value, text, registry)
     return result
 
 
@@ -50,8 +48,7 @@ def _find_input(prompt: dict[str, dict], target: str, text: str, registry: Regis
         nodes = _find_nodes(prompt, label)
         if len(nodes) > 1:
             raise OverrideError(
-                f"--set {text}: {len(nodes)} nodes are called {label!r}; name one by its id: "
-                f"{', '.join(nodes)}"
+                f"--set {text}: {len(nodes)} nodes are called {label!r}; name one by its id: {', '.join(nodes)}"
             )
         for node_id in nodes:
             if _spec(prompt[node_id], name, registry) is not None:
@@ -63,9 +60,7 @@ def _find_input(prompt: dict[str, dict], target: str, text: str, registry: Regis
     if known:
         raise OverrideError(f"--set {text}: {known[0]}")
     nodes = [_named(node_id, node) for node_id, node in prompt.items()]
-    raise OverrideError(
-        f"--set {text}: no node is called {target.rpartition('.')[0]!r}; there are {', '.join(nodes)}"
-    )
+    raise OverrideError(f"--set {text}: no node is called {target.rpartition('.')[0]!r}; there are {', '.join(nodes)}")
 
 
 def _find_nodes(prompt: dict[str, dict], label: str) -> list[str]:

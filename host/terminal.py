@@ -39,9 +39,7 @@ class Bars:
     def _update(self, node_id: str, value: float, total: float) -> None:
         bar = self._bars.get(node_id)
         if bar is None:
-            bar = self._bars[node_id] = tqdm(
-                total=total, desc=self._title(node_id), unit="step", file=sys.stderr
-            )
+            bar = self._bars[node_id] = tqdm(total=total, desc=self._title(node_id), unit="step", file=sys.stderr)
         bar.total = total
         bar.update(value - bar.n)
 

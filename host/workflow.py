@@ -47,9 +47,7 @@ def read_workflow(source: str | os.PathLike | bytes, registry: Registry) -> Work
     """
     data = source if isinstance(source, bytes) else _read_file(Path(source))
     if len(data) > MAX_BYTES:
-        raise WorkflowError(
-            f"a workflow file has at most {MAX_BYTES // 2**20} MiB, got {len(data) // 2**20} MiB"
-        )
+        raise WorkflowError(f"a workflow file has at most {MAX_BYTES // 2**20} MiB, got {len(data) // 2**20} MiB")
     if data.startswith(_PNG):
         return _from_picture(data, registry)
     return _from_json(_parse(data, "the file"), registry)
@@ -107,14 +105,10 @@ def _from_picture(data: bytes, registry: Registry) -> Workflow:
             texts = {name: picture.info.get(name) for name in ("prompt", "workflow")}
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise WorkflowError(f"the PNG cannot be read: {error}") from error
-    found = {
-        name: _parse(text, f"the picture's '{name}'") for name, text in texts.items() if isinstance(text, str)
-    }
+    found = {name: _parse(text, f"the picture's '{name}'") for name, text in texts.items() if isinstance(text, str)}
     extra = {"workflow": found["workflow"]} if isinstance(found.get("workflow"), dict) else {}
     if isinstance(found.get("prompt"), dict):
         return Workflow(_from_json(found["prompt"], registry).prompt, extra)
     if extra:
         return Workflow(_from_json(extra["workflow"], registry).prompt, extra)
-    raise WorkflowError(
-        "the picture carries no workflow: it has neither a 'prompt' nor a 'workflow' text chunk"
-    )
+    raise WorkflowError("the picture carries no workflow: it has neither a 'prompt' nor a 'workflow' text chunk")
