@@ -1,0 +1,322 @@
+"""Train the demo model from nothing: ``python -m demo.train``.
+
+With the default arguments it makes the weight file that comes with the project. All chance comes from
+``--seed`` and the step's number, so an interrupted training goes on where it stopped and ends in the same
+weights, and two trainings on one machine agree to the last bit. Another kind of processor or another torch
+release rounds differently: there the loss curve agrees in what it shows, not in its last digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from .data import CLASS_NAMES, DigitScans, data_hash, draw_tones, load_scans, render, stroke_masks
+from .network import UNCONDITIONAL, DigitsUNet
+from .weights_file import DEFAULT_WEIGHTS, SCHEDULER_CONFIG, save_weights, write_tensors
+
+__all__ = ["Training", "TrainingOptions", "alpha_bar", "main", "train"]
+
+ADAM_BETAS = (0.9, 0.99)
+GRADIENT_CLIP = 1.0
+STEPS_BETWEEN_CHECKPOINTS = 500
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Everything that decides how a training goes."""
+
+    steps: int = 18_000
+    batch_size: int = 32
+    learning_rate: float = 1.2e-3
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    average_decay: float = 0.999
+    label_dropout: float = 0.1
+    seed: int = 0
+    precision: str = "bf16"
+    parts: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for name in ("steps", "batch_size", "warmup_steps", "parts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.parts:
+            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by parts ({self.parts})")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+
+@dataclass
+class Training:
+    """A training under way."""
+
+    options: TrainingOptions
+    network: DigitsUNet
+    average: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
+    step: int = 0
+
+
+def alpha_bar() -> Tensor:
+    """The noise schedule that the model learns, (1000,) float64; its last element is exactly zero."""
+    betas = (
+        torch.linspace(
+            SCHEDULER_CONFIG["beta_start"] ** 0.5,
+            SCHEDULER_CONFIG["beta_end"] ** 0.5,
+            1000,
+            dtype=torch.float64,
+        )
+        ** 2
+    )
+    root = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    return root.square()
+
+
+def start_training(options: TrainingOptions, device: str = "cpu") -> Training:
+    """Build a network from the seed alone, and its optimizer."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from torch's global generator
+        torch.manual_seed(options.seed)
+        network = DigitsUNet()
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=options.learning_rate,
+        betas=ADAM_BETAS,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    return Training(options, network, average, optimizer)
+
+
+def train(training: Training, scans: DigitScans, on_step: Callable[[int, float], None]) -> None:
+    """Train until the last step.
+
+    The batch is cut into equal parts and every part is computed by one thread of its own. On a busy machine
+    that is many times faster than two threads inside every layer, which wait for each other hundreds of times
+    a step; and the result does not depend on how many cores there are.
+
+    Args:
+        training: Where to go on from; changed in place.
+        scans: What to learn.
+        on_step: Called with the number of steps done and the last loss.
+    """
+    options, device = training.options, next(training.network.parameters()).device
+    masks, levels = stroke_masks(scans.scans), alpha_bar()
+    signal, noise_share = levels.sqrt().float().to(device), (1.0 - levels).sqrt().float().to(device)
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(options.parts, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            while training.step < options.steps:
+                batch = draw_batch(options, training.step, masks, scans.labels)
+                loss = _train_step(training, batch, signal, noise_share, pool)
+                training.step += 1
+                on_step(training.step, loss)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def draw_batch(options: TrainingOptions, step: int, masks: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Draw what one step trains on; depends on the seed and the step's number alone.
+
+    Timesteps are spread evenly over the batch (one in each of B equal parts), which lowers the variance of
+    the gradient.
+
+    Returns:
+        Pictures (B, 3, 32, 32), labels (B,) some of them dropped, timesteps (B,), noise like the pictures.
+    """
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+    count = options.batch_size
+    chosen = torch.randint(len(labels), (count,), generator=generator)
+    pictures = render(masks[chosen], draw_tones(count, generator))
+    dropped = torch.rand(count, generator=generator) < options.label_dropout
+    label = torch.where(dropped, UNCONDITIONAL, labels[chosen])
+    spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    timestep = (spread * SCHEDULER_CONFIG["num_train_timesteps"]).long()
+    return pictures, label, timestep, torch.randn(pictures.shape, generator=generator)
+
+
+def _train_step(
+    training: Training,
+    batch: tuple[Tensor, ...],
+    signal: Tensor,
+    noise_share: Tensor,
+    pool: ThreadPoolExecutor,
+) -> float:
+    """One step of AdamW on the mean over the parts of the batch."""
+    parameters = list(training.network.parameters())
+    parts = zip(*(tensor.to(signal.device).chunk(training.options.parts) for tensor in batch), strict=True)
+
+    def loss_and_gradients(part: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss = velocity_loss(training, part, signal, noise_share)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    losses, gradients = zip(*pool.map(loss_and_gradients, parts), strict=True)
+    for parameter, *of_parts in zip(parameters, *gradients, strict=True):
+        parameter.grad = torch.stack(of_parts).mean(dim=0)
+    for group in training.optimizer.param_groups:
+        group["lr"] = learning_rate(training.options, training.step)
+    nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
+    training.optimizer.step()
+    _update_average(training)
+    return torch.stack(losses).mean().item()
+
+
+def velocity_loss(
+    training: Training, batch: tuple[Tensor, ...], signal: Tensor, noise_share: Tensor
+) -> Tensor:
+    """Mean squared error of v (Salimans and Ho 2022, appendix D).
+
+    x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps,   v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
+    At the last timestep alpha_bar is 0: the input is pure noise and the target is -x_0.
+    """
+    pictures, label, timestep, noise = batch
+    a, s = signal[timestep][:, None, None, None], noise_share[timestep][:, None, None, None]
+    precision = PRECISIONS[training.options.precision]
+    with torch.autocast(pictures.device.type, precision, enabled=precision != torch.float32):
+        v = training.network(a * pictures + s * noise, timestep, label)
+    return (v.float() - (a * noise - s * pictures)).square().mean()
+
+
+def learning_rate(options: TrainingOptions, step: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warmup = min(1.0, (step + 1) / options.warmup_steps)
+    return options.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / options.steps))
+
+
+@torch.no_grad()
+def _update_average(training: Training) -> None:
+    """Exponential moving average of the weights; short at first, so that it soon forgets the random start."""
+    decay = min(training.options.average_decay, (training.step + 1) / (training.step + 10))
+    current = training.network.state_dict()
+    torch._foreach_lerp_(
+        list(training.average.values()), [current[name] for name in training.average], 1.0 - decay
+    )
+
+
+def save_training(training: Training, path: Path) -> None:
+    """Keep all of a training, so that it can go on after an interruption."""
+    tensors = {f"network.{name}": tensor for name, tensor in training.network.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in training.average.items()}
+    for index, moments in training.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+    write_tensors(
+        path, tensors, {"step": str(training.step), "options": json.dumps(asdict(training.options))}
+    )
+
+
+def resume_training(path: Path, options: TrainingOptions, device: str = "cpu") -> Training:
+    """Go on with a training that `save_training` kept.
+
+    Raises:
+        ValueError: it was made with other options.
+    """
+    training = start_training(options, device)
+    with safe_open(path, framework="pt", device=device) as opened:
+        kept = opened.metadata()
+        if json.loads(kept["options"]) != asdict(options):
+            raise ValueError(
+                f"{path} is from a training with {kept['options']}, not {json.dumps(asdict(options))}; "
+                "give the same options, or remove the file to start anew"
+            )
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    training.step = int(kept["step"])
+    training.network.load_state_dict(_under("network.", tensors))
+    training.average = _under("average.", tensors)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under("optimizer.", tensors).items():
+        index, moment = name.split(".", 1)
+        moments.setdefault(int(index), {})[moment] = tensor
+    training.optimizer.load_state_dict({**training.optimizer.state_dict(), "state": moments})
+    return training
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def training_metadata(training: Training, scans: DigitScans, command: str) -> dict[str, str]:
+    """What the weight file says about how it was made."""
+    made_with = {"torch": torch.__version__, "steps_done": training.step}
+    return {
+        "class_names": json.dumps(CLASS_NAMES),
+        "data_sha256": data_hash(scans),
+        "training_command": command,
+        "training_options": json.dumps(asdict(training.options) | made_with),
+    }
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; every option of `TrainingOptions` is an argument."""
+    parser = argparse.ArgumentParser("python -m demo.train", description=__doc__.split("\n")[0])
+    for field in fields(TrainingOptions):
+        choices = tuple(PRECISIONS) if field.name == "precision" else None
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            choices=choices,
+            help="(default: %(default)s)",
+        )
+    parser.add_argument(
+        "--output", type=Path, default=DEFAULT_WEIGHTS, help="weight file (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Train with a progress bar; keep the state every few hundred steps, and write the weights at the end."""
+    from tqdm import tqdm
+
+    parsed = parse_arguments(arguments)
+    options = TrainingOptions(
+        **{field.name: getattr(parsed, field.name) for field in fields(TrainingOptions)}
+    )
+    state = parsed.output.with_suffix(".training.safetensors")
+    resumed = state.exists()
+    training = (
+        resume_training(state, options, parsed.device) if resumed else start_training(options, parsed.device)
+    )
+    scans = load_scans("train")
+    recent: list[float] = []
+
+    with tqdm(total=options.steps, initial=training.step, unit="step", mininterval=1.0) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            recent.append(loss)
+            del recent[:-100]
+            bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+            bar.update()
+            if step % STEPS_BETWEEN_CHECKPOINTS == 0:
+                save_training(training, state)
+
+        train(training, scans, on_step)
+    command = " ".join(["python -m demo.train", *arguments])
+    save_weights(
+        parsed.output,
+        training.average,
+        training.network.architecture,
+        training_metadata(training, scans, command),
+    )
+    state.unlink(missing_ok=True)
+    print(f"weights: {parsed.output}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
