@@ -88,9 +88,7 @@ def stroke_masks(scans: Tensor) -> Tensor:
     Returns:
         (N, 1, 32, 32) in [0, 1], zero on a margin of three pixels.
     """
-    stroke = F.interpolate(
-        scans[:, None], size=(STROKE_SIZE, STROKE_SIZE), mode="bicubic", align_corners=False
-    )
+    stroke = F.interpolate(scans[:, None], size=(STROKE_SIZE, STROKE_SIZE), mode="bicubic", align_corners=False)
     stroke = stroke.clamp(0.0, 1.0)
     stroke = stroke * stroke * (3.0 - 2.0 * stroke)  # smoothstep: crisper edges than the interpolation leaves
     margin = (IMAGE_SIZE - STROKE_SIZE) // 2
@@ -151,7 +149,5 @@ def data_hash(scans: DigitScans) -> str:
     digest = hashlib.sha256()
     digest.update((scans.scans * SCAN_PEAK).round().to(torch.uint8).numpy().tobytes())
     digest.update(scans.labels.to(torch.uint8).numpy().tobytes())
-    digest.update(
-        json.dumps([IMAGE_SIZE, STROKE_SIZE, HELD_OUT_EVERY, MIN_CONTRAST, PAPER_FALLOFF, TINT]).encode()
-    )
+    digest.update(json.dumps([IMAGE_SIZE, STROKE_SIZE, HELD_OUT_EVERY, MIN_CONTRAST, PAPER_FALLOFF, TINT]).encode())
     return digest.hexdigest()

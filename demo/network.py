@@ -98,9 +98,7 @@ class ResidualBlock(nn.Module):
         self.condition = nn.Linear(condition_channels, 2 * out_channels)
         self.norm_out = nn.GroupNorm(NORM_GROUPS, out_channels)
         self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.shortcut = (
-            nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        )
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
@@ -146,9 +144,7 @@ class DigitsUNet(nn.Module):
         self.time = nn.Linear(TIME_FEATURES, wide)
         self.tone = nn.Linear(2 * IMAGE_CHANNELS, wide)
         self.label = nn.Embedding(sizes.num_classes + 1, wide)
-        self.mix = nn.Sequential(
-            nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU()
-        )
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
         self.enter = nn.Conv2d(folded, fine, 3, padding=1)
         self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
@@ -200,9 +196,7 @@ class DigitsUNet(nn.Module):
         if x.shape[1:] != (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"x must have shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), got {tuple(x.shape)}")
         if timestep.shape != (batch,):
-            raise ValueError(
-                f"timestep must have shape ({batch},), one per picture, got {tuple(timestep.shape)}"
-            )
+            raise ValueError(f"timestep must have shape ({batch},), one per picture, got {tuple(timestep.shape)}")
         if label.shape == (batch, rows):
             return label
         if label.shape != (batch,) or label.is_floating_point():

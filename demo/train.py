@@ -21,6 +21,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ddim import make_noise_schedule
+
 from .data import CLASS_NAMES, DigitScans, data_hash, draw_tones, load_scans, render, stroke_masks
 from .network import UNCONDITIONAL, DigitsUNet
 from .weights_file import DEFAULT_WEIGHTS, SCHEDULER_CONFIG, save_weights, write_tensors
@@ -72,18 +74,8 @@ class Training:
 
 def alpha_bar() -> Tensor:
     """The noise schedule that the model learns, (1000,) float64; its last element is exactly zero."""
-    betas = (
-        torch.linspace(
-            SCHEDULER_CONFIG["beta_start"] ** 0.5,
-            SCHEDULER_CONFIG["beta_end"] ** 0.5,
-            1000,
-            dtype=torch.float64,
-        )
-        ** 2
-    )
-    root = torch.cumprod(1.0 - betas, dim=0).sqrt()
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    return root.square()
+    described = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_betas_zero_snr")
+    return make_noise_schedule(**{name: SCHEDULER_CONFIG[name] for name in described}).alpha_bar
 
 
 def start_training(options: TrainingOptions, device: str = "cpu") -> Training:
@@ -177,9 +169,7 @@ def _train_step(
     return torch.stack(losses).mean().item()
 
 
-def velocity_loss(
-    training: Training, batch: tuple[Tensor, ...], signal: Tensor, noise_share: Tensor
-) -> Tensor:
+def velocity_loss(training: Training, batch: tuple[Tensor, ...], signal: Tensor, noise_share: Tensor) -> Tensor:
     """Mean squared error of v (Salimans and Ho 2022, appendix D).
 
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps,   v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
@@ -204,9 +194,7 @@ def _update_average(training: Training) -> None:
     """Exponential moving average of the weights; short at first, so that it soon forgets the random start."""
     decay = min(training.options.average_decay, (training.step + 1) / (training.step + 10))
     current = training.network.state_dict()
-    torch._foreach_lerp_(
-        list(training.average.values()), [current[name] for name in training.average], 1.0 - decay
-    )
+    torch._foreach_lerp_(list(training.average.values()), [current[name] for name in training.average], 1.0 - decay)
 
 
 def save_training(training: Training, path: Path) -> None:
@@ -215,9 +203,7 @@ def save_training(training: Training, path: Path) -> None:
     tensors |= {f"average.{name}": tensor for name, tensor in training.average.items()}
     for index, moments in training.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-    write_tensors(
-        path, tensors, {"step": str(training.step), "options": json.dumps(asdict(training.options))}
-    )
+    write_tensors(path, tensors, {"step": str(training.step), "options": json.dumps(asdict(training.options))})
 
 
 def resume_training(path: Path, options: TrainingOptions, device: str = "cpu") -> Training:
@@ -273,9 +259,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
             choices=choices,
             help="(default: %(default)s)",
         )
-    parser.add_argument(
-        "--output", type=Path, default=DEFAULT_WEIGHTS, help="weight file (default: %(default)s)"
-    )
+    parser.add_argument("--output", type=Path, default=DEFAULT_WEIGHTS, help="weight file (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -285,14 +269,10 @@ def main(arguments: list[str]) -> None:
     from tqdm import tqdm
 
     parsed = parse_arguments(arguments)
-    options = TrainingOptions(
-        **{field.name: getattr(parsed, field.name) for field in fields(TrainingOptions)}
-    )
+    options = TrainingOptions(**{field.name: getattr(parsed, field.name) for field in fields(TrainingOptions)})
     state = parsed.output.with_suffix(".training.safetensors")
     resumed = state.exists()
-    training = (
-        resume_training(state, options, parsed.device) if resumed else start_training(options, parsed.device)
-    )
+    training = resume_training(state, options, parsed.device) if resumed else start_training(options, parsed.device)
     scans = load_scans("train")
     recent: list[float] = []
 

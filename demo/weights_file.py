@@ -127,9 +127,7 @@ def save_weights(
     write_tensors(path, tensors, described)
 
 
-def write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> None:
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write safetensors under a temporary name, then rename: no reader ever sees half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,15 +149,11 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise DemoWeightsError(f"there is no weight file at {file}; make one with: python -m demo.train")
     size = file.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise DemoWeightsError(
-            f"{file} has {size} bytes; weight files of this model have at most {MAX_FILE_BYTES}"
-        )
+        raise DemoWeightsError(f"{file} has {size} bytes; weight files of this model have at most {MAX_FILE_BYTES}")
     try:
         with safe_open(file, framework="pt") as opened:
             names = list(opened.keys())
-            wrong = {
-                name: dtype for name in names if (dtype := opened.get_slice(name).get_dtype()) not in DTYPES
-            }
+            wrong = {name: dtype for name in names if (dtype := opened.get_slice(name).get_dtype()) not in DTYPES}
             if wrong:
                 raise DemoWeightsError(f"{file}: tensors must be {' or '.join(DTYPES)}, got {_few(wrong)}")
             return dict(opened.metadata() or {}), {name: opened.get_tensor(name) for name in names}
@@ -169,20 +163,14 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from error
 
 
-def _read_metadata(
-    file: Path, metadata: Mapping[str, str]
-) -> tuple[dict[str, Any], tuple[str, ...], Architecture]:
+def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...], Architecture]:
     """Check the metadata and parse what is needed of it."""
     missing = [key for key in METADATA_KEYS if key not in metadata]
     if missing:
-        raise DemoWeightsError(
-            f"{file} is not a weight file of this model: its metadata lack {', '.join(missing)}"
-        )
+        raise DemoWeightsError(f"{file} is not a weight file of this model: its metadata lack {', '.join(missing)}")
     found = (metadata["format"], metadata["format_version"])
     if found != (FORMAT, FORMAT_VERSION):
-        raise DemoWeightsError(
-            f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0]} {found[1]}"
-        )
+        raise DemoWeightsError(f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0]} {found[1]}")
     scheduler_config = _parse_json(file, metadata, "scheduler_config")
     if scheduler_config != SCHEDULER_CONFIG:
         raise DemoWeightsError(f"{file}: scheduler_config must be {SCHEDULER_CONFIG}, got {scheduler_config}")
@@ -193,9 +181,7 @@ def _read_metadata(
         and len(names) == architecture.num_classes
         and all(isinstance(name, str) for name in names)
     ):
-        raise DemoWeightsError(
-            f"{file}: class_names must be a list of {architecture.num_classes} names, got {names!r}"
-        )
+        raise DemoWeightsError(f"{file}: class_names must be a list of {architecture.num_classes} names, got {names!r}")
     return scheduler_config, tuple(names), architecture
 
 
@@ -225,9 +211,7 @@ def _check_tensors(file: Path, expected: Mapping[str, Tensor], tensors: Mapping[
         raise DemoWeightsError(
             f"{file}: missing tensors: {_few(missing) or 'none'}; unknown tensors: {_few(unknown) or 'none'}"
         )
-    shapes = {
-        name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor.shape != expected[name].shape
-    }
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor.shape != expected[name].shape}
     if shapes:
         name, shape = next(iter(shapes.items()))
         raise DemoWeightsError(f"{file}: {name} must have shape {tuple(expected[name].shape)}, got {shape}")
