@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 from host.registry import Registry, load_pack, stock_registry
 
-from .serving import Settings, serve
+from .serving import ServeError, Settings, serve
 
 __all__ = ["add_serve_command"]
 
 ROOT = Path(__file__).resolve().parents[2]
+BAD_INPUT = 2
 _OPENING = Path("example_workflows", "digits.json")
 
 
@@ -46,11 +49,17 @@ def add_serve_command(commands: Any) -> None:
     parser.set_defaults(call=_serve)
 
 
-def _serve(args: argparse.Namespace) -> None:
+def _serve(args: argparse.Namespace) -> int:
+    logging.getLogger("host").setLevel(logging.INFO)
     packs = args.pack or [ROOT]
     data = args.data_directory.absolute()
     opening = args.open or next((pack / _OPENING for pack in packs if (pack / _OPENING).is_file()), None)
-    serve(_load(packs), Settings(data, args.port, args.listen, tuple(args.allow_host), opening))
+    try:
+        serve(_load(packs), Settings(data, args.port, args.listen, tuple(args.allow_host), opening))
+    except ServeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return BAD_INPUT
+    return 0
 
 
 def _load(packs: list[Path]) -> Registry:

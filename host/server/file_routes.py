@@ -40,16 +40,17 @@ def locate(host: Host, name: str, subfolder: str, kind: str) -> Path:
 
 
 def open_image(path: Path) -> Image.Image:
-    """The picture, not yet decoded; 400 for a file that is none, or that would unpack to too many pixels."""
+    """The decoded picture; 400 for a file that is none or is cut off, or that would unpack to too many pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise problem(400, "the file is not a picture") from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise problem(400, f"the picture has more than {MAX_PIXELS} pixels")
+        if image.width * image.height > MAX_PIXELS:
+            image.close()
+            raise problem(400, f"the picture has more than {MAX_PIXELS} pixels")
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise problem(400, "the file is not a picture that can be decoded") from error
     return image
 
 
@@ -59,7 +60,7 @@ async def view(request: web.Request) -> web.StreamResponse:
     path = locate(request.app[HOST], query.get("filename", ""), query.get("subfolder", ""), query.get("type", "output"))
     if not path.is_file():
         raise problem(404, "there is no such file")
-    channel = query.get("channel", "rgba")
+    channel = query.get("channel", "")
     if "preview" in query:
         return await asyncio.to_thread(_preview, path, query["preview"], channel)
     if channel in _CHANNELS:
@@ -84,10 +85,7 @@ def _channel(path: Path, channel: str) -> web.Response:
 
 def _encoded(image: Image.Image, kind: str, quality: int = 90) -> web.Response:
     buffer = io.BytesIO()
-    try:
-        image.save(buffer, format=kind, quality=quality)
-    except (OSError, ValueError, SyntaxError) as error:  # a cut-off file shows only when it is decoded
-        raise problem(400, "the picture cannot be decoded") from error
+    image.save(buffer, format=kind, quality=quality)
     return web.Response(body=buffer.getvalue(), content_type=f"image/{kind}")
 
 

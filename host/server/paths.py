@@ -10,6 +10,7 @@ __all__ = ["OutsideFolder", "inside", "safe_name"]
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 2048
+_MAX_FOLDERS = 32
 
 
 class OutsideFolder(ValueError):
@@ -54,7 +55,7 @@ def _split(part: str) -> list[str]:
     except UnicodeEncodeError as error:
         raise OutsideFolder("the path is not valid Unicode") from error
     names = [name for name in part.split("/") if name not in ("", ".")]
-    if size > _MAX_PATH_BYTES or any(len(name.encode()) > _MAX_NAME_BYTES for name in names):
+    if size > _MAX_PATH_BYTES or len(names) > _MAX_FOLDERS or any(len(name.encode()) > _MAX_NAME_BYTES for name in names):
         raise OutsideFolder("the path is too long")
     if ".." in names:
         raise OutsideFolder("'..' is not allowed in a path")

@@ -8,6 +8,8 @@ and pass; the content type of a request says nothing, because many honest client
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PORTS = {"http": 80, "https": 443}
+# What the file system says to a name that no file can have.
+_IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
@@ -60,8 +64,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except (OutsideFolder, UnicodeError) as error:
         response = _json_error(400, str(error))
-    except (ConnectionError, TimeoutError):
-        raise
+    except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody is there to read the answer
+        log.debug("%s %s: the client left: %r", request.method, request.path[:200], error)
+        response = _json_error(400, "the request ended early")
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE_NAMES:
+            log.exception("%s %s failed", request.method, request.path[:200])
+        response = _json_error(400 if error.errno in _IMPOSSIBLE_NAMES else 500, error.strerror or "")
     except Exception:
         log.exception("%s %s failed", request.method, request.path[:200])
         response = _json_error(500, "the host failed on this request; its log says why")
