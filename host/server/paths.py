@@ -55,7 +55,11 @@ def _split(part: str) -> list[str]:
     except UnicodeEncodeError as error:
         raise OutsideFolder("the path is not valid Unicode") from error
     names = [name for name in part.split("/") if name not in ("", ".")]
-    if size > _MAX_PATH_BYTES or len(names) > _MAX_FOLDERS or any(len(name.encode()) > _MAX_NAME_BYTES for name in names):
+    if (
+        size > _MAX_PATH_BYTES
+        or len(names) > _MAX_FOLDERS
+        or any(len(name.encode()) > _MAX_NAME_BYTES for name in names)
+    ):
         raise OutsideFolder("the path is too long")
     if ".." in names:
         raise OutsideFolder("'..' is not allowed in a path")

@@ -75,7 +75,8 @@ class Worker:
         self._stopping = True
         self.interrupt()
         self._wake.set()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def notify(self) -> None:
         """Says that the queue has changed: the thread looks, and every client learns how much is left."""
