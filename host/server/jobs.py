@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .store import Job, Result
+from .job import Job, Result
 
 __all__ = ["history_entry", "job_detail", "job_item", "summarise"]
 

@@ -13,9 +13,10 @@ from host.payload import dumps
 from host.validation import validate
 
 from .hub import MAX_SID_LENGTH
+from .job import STATUSES
 from .jobs import history_entry, job_detail, job_item
 from .state import HOST, Host
-from .store import STATUSES, SameId
+from .store import SameId
 from .wire import integer, problem, read_object, reply
 
 __all__ = ["ROUTES"]

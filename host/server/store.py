@@ -6,21 +6,20 @@ kill each row is either pending, in progress (it is run again, because no result
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from host.payload import dumps
 
-__all__ = ["DONE", "STATUSES", "Job", "JobStore", "Result", "SameId"]
+from .job import FULL, LIGHT, Job, Result, read_job
+from .transaction import Transaction
 
-DONE = ("completed", "failed", "cancelled")
-STATUSES = ("pending", "in_progress", *DONE)
+__all__ = ["JobStore", "SameId"]
+
 MAX_HISTORY = 10_000
 MAX_ATTEMPTS = 10
 _BATCH = 50
@@ -46,45 +45,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, number, seq);
 CREATE INDEX IF NOT EXISTS jobs_by_done ON jobs (done_seq);
 """
-_LIGHT = "id, number, status, create_time, start_time, end_time, workflow_id, summary"
-_FULL = f"{_LIGHT}, prompt, extra_data, targets, result"
 
 
 class SameId(ValueError):
     """A prompt came under an id that another job has."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run left: ComfyUI's history entry without the prompt, and its outcome (one of ``DONE``)."""
-
-    status: str
-    outputs: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    messages: list[Any] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One accepted prompt. Times are milliseconds since 1970; the heavy fields are None in a light listing."""
-
-    id: str
-    number: float
-    status: str
-    create_time: int
-    start_time: int | None
-    end_time: int | None
-    workflow_id: str | None
-    summary: dict[str, Any]
-    prompt: dict[str, Any] | None = None
-    extra_data: dict[str, Any] | None = None
-    targets: list[str] | None = None
-    result: Result | None = None
-
-    @property
-    def entry(self) -> list[Any]:
-        """The five-part list in which /queue and /history show a prompt."""
-        return [self.number, self.id, self.prompt, self.extra_data, self.targets]
 
 
 class JobStore:
@@ -226,8 +190,8 @@ class JobStore:
     def queue(self, status: str) -> list[Job]:
         """The jobs that run (``in_progress``) or wait (``pending``), in running order, complete."""
         with self._lock:
-            rows = self._db.execute(f"SELECT {_FULL} FROM jobs WHERE status=? ORDER BY number, seq", (status,))
-            return [_job(row) for row in rows]
+            rows = self._db.execute(f"SELECT {FULL} FROM jobs WHERE status=? ORDER BY number, seq", (status,))
+            return [read_job(row) for row in rows]
 
     def get(self, job_id: str) -> Job | None:
         """One job, complete; None for an unknown id."""
@@ -274,65 +238,23 @@ class JobStore:
         with self._lock:
             total = self._db.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", values).fetchone()[0]
             rows = self._db.execute(
-                f"SELECT {_LIGHT} FROM jobs WHERE {where} ORDER BY {order} {way}, seq {way} LIMIT ? OFFSET ?",
+                f"SELECT {LIGHT} FROM jobs WHERE {where} ORDER BY {order} {way}, seq {way} LIMIT ? OFFSET ?",
                 [*values, -1 if limit is None else limit, offset],
             )
-            return [_job(row) for row in rows], total
+            return [read_job(row) for row in rows], total
 
     def _by_seq(self, keys: Sequence[int]) -> list[Job]:
         marks = ",".join("?" * len(keys))
         with self._lock:
             rows = self._db.execute(
-                f"SELECT {_FULL} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
+                f"SELECT {FULL} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
                 keys,
             )
-            return [_job(row) for row in rows]
+            return [read_job(row) for row in rows]
 
     def _one(self, where: str, value: Any) -> Job | None:
-        row = self._db.execute(f"SELECT {_FULL} FROM jobs WHERE {where}", (value,)).fetchone()
-        return None if row is None else _job(row)
+        row = self._db.execute(f"SELECT {FULL} FROM jobs WHERE {where}", (value,)).fetchone()
+        return None if row is None else read_job(row)
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._lock, self._db)
-
-
-class _Transaction:
-    """All or nothing, with the lock held. IMMEDIATE: a writer waits for its turn instead of failing at commit."""
-
-    def __init__(self, lock: threading.RLock, db: sqlite3.Connection) -> None:  # type: ignore[valid-type]
-        self._lock, self._db = lock, db
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-        finally:
-            self._lock.release()
-
-
-def _job(row: Sequence[Any]) -> Job:
-    job_id, number, status, created, started, ended, workflow_id, summary, *heavy = row
-    whole = int(number) if float(number).is_integer() else number
-    parsed = [None if text is None else json.loads(text) for text in heavy] or [None] * 4
-    prompt, extra_data, targets, result = parsed
-    return Job(
-        job_id,
-        whole,
-        status,
-        created,
-        started,
-        ended,
-        workflow_id,
-        json.loads(summary or "{}"),
-        prompt,
-        extra_data,
-        targets,
-        None if result is None else Result(status=status, **result),
-    )
+    def _transaction(self) -> Transaction:
+        return Transaction(self._lock, self._db)

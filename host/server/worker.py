@@ -18,9 +18,10 @@ from typing import Any
 from host.executor import Executor, RunResult
 
 from .hub import Hub
+from .job import Job, Result
 from .jobs import summarise
 from .previews import encode_image, plain_frame, tagged_frame
-from .store import Job, JobStore, Result
+from .store import JobStore
 
 __all__ = ["Worker"]
 

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from host.server import store as module
-from host.server.store import JobStore, Result, SameId
+from host.server.job import STATUSES, Result
+from host.server.store import JobStore, SameId
 
 PROMPT = {"1": {"class_type": "X", "inputs": {}}}
 
@@ -106,7 +107,7 @@ class StoreAgainstList(RuleBasedStateMachine):
         assert [job.id for job in self.store.queue("in_progress")] == ([self.running[2]] if self.running else [])
         assert [job.id for batch in self.store.history() for job in batch] == self.done
         assert self.store.remaining() == len(self.waiting) + (self.running is not None)
-        listed, total = self.store.listing(module.STATUSES, limit=3)
+        listed, total = self.store.listing(STATUSES, limit=3)
         assert total == len(self.waiting) + len(self.done) + (self.running is not None) and len(listed) == min(3, total)
 
 
