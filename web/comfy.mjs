@@ -1,0 +1,189 @@
+// @ts-check
+// The only file that names the editor's own scripts. What the features need from it, and nothing else:
+// nodes and their widgets, panels on nodes, requests, settings, messages.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+/** Register what ddim.js declares. */
+export const registerExtension = (extension) => app.registerExtension(extension);
+
+/** @returns {string} the language chosen in the editor's settings, e.g. "zh" */
+export const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+
+/** @param {string} id @param {any} fallback */
+export const setting = (id, fallback) => app.extensionManager?.setting?.get(id) ?? fallback;
+
+/** A message in the corner. @param {"info"|"warn"|"error"|"success"} severity */
+export const toast = (severity, summary, detail) =>
+  app.extensionManager?.toast?.add({ severity, summary, detail, life: severity === "error" ? 10000 : 6000 });
+
+/** GET a route of the host as JSON. */
+export async function getJson(path) {
+  const answer = await api.fetchApi(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+/** POST JSON to a route of the pack. The pack's own refusals come back as `{error}`. */
+export async function postJson(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await api.fetchApi(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  const given = await answer.json().catch(() => null);
+  if (given === null || (!answer.ok && !given.error)) throw new Error(`${path}: ${answer.status}`);
+  return given;
+}
+
+/** Address of a file in the host's temp folder. */
+export const temporaryFile = (name) =>
+  api.apiURL(`/view?filename=${encodeURIComponent(name)}&type=temp&subfolder=`);
+
+/** Call `feature` with the live previews of running nodes: `feature({nodeId, blob})`. */
+export function onPreview(feature) {
+  api.addEventListener("b_preview_with_metadata", ({ detail }) =>
+    feature({ nodeId: String(detail.displayNodeId ?? detail.nodeId), blob: detail.blob }));
+}
+
+/** Call `feature` when any run starts. */
+export const onRunStart = (feature) => api.addEventListener("execution_start", feature);
+
+/** Every node of the workflow, those in subgraphs included. */
+export function* everyNode(graph = app.rootGraph ?? app.graph) {
+  for (const node of graph?.nodes ?? graph?._nodes ?? []) {
+    yield node;
+    if (node.subgraph) yield* everyNode(node.subgraph);
+  }
+}
+
+/** The node that a run calls "4" or, inside of a subgraph, "3:4". */
+export function nodeOfRun(executionId) {
+  let graph = app.rootGraph ?? app.graph;
+  let node = null;
+  for (const id of String(executionId).split(":")) {
+    node = (graph?.nodes ?? graph?._nodes ?? []).find((candidate) => String(candidate.id) === id) ?? null;
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+/** The node that the editor's table of outputs names: "4", or "<subgraph>:4". */
+export function nodeOfOutput(locator) {
+  const [id, graphId] = String(locator).split(":").reverse();
+  for (const node of everyNode()) {
+    if (String(node.id) === id && (graphId === undefined || String(node.graph?.id) === graphId)) return node;
+  }
+  return null;
+}
+
+/** Have `then` called after the handler that the node already has under this name. */
+export function chain(owner, name, then) {
+  const before = owner[name];
+  owner[name] = function (...given) {
+    const answer = before?.apply(this, given);
+    then.apply(this, given);
+    return answer;
+  };
+}
+
+/**
+ * Put an element on a node, in both renderers, without a trace in prompts and saved workflows.
+ * @param {any} node
+ * @param {string} name unique; also the widget's type, because the names of core types would be replaced by core's own
+ * @param {HTMLElement} element
+ * @param {() => number} minHeight
+ * @param {number} maxHeight
+ */
+export function addPanel(node, name, element, minHeight, maxHeight) {
+  const options = {
+    serialize: false, // not in the prompt
+    hideOnZoom: false,
+    getMinHeight: minHeight,
+    getMaxHeight: () => Math.max(maxHeight, minHeight()),
+    getValue: () => "",
+    setValue: () => {},
+  };
+  const widget = node.addDOMWidget(name, name, element, options);
+  widget.serialize = false; // not in the saved workflow
+  return widget;
+}
+
+/** Let the node grow to what its widgets need; it never shrinks under the user's hands. */
+export function fitNode(node) {
+  const [width, height] = node.computeSize();
+  if (node.size[1] < height) node.setSize([Math.max(node.size[0], width), height]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Wheel and middle button over a panel still move the canvas (the other renderer sees to it by itself). */
+export function passToCanvas(element) {
+  const inCanvas = () => !element.closest("[data-node-id]");
+  element.addEventListener("wheel", (event) => inCanvas() && app.canvas.processMouseWheel(event), { passive: false });
+  for (const [name, method] of [["pointerdown", "processMouseDown"], ["pointermove", "processMouseMove"],
+    ["pointerup", "processMouseUp"]]) {
+    const middle = (event) => event.button === 1 || (event.buttons & 4) === 4;
+    element.addEventListener(name, (event) => inCanvas() && middle(event) && app.canvas[method](event));
+  }
+}
+
+/** The graph's place of the last drop. @returns {[number, number]} */
+export const dropPlace = () => [app.canvas.graph_mouse[0], app.canvas.graph_mouse[1]];
+
+/** Add a node to the graph that is open. */
+export function addNode(type, place) {
+  const node = globalThis.LiteGraph.createNode(type);
+  if (!node) return null;
+  node.pos = [...place];
+  app.canvas.graph.add(node);
+  app.canvas.selectNode?.(node);
+  return node;
+}
+
+/** Tell the editor that widgets were changed by something else than a click, so that undo and drafts know. */
+export function graphChanged(node) {
+  node.graph?.change?.();
+  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  node.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * Let `take(file)` see every file that the editor is about to open. What it does not take goes on to the editor.
+ * @param {(file: File) => Promise<boolean>} take
+ */
+export function offerFiles(take) {
+  const open = app.handleFile;
+  app.handleFile = async function (...given) {
+    if (await take(given[0])) return undefined;
+    return open.apply(this, given);
+  };
+}
+
+/** What feeds a widget that has a link: the value if it can be known before a run, else undefined. */
+export function linkedValue(node, name) {
+  const input = node.inputs?.find((slot) => slot.widget?.name === name && slot.link != null);
+  return input ? { linked: true, value: sourceValue(node.graph, input.link, 0) } : { linked: false };
+}
+
+function sourceValue(graph, linkId, depth) {
+  const link = graph?.getLink?.(linkId) ?? graph?.links?.[linkId];
+  if (!link || depth > 20) return undefined;
+  if (String(link.origin_id) === "-10") return promotedValue(graph, link.origin_slot, depth);
+  const origin = graph.getNodeById(link.origin_id);
+  if (!origin) return undefined;
+  if (/^(Primitive|Reroute)/.test(origin.type ?? "")) {
+    if (origin.type === "Reroute") return sourceValue(graph, origin.inputs?.[0]?.link, depth + 1);
+    return (origin.widgets?.find((widget) => widget.name === "value") ?? origin.widgets?.[0])?.value;
+  }
+  return undefined;
+}
+
+/** The value that the node standing for a subgraph gives to the subgraph's input. */
+function promotedValue(subgraph, slot, depth) {
+  const name = subgraph.inputs?.[slot]?.name;
+  for (const host of everyNode()) {
+    if (host.subgraph !== subgraph) continue;
+    const input = host.inputs?.find((candidate) => candidate.name === name);
+    if (input?.link != null) return sourceValue(host.graph, input.link, depth + 1);
+    return host.widgets?.find((widget) => widget.name === name)?.value;
+  }
+  return undefined;
+}

@@ -1,0 +1,88 @@
+// @ts-check
+// A scheduler_config.json dropped on the canvas becomes a DDIM Schedule From Config; dropped on a schedule node, it is read
+// into that node. What was taken is shown on the node and, in one line, in the corner.
+
+import { addNode, dropPlace, graphChanged, offerFiles, postJson, toast } from "./comfy.mjs";
+import { isSchedulerConfig } from "./import_rows.mjs";
+import { say } from "./text.mjs";
+
+const CONFIG_NODE = "DDIMScheduleFromConfig";
+const SCHEDULE_NODE = "DDIMSchedule";
+const CONFIG_TEXT = "config_text";
+const MOST_BYTES = 500000;
+
+/** The file's text if it is a scheduler's configuration, else null. @param {File} file */
+async function configText(file) {
+  const named = file?.name?.toLowerCase().endsWith(".json") || file?.type === "application/json";
+  if (!named || file.size > MOST_BYTES) return null;
+  const text = await file.text();
+  try {
+    return isSchedulerConfig(JSON.parse(text)) ? text : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Files dropped on the canvas or opened from the menu. */
+export function takeDroppedConfigs() {
+  offerFiles(async (file) => {
+    const text = await configText(file);
+    if (text === null) return false;
+    const node = addNode(CONFIG_NODE, dropPlace());
+    if (!node) return false;
+    await fillConfigNode(node, text, file.name);
+    return true;
+  });
+}
+
+/** Files dropped on a schedule node. */
+export function attachConfigDrop(node) {
+  const fill = { [CONFIG_NODE]: fillConfigNode, [SCHEDULE_NODE]: fillScheduleNode }[node.comfyClass];
+  if (!fill) return;
+  const over = node.onDragOver;
+  node.onDragOver = function (event) {
+    return over?.call(this, event) || [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
+  };
+  const drop = node.onDragDrop;
+  node.onDragDrop = async function (event) {
+    for (const file of event.dataTransfer?.files ?? []) {
+      const text = await configText(file);
+      if (text === null) continue;
+      await fill(node, text, file.name);
+      return true;
+    }
+    return (await drop?.call(this, event)) ?? false;
+  };
+}
+
+async function fillConfigNode(node, text, fileName) {
+  setWidgets(node, { [CONFIG_TEXT]: text });
+  tell(await postJson("/ddim/config", { text }).catch(unreachable), fileName);
+}
+
+async function fillScheduleNode(node, text, fileName) {
+  const answer = await postJson("/ddim/config", { text }).catch(unreachable);
+  if (!answer.error) setWidgets(node, answer.inputs);
+  tell(answer, fileName);
+  if (!answer.error) node.ddimPlot?.keepImport(answer.config);
+}
+
+
+const unreachable = (error) => ({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) });
+
+function tell({ error, config }, fileName) {
+  if (error) return toast("error", say("import.refused", { file: fileName }), error);
+  const count = (group) => Object.keys(config[group] ?? {}).length;
+  return toast("success", say("import.done", { file: fileName }), say("import.counts",
+    { used: count("used"), mapped: count("mapped"), ignored: count("ignored"), defaulted: count("defaulted") }));
+}
+
+function setWidgets(node, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const widget = node.widgets?.find((candidate) => candidate.name === name);
+    if (!widget) continue;
+    widget.value = value;
+    widget.callback?.(value);
+  }
+  graphChanged(node);
+}

@@ -1,0 +1,42 @@
+// @ts-check
+// The pack's one extension: which feature stands on which node.
+
+import { nodeOfOutput, registerExtension } from "./comfy.mjs";
+import { attachConfigDrop, takeDroppedConfigs } from "./config_import.mjs";
+import { attachInversion, showInversion } from "./inversion_report.mjs";
+import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
+import { attachReplay, lookAtReplays, showReplay } from "./step_replay.mjs";
+import { loadText } from "./text.mjs";
+
+const category = (name) => ["DDIM", "Nodes", name];
+
+registerExtension({
+  name: "ddim.nodes",
+  settings: [
+    { id: "DDIM.SchedulePlot", name: "Live plot on schedule nodes", type: "boolean", defaultValue: true, category: category("SchedulePlot") },
+    { id: "DDIM.StepReplay", name: "Step replay on DDIM Sample", type: "boolean", defaultValue: true, category: category("StepReplay"),
+      onChange: lookAtReplays },
+  ],
+  async init() {
+    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("./ddim.css", import.meta.url).href });
+    document.head.append(style);
+    await loadText();
+  },
+  setup() {
+    takeDroppedConfigs();
+    startPlots();
+  },
+  nodeCreated(node) {
+    attachPlot(node);
+    attachReplay(node);
+    attachInversion(node);
+    attachConfigDrop(node);
+  },
+  // After a reload or a change of tab the editor restores outputs without a run.
+  onNodeOutputsUpdated(outputs) {
+    for (const [locator, output] of Object.entries(outputs ?? {})) {
+      const node = output?.ddim_schedule || output?.ddim_replay || output?.ddim_inversion ? nodeOfOutput(locator) : null;
+      if (node) [showRun, showReplay, showInversion].forEach((show) => show(node, output));
+    }
+  },
+});

@@ -1,0 +1,53 @@
+// @ts-check
+// How well an inversion can be undone: the round-trip error of each image, as numbers and bars.
+
+import { addPanel, chain, fitNode } from "./comfy.mjs";
+import { html, messages, naturalHeight, panel } from "./panel.mjs";
+import { say } from "./text.mjs";
+import { figure } from "./words.mjs";
+
+export const INVERSION = "ddim_inversion_report";
+const EMPTY_HEIGHT = 44;
+const MOST_ROWS = 16;
+
+/** Put the report on an inversion node. */
+export function attachInversion(node) {
+  if (node.comfyClass !== "DDIMInvert" || typeof node.addDOMWidget !== "function") return;
+  const element = panel("inversion", say("inversion.title"));
+  element.append(html("output", { class: "ddim-readout" }, say("inversion.empty")));
+  let height = EMPTY_HEIGHT;
+  addPanel(node, INVERSION, element, () => height, 600);
+  node.ddimInversion = (report) => {
+    element.replaceChildren(...contents(report));
+    requestAnimationFrame(() => {
+      height = naturalHeight(element, 0, null);
+      element.style.minHeight = `${height - 20}px`;
+      fitNode(node);
+    });
+  };
+  chain(node, "onExecuted", (output) => showInversion(node, output));
+}
+
+/** A run's report. */
+export function showInversion(node, output) {
+  const report = output?.ddim_inversion?.[0];
+  if (report) node.ddimInversion?.(report);
+}
+
+function contents(report) {
+  const errors = report.round_trip_error;
+  const worst = Math.max(...errors.map((error) => error ?? 0), 0);
+  const head = html("header", { class: "ddim-head" }, say("inversion.head", { method: report.method, images: report.images }));
+  const rows = errors.slice(0, MOST_ROWS).map((error, i) => row(i, error, worst));
+  const table = html("table", { class: "ddim-errors" }, html("caption", {}, say("inversion.caption")), ...rows);
+  const more = errors.length - rows.length;
+  const notes = [...(report.notes ?? []), ...(more > 0 ? [say("inversion.more", { more, worst: figure(worst) })] : [])];
+  return [head, table, messages(notes.map((text) => ({ level: "note", text })))];
+}
+
+function row(index, error, worst) {
+  const share = worst > 0 && error !== null ? error / worst : 0;
+  const bar = html("span", { class: "ddim-bar", style: `width:${(100 * share).toFixed(1)}%` });
+  return html("tr", {}, html("th", { scope: "row" }, say("inversion.image", { number: index + 1 })),
+    html("td", { class: "ddim-bars", "aria-hidden": "true" }, bar), html("td", { class: "ddim-number" }, figure(error)));
+}

@@ -1,0 +1,71 @@
+// @ts-check
+// Where things of the schedule plot stand, in pixels. Noise is on the left, the picture on the right: a run reads from
+// left to right. Numbers come from the pack's core; here they are only placed.
+
+const MARGIN = { left: 34, right: 40, top: 8, bottom: 20 };
+const MOST_DOTS = 80;
+
+/**
+ * @typedef {{t: number[], alpha_bar: (number|null)[], log_snr: (number|null)[]}} Levels
+ * @typedef {{num_train_timesteps: number, steps: number, curve: Levels, visited: Levels & {step: number[]}}} Report
+ */
+
+/** Scales of a plot of this size. @param {Report} report */
+export function scales(report, width, height) {
+  const box = { left: MARGIN.left, top: MARGIN.top, right: Math.max(width - MARGIN.right, MARGIN.left + 10),
+    bottom: Math.max(height - MARGIN.bottom, MARGIN.top + 10) };
+  const last = Math.max(report.num_train_timesteps - 1, 1);
+  const [low, high] = snrRange(report.curve.log_snr);
+  const down = (share) => box.bottom - Math.min(1, Math.max(0, share)) * (box.bottom - box.top);
+  return {
+    box,
+    low,
+    high,
+    x: (t) => box.right - (t / last) * (box.right - box.left),
+    alphaBar: (value) => down(value ?? 0),
+    // No finite number means no signal at all, or no noise: the end of the axis.
+    logSnr: (value, alphaBar) => down(value === null ? Math.round(alphaBar ?? 0) : (value - low) / (high - low)),
+  };
+}
+
+/** Whole numbers around all finite values, at least one apart. @param {(number|null)[]} values @returns {[number, number]} */
+export function snrRange(values) {
+  const known = values.filter((value) => value !== null);
+  if (known.length === 0) return [-1, 1];
+  const low = Math.floor(Math.min(.../** @type {number[]} */ (known)));
+  return [low, Math.max(Math.ceil(Math.max(.../** @type {number[]} */ (known))), low + 1)];
+}
+
+/** A polyline's points. */
+export const path = (points) =>
+  points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+
+/** Both curves and the area under the first, as path data. */
+export function curves(report, scale) {
+  const { t, alpha_bar: alphaBar, log_snr: logSnr } = report.curve;
+  const first = t.map((value, i) => [scale.x(value), scale.alphaBar(alphaBar[i])]);
+  const second = t.map((value, i) => [scale.x(value), scale.logSnr(logSnr[i], alphaBar[i])]);
+  const { left, right, bottom } = scale.box;
+  return {
+    alphaBar: path(first),
+    area: t.length ? `${path(first)}L${left} ${bottom}L${right} ${bottom}Z` : "",
+    logSnr: path(second),
+  };
+}
+
+/** The visited timesteps: a tick each, and a dot on the curve where there is room. */
+export function marks(report, scale) {
+  const { t, alpha_bar: alphaBar } = report.visited;
+  return t.map((value, i) => ({ x: scale.x(value), y: scale.alphaBar(alphaBar[i]), dot: t.length <= MOST_DOTS }));
+}
+
+/** Index of the visited timestep nearest to a place on the x axis, or -1. */
+export function nearest(report, scale, x) {
+  let best = -1;
+  let distance = Infinity;
+  report.visited.t.forEach((t, i) => {
+    const apart = Math.abs(scale.x(t) - x);
+    if (apart < distance) [best, distance] = [i, apart];
+  });
+  return best;
+}

@@ -1,0 +1,132 @@
+// @ts-check
+// The live plot on the schedule nodes: what a run would do with the values that stand on the node now. The pack's route
+// answers with numbers of the core; after a run the node's own report replaces it, with what it took from the MODEL.
+
+import { addPanel, chain, fitNode, linkedValue, postJson, setting } from "./comfy.mjs";
+import { messages, naturalHeight, panel } from "./panel.mjs";
+import { drawPlot } from "./plot_drawing.mjs";
+import { importReport } from "./import_report.mjs";
+import { say } from "./text.mjs";
+
+export const SCHEDULE_NODES = ["DDIMSchedule", "DDIMScheduleFromConfig"];
+export const PLOT = "ddim_schedule_plot";
+const PLOT_HEIGHT = 130;
+const LOOK_EVERY = 120; // ms; values also change by undo, by links and by other extensions, which call nobody
+
+/** @type {Set<Plot>} */
+const plots = new Set();
+
+class Plot {
+  constructor(node) {
+    this.node = node;
+    this.asked = "";
+    this.kept = null;
+    this.busy = false;
+    this.element = panel("plot", say("plot.title"));
+    this.drawing = drawPlot();
+    this.report = null;
+    this.taken = null;
+    this.below = document.createElement("div");
+    this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
+    this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, 460);
+    this.minHeight = PLOT_HEIGHT + 70;
+    new ResizeObserver(() => this.drawing.draw(this.report)).observe(this.drawing.figure);
+  }
+
+  /** The widget values that the plot depends on, as JSON; equal values are not asked for twice. */
+  question() {
+    const inputs = {};
+    for (const widget of this.node.widgets ?? []) {
+      if (widget === this.widget || widget.serialize === false || widget.options?.serialize === false) continue;
+      const { linked, value } = linkedValue(this.node, widget.name);
+      inputs[widget.name] = linked && value !== undefined ? value : widget.value;
+    }
+    return JSON.stringify({ node: this.node.comfyClass, inputs });
+  }
+
+  async look() {
+    const shown = setting("DDIM.SchedulePlot", true);
+    if (this.widget.hidden === shown) this.hide(!shown);
+    if (!shown || this.busy || !this.element.isConnected) return;
+    const question = this.question();
+    if (question === this.asked) return;
+    this.busy = true;
+    this.asked = question;
+    try {
+      this.show(await postJson("/ddim/schedule", JSON.parse(question)));
+    } catch (error) {
+      this.show({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) });
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  hide(hidden) {
+    this.widget.hidden = hidden;
+    this.widget.options.hidden = hidden;
+    fitNode(this.node);
+  }
+
+  /** @param {{schedule?: any, config?: any, error?: string}} answer */
+  show({ schedule, config, error }) {
+    const kept = this.kept?.question === this.asked ? this.kept.config : null;
+    if (schedule) [this.report, this.taken] = [schedule, config ?? kept];
+    this.element.classList.toggle("ddim-stale", Boolean(error));
+    const rows = error ? [{ level: /** @type {const} */ ("error"), text: error }] : reportRows(this.report, this.node);
+    this.below.replaceChildren(messages(rows), ...(this.taken && !error ? [importReport(this.taken)] : []));
+    this.drawing.draw(this.report);
+    this.fit();
+  }
+
+  /** Show what an import took for as long as the values stand as it set them. */
+  keepImport(config) {
+    this.kept = { config, question: this.question() };
+    this.asked = "";
+  }
+
+  fit() {
+    requestAnimationFrame(() => {
+      if (!this.element.isConnected) return;
+      const height = naturalHeight(this.element, PLOT_HEIGHT, this.drawing.figure);
+      if (Math.abs(height - this.minHeight) < 2) return;
+      this.minHeight = height;
+      this.element.style.minHeight = `${height - 20}px`;
+      fitNode(this.node);
+    });
+  }
+}
+
+/** Warnings in the user's language, and where the settings came from. */
+function reportRows(report, node) {
+  const warnings = report.warnings.map(({ code, values, text }) => ({ level: "warning", text: say(`warnings.${code}`, values, text) }));
+  const linked = node.inputs?.some((slot) => slot.name === "model" && slot.link != null);
+  const notes = [...report.notes];
+  if (linked && notes.length === 0) notes.push(say("plot.model_linked"));
+  return [...warnings, ...notes.map((text) => ({ level: "note", text }))];
+}
+
+/** Put the plot on a schedule node. */
+export function attachPlot(node) {
+  if (!SCHEDULE_NODES.includes(node.comfyClass) || typeof node.addDOMWidget !== "function") return;
+  const plot = new Plot(node);
+  node.ddimPlot = plot; // not serialised: the editor saves known fields only
+  plots.add(plot);
+  chain(node, "onExecuted", (output) => showRun(node, output));
+  chain(node, "onRemoved", () => plots.delete(plot));
+  chain(node, "onAdded", () => plots.add(plot));
+}
+
+/** What a run reported; it stands until a value is edited. */
+export function showRun(node, output) {
+  const schedule = output?.ddim_schedule?.[0];
+  if (!schedule || !node.ddimPlot) return;
+  node.ddimPlot.asked = node.ddimPlot.question();
+  node.ddimPlot.show({ schedule, config: output.ddim_config?.[0] ?? null });
+}
+
+/** One clock for all plots. */
+export function startPlots() {
+  setInterval(() => {
+    if (!document.hidden) plots.forEach((plot) => plot.look());
+  }, LOOK_EVERY);
+}

@@ -1,0 +1,31 @@
+// @ts-check
+// Text and numbers for people: no state, no page.
+
+/** "{t} of {n}" with its places filled. @param {string} text @param {Record<string, string | number>} values */
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+
+/**
+ * A text of a catalogue `{language: {ddim: {...}}}`: in the language, in its main language, or in English.
+ * @returns {string | undefined}
+ */
+export function pick(catalogue, language, key) {
+  for (const candidate of [language, String(language).split("-")[0], "en"]) {
+    const found = key.split(".").reduce((branch, part) => branch?.[part], catalogue[candidate]?.ddim);
+    if (typeof found === "string") return found;
+  }
+  return undefined;
+}
+
+/** Four significant digits; small and large numbers with a power of ten. @param {number | null | undefined} value */
+export function figure(value) {
+  if (value === null || value === undefined) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size < 1e-3 || size >= 1e5 ? value.toExponential(2).replace("e+", "e") : String(Number(value.toPrecision(4)));
+}
+
+/** SNR from the log-SNR that the core gives; null stands for zero or infinite. */
+export function snr(logSnr, alphaBar) {
+  if (logSnr === null) return alphaBar >= 0.5 ? "∞" : "0";
+  return figure(Math.exp(logSnr));
+}
