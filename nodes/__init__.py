@@ -5,6 +5,7 @@ from __future__ import annotations
 from .cfg_rescale import DDIMCFGRescale
 from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPrompt
 from .model_sampling import DDIMModelSampling
+from .routes import register
 from .sample import DDIMSample
 from .sampler import DDIMSampler
 from .schedule import DDIMSchedule
@@ -36,3 +37,5 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMDemoEncode": "DDIM Demo Encode",
     "DDIMDemoDecode": "DDIM Demo Decode",
 }
+
+register(NODE_CLASS_MAPPINGS)

@@ -12,6 +12,7 @@ What the nodes need from a host, and nothing else:
     folder(kind)                                directories: "input", "output", "temp", "models"
     save_path(prefix)                           where the next numbered output file goes
     add_route(method, path, handler)            an HTTP route of the pack
+    pictures(model, latent)                     roughly what latents show, without a decoder
     check_cancelled()                           raise when the person has pressed Cancel
 
 Two files answer them: ``bridge_comfyui`` inside ComfyUI, ``bridge_embedded`` elsewhere. Everything else in this file is
@@ -54,6 +55,7 @@ __all__ = [
     "make_sampler",
     "model_facts",
     "model_from_network",
+    "pictures",
     "run",
     "save_path",
     "schedule_from_sigmas",
@@ -203,6 +205,19 @@ def save_path(prefix: str) -> tuple[str, str, int, str]:
 def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
     """Serve ``handler`` (aiohttp's) under ``method`` and ``path``; does nothing where no server runs."""
     _host().add_route(method, path, handler)
+
+
+def pictures(model: Any, latent: Tensor) -> Tensor | None:
+    """Roughly what latents show, without a decoder.
+
+    Args:
+        model: MODEL.
+        latent: ``(B, C, ...)``, scaled as the model scales them.
+
+    Returns:
+        ``(B, 3, ...)`` float32 CPU, about [-1, 1]; None where the MODEL's latents have no known colours.
+    """
+    return _host().pictures(model, latent)
 
 
 def check_cancelled() -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "make_sampler",
     "model_facts",
     "model_from_network",
+    "pictures",
     "run",
     "save_path",
     "with_levels",
@@ -170,6 +171,20 @@ def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
     instance = getattr(PromptServer, "instance", None)
     if instance is not None:
         instance.routes.route(method, path)(handler)
+
+
+def pictures(model: Any, latent: Tensor) -> Tensor | None:
+    """The linear map from latents to colours that ComfyUI's own previews use."""
+    latent_format = model.get_model_object("latent_format")
+    factors = getattr(latent_format, "latent_rgb_factors", None)
+    # Packed latents (newer formats) have to be unpacked first, by a function of the format.
+    unpack = getattr(latent_format, "latent_rgb_factors_reshape", None)
+    latent = latent if unpack is None else unpack(latent)
+    if factors is None or latent.ndim < 3 or len(factors) != latent.shape[1]:
+        return None
+    rgb = torch.einsum("bc...,cr->br...", latent.float(), torch.tensor(factors, device=latent.device)).cpu()
+    bias = getattr(latent_format, "latent_rgb_factors_bias", None)
+    return rgb if bias is None else rgb + torch.tensor(bias).reshape(1, 3, *[1] * (rgb.ndim - 2))
 
 
 def check_cancelled() -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "make_sampler",
     "model_facts",
     "model_from_network",
+    "pictures",
     "run",
     "save_path",
     "with_levels",
@@ -124,6 +125,11 @@ def save_path(prefix: str) -> tuple[str, str, int, str]:
 def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
     """Offer it to the server."""
     context.routes.register(method, path, handler)
+
+
+def pictures(model: engine.Model, latent: Tensor) -> Tensor | None:
+    """The latents of this host are pictures."""
+    return latent.float().cpu() if latent.shape[1] == 3 else None
 
 
 def check_cancelled() -> None:

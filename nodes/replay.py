@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,45 +37,44 @@ class Replay:
 
     Attributes:
         schedule: the run's.
+        pictures: roughly what latents show: ``(B, C, ...)`` to ``(B, 3, ...)`` in [-1, 1], or None.
         frames: per kept step ``(index, picture)``; a picture is uint8 ``(H, W, 3)``.
     """
 
     schedule: Schedule
+    pictures: Callable[[Tensor], Tensor | None]
     frames: list[tuple[int, Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._kept = frozenset(thinned(len(self.schedule.plan), MAX_FRAMES))
 
-    def wants(self, index: int) -> bool:
-        """Whether the step with this index is kept, so that a picture need not be made in vain."""
-        return index in self._kept
-
-    def add(self, index: int, rgb: Tensor) -> None:
-        """Keep the predicted x_0 of a step.
+    def add(self, index: int, x0: Tensor) -> None:
+        """Keep the predicted x_0 of a step, if it is one of those that are kept.
 
         Args:
             index: of the step, from 0.
-            rgb: ``(B, 3, H, W)``, or with frames ``(B, 3, T, H, W)`` of which the middle one is kept; in [-1, 1].
+            x0: ``(B, C, H, W)``, or with frames ``(B, C, T, H, W)``, of which the middle one is kept.
         """
-        if self.wants(index):
-            self.frames.append((index, _picture(rgb)))
+        shown = self.pictures(x0[:MAX_IMAGES]) if index in self._kept else None
+        if shown is not None and shown.ndim in (4, 5):
+            self.frames.append((index, _picture(shown)))
 
-    def save(self, folder: str | os.PathLike) -> dict[str, Any] | None:
-        """Write the sheet into ``folder`` and say what is on it; None where no step was kept.
+    def sheets(self, folder: str | os.PathLike) -> list[dict[str, Any]]:
+        """Write the sheet into ``folder`` and say what is on it: one entry, or none where no step was kept.
 
         Returns:
             ``sheet`` (file name, unique to its content), ``columns``, ``rows``, ``width`` and ``height`` of a picture,
             and ``frames``: per picture ``step`` (from 1), ``t``, ``alpha_bar``, ``log_snr``.
         """
         if not self.frames:
-            return None
+            return []
         pictures = [picture for _, picture in self.frames]
         data, kind = _encoded(_sheet(pictures), max(pictures[0].shape[:2]))
         name = f"ddim_replay_{hashlib.sha256(data).hexdigest()[:20]}.{kind}"
         _write(Path(folder) / name, data)
         columns = min(COLUMNS, len(pictures))
         height, width = pictures[0].shape[:2]
-        return {
+        sheet = {
             "sheet": name,
             "columns": columns,
             "rows": -(-len(pictures) // columns),
@@ -83,6 +83,7 @@ class Replay:
             "steps": len(self.schedule.plan),
             "frames": [self._facts(index) for index, _ in self.frames],
         }
+        return [sheet]
 
     def _facts(self, index: int) -> dict[str, Any]:
         t, noise = self.schedule.plan.timesteps[index], self.schedule.noise
@@ -98,7 +99,7 @@ def _picture(rgb: Tensor) -> Tensor:
     """(B, 3, [T,] H, W) in [-1, 1] to one uint8 (H, W, 3) of the first images side by side."""
     if rgb.ndim == 5:
         rgb = rgb[:, :, rgb.shape[2] // 2]
-    images = rgb[:MAX_IMAGES].detach().to("cpu", torch.float32).nan_to_num(0.0, 1.0, -1.0)
+    images = rgb.detach().to("cpu", torch.float32).nan_to_num(0.0, 1.0, -1.0)
     shrink = max(images.shape[-2:]) / MAX_SIDE[len(images)]
     if shrink > 1:
         size = [max(1, round(side / shrink)) for side in images.shape[-2:]]

@@ -6,11 +6,13 @@ Both routes call the node itself, so that the plot shows what a run will do and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 from ..ddim import DDIMError
 from .bridge_routes import serve
+from .ui_payloads import schedule_report
 
 __all__ = ["config_answer", "register", "schedule_answer", "widget_values"]
 
@@ -47,8 +49,16 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mapp
     node = given.get("node")
     if node not in (SCHEDULE_NODE, CONFIG_NODE):
         raise DDIMError(f"node must be {SCHEDULE_NODE!r} or {CONFIG_NODE!r}, got {str(node)[:60]!r}")
-    shown = _run(nodes[node], given.get("inputs", {}))["ui"]
-    return {"schedule": shown["ddim_schedule"][0], "config": (shown.get("ddim_config") or [None])[0]}
+    if node not in nodes:
+        raise DDIMError(f"this pack has no node {node}")
+    values = widget_values(nodes[node], given.get("inputs", {}))
+    spoken = values.get("prediction_type")
+    # A MODEL may bring another prediction type with the run; the plan is the same, and the report warns.
+    done = _run(nodes[node], {**values, **({"prediction_type": "sample"} if spoken else {})})
+    schedule = done["result"][0]
+    if spoken:
+        schedule = replace(schedule, config=replace(schedule.config, prediction_type=spoken))
+    return {"schedule": schedule_report(schedule), "config": (done["ui"].get("ddim_config") or [None])[0]}
 
 
 def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mapping[str, Any]:
@@ -68,12 +78,12 @@ def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mappin
     text = given.get("text")
     if not isinstance(text, str):
         raise DDIMError(f"text must be the content of a scheduler_config.json, got {type(text).__name__}")
-    done = _run(nodes[CONFIG_NODE], {CONFIG_TEXT: text})
-    shown, schedule = done["ui"], done["result"][0]
+    done = _run(nodes[CONFIG_NODE], widget_values(nodes[CONFIG_NODE], {CONFIG_TEXT: text}))
+    schedule = done["result"][0]
     widgets = widget_specs(nodes[SCHEDULE_NODE])
     return {
-        "config": shown["ddim_config"][0],
-        "schedule": shown["ddim_schedule"][0],
+        "config": done["ui"]["ddim_config"][0],
+        "schedule": schedule_report(schedule),
         "inputs": {name: schedule.config[name] for name in widgets if name in schedule.config},
     }
 
@@ -99,8 +109,8 @@ def widget_values(node: type, given: Any) -> dict[str, Any]:
     }
 
 
-def _run(node: type, given: Any) -> Mapping[str, Any]:
-    return getattr(node(), node.FUNCTION)(**widget_values(node, given))
+def _run(node: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return getattr(node(), node.FUNCTION)(**values)
 
 
 def _default(kind: Any, options: Mapping[str, Any]) -> Any:

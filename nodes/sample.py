@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..ddim import Schedule, rescale_noise_cfg, sample
-from .bridge import Run, run, step_noise, with_output_patch, with_settings
+from .bridge import Run, folder, pictures, run, step_noise, with_output_patch, with_settings
+from .replay import Replay
 from .sockets import LATENT, SamplerSettings, VarianceNoise, inputs
 
 __all__ = ["DDIMSample"]
@@ -89,7 +90,7 @@ class DDIMSample:
         use_clipped_model_output: bool,
         noise_mode: str,
         variance_noise: VarianceNoise | None = None,
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> dict[str, Any]:
         settings = SamplerSettings(
             eta,
             x0_processing,
@@ -100,15 +101,21 @@ class DDIMSample:
             noise_mode,
             variance_noise,
         )
+        replay = Replay(schedule, partial(pictures, model))
         if guidance_rescale:
             model = with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        work = partial(_sample, settings=settings, add_noise=add_noise)
+        work = partial(_sample, settings=settings, add_noise=add_noise, replay=replay)
         done = run(model, positive, negative, latent_image, schedule, work, cfg=cfg, seed=seed)
-        return done.latent, done.denoised
+        return {"ui": {"ddim_replay": replay.sheets(folder("temp"))}, "result": (done.latent, done.denoised)}
 
 
-def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool) -> Tensor:
+def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool, replay: Replay) -> Tensor:
     """The core's loop over the run's schedule, (B, ...)."""
+
+    def after_step(i: int, t: Any, x_t: Tensor, x0: Tensor) -> None:
+        at.report(i, x_t, x0)
+        replay.add(i, x0)
+
     return sample(
         at.denoise,
         at.start(add_noise=add_noise),
@@ -116,6 +123,6 @@ def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool) -> Tensor:
         eta=settings.eta,
         use_clipped_model_output=settings.use_clipped_model_output,
         image_indices=at.image_indices,
-        callback=lambda i, t, x_t, x0: at.report(i, x_t, x0),
+        callback=after_step,
         **step_noise(settings, at.schedule, at.seed, at.latent.shape),
     )

@@ -8,6 +8,7 @@ from ..ddim import SchedulerConfig
 from .bridge import model_facts, schedule_sigmas
 from .planning import check_visited, describe, parse_timesteps, plan_run, with_facts
 from .sockets import DDIM_SCHEDULE, SIGMAS, inputs
+from .ui_payloads import schedule_report
 
 __all__ = ["DDIMSchedule"]
 
@@ -107,4 +108,5 @@ class DDIMSchedule:
         # A MODEL's own sigmas map back to its timesteps without loss.
         sigmas = schedule_sigmas(schedule, None if facts is None else facts.sigmas)
         report = describe(schedule, levels_from=beta_schedule if facts is None else "the MODEL")
-        return {"ui": {"text": [report]}, "result": (schedule, sigmas)}
+        plot = schedule_report(schedule, from_model=facts is not None)
+        return {"ui": {"text": [report], "ddim_schedule": [plot]}, "result": (schedule, sigmas)}

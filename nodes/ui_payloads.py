@@ -29,12 +29,12 @@ def thinned(count: int, limit: int) -> list[int]:
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
 
 
-def schedule_report(schedule: Schedule, notes: Sequence[str] = ()) -> dict[str, Any]:
+def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str, Any]:
     """The plot of a schedule: noise levels of all training timesteps, and the timesteps that a run visits.
 
     Args:
         schedule: what the run will do.
-        notes: sentences on where its settings came from, shown under the plot.
+        from_model: its noise levels are a MODEL's own.
 
     Returns:
         ``curve`` and ``visited``: lists ``t``, ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
@@ -52,7 +52,7 @@ def schedule_report(schedule: Schedule, notes: Sequence[str] = ()) -> dict[str, 
         "visited": {"step": [i + 1 for i in shown], **visited},
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
         "warnings": schedule_warnings(schedule),
-        "notes": [str(note)[:500] for note in notes][:20],
+        "notes": [_message("levels_from_model", prediction_type=schedule.config.prediction_type)] if from_model else [],
     }
 
 
@@ -64,14 +64,16 @@ def schedule_warnings(schedule: Schedule) -> list[dict[str, Any]]:
     first = schedule.plan.timesteps[0]
     values = {"spacing": config.timestep_spacing, "first": first, "last": last}
     checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
-    return [
-        {"code": code, "values": values, "text": _WARNINGS[code].format(**values)}
-        for code, bad in checks.items()
-        if bad
-    ]
+    return [_message(code, **values) for code, bad in checks.items() if bad]
 
 
-_WARNINGS = {
+def _message(code: str, **values: Any) -> dict[str, Any]:
+    """A sentence as the editor gets it: its code and values for a translation, and its English text."""
+    return {"code": code, "values": values, "text": _SENTENCES[code].format(**values)}
+
+
+_SENTENCES = {
+    "levels_from_model": "Noise levels from the MODEL; its output is read as {prediction_type}.",
     "last_step_never_visited": "Zero SNR makes timestep {last} pure noise, but this run starts at timestep {first} "
     "({spacing}) and never visits it. Choose trailing or linspace.",
     "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "

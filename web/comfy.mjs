@@ -114,6 +114,9 @@ export function fitNode(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
+/** A new node's width; a saved one gets its own back afterwards. */
+export const widenNode = (node, width) => node.setSize([Math.max(node.size[0], width), node.size[1]]);
+
 /** Wheel and middle button over a panel still move the canvas (the other renderer sees to it by itself). */
 export function passToCanvas(element) {
   const inCanvas = () => !element.closest("[data-node-id]");
@@ -159,18 +162,31 @@ export function offerFiles(take) {
 
 /** What feeds a widget that has a link: the value if it can be known before a run, else undefined. */
 export function linkedValue(node, name) {
-  const input = node.inputs?.find((slot) => slot.widget?.name === name && slot.link != null);
-  return input ? { linked: true, value: sourceValue(node.graph, input.link, 0) } : { linked: false };
+  const slot = node.inputs?.findIndex((input) => input.widget?.name === name) ?? -1;
+  const link = slot < 0 ? null : linkInto(node, slot);
+  return link ? { linked: true, value: sourceValue(node.graph, link, 0) } : { linked: false };
 }
 
-function sourceValue(graph, linkId, depth) {
-  const link = graph?.getLink?.(linkId) ?? graph?.links?.[linkId];
+/** Whether the input of this name has a link. */
+export function isLinked(node, name) {
+  const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
+  return slot >= 0 && Boolean(linkInto(node, slot));
+}
+
+/** The link into an input; older editors have no method for it. */
+function linkInto(node, slot) {
+  if (node.getInputLink) return node.getInputLink(slot) ?? null;
+  const id = node.inputs?.[slot]?.link;
+  return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
+}
+
+function sourceValue(graph, link, depth) {
   if (!link || depth > 20) return undefined;
   if (String(link.origin_id) === "-10") return promotedValue(graph, link.origin_slot, depth);
   const origin = graph.getNodeById(link.origin_id);
   if (!origin) return undefined;
   if (/^(Primitive|Reroute)/.test(origin.type ?? "")) {
-    if (origin.type === "Reroute") return sourceValue(graph, origin.inputs?.[0]?.link, depth + 1);
+    if (origin.type === "Reroute") return sourceValue(graph, linkInto(origin, 0), depth + 1);
     return (origin.widgets?.find((widget) => widget.name === "value") ?? origin.widgets?.[0])?.value;
   }
   return undefined;
@@ -181,8 +197,8 @@ function promotedValue(subgraph, slot, depth) {
   const name = subgraph.inputs?.[slot]?.name;
   for (const host of everyNode()) {
     if (host.subgraph !== subgraph) continue;
-    const input = host.inputs?.find((candidate) => candidate.name === name);
-    if (input?.link != null) return sourceValue(host.graph, input.link, depth + 1);
+    const link = linkInto(host, host.inputs?.findIndex((candidate) => candidate.name === name) ?? -1);
+    if (link) return sourceValue(host.graph, link, depth + 1);
     return host.widgets?.find((widget) => widget.name === name)?.value;
   }
   return undefined;

@@ -8,7 +8,7 @@ import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
 import { attachReplay, lookAtReplays, showReplay } from "./step_replay.mjs";
 import { loadText } from "./text.mjs";
 
-const category = (name) => ["DDIM", "Nodes", name];
+const category = (name) => ["DDIM", "DDIM panels", name];
 
 registerExtension({
   name: "ddim.nodes",

@@ -2,7 +2,7 @@
 // Where things of the schedule plot stand, in pixels. Noise is on the left, the picture on the right: a run reads from
 // left to right. Numbers come from the pack's core; here they are only placed.
 
-const MARGIN = { left: 34, right: 40, top: 8, bottom: 20 };
+const MARGIN = { left: 24, right: 32, top: 8, bottom: 20 };
 const MOST_DOTS = 80;
 
 /**

@@ -2,7 +2,7 @@
 // The live plot on the schedule nodes: what a run would do with the values that stand on the node now. The pack's route
 // answers with numbers of the core; after a run the node's own report replaces it, with what it took from the MODEL.
 
-import { addPanel, chain, fitNode, linkedValue, postJson, setting } from "./comfy.mjs";
+import { addPanel, chain, fitNode, isLinked, linkedValue, postJson, setting, widenNode } from "./comfy.mjs";
 import { messages, naturalHeight, panel } from "./panel.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
 import { importReport } from "./import_report.mjs";
@@ -10,7 +10,8 @@ import { say } from "./text.mjs";
 
 export const SCHEDULE_NODES = ["DDIMSchedule", "DDIMScheduleFromConfig"];
 export const PLOT = "ddim_schedule_plot";
-const PLOT_HEIGHT = 130;
+const PLOT_HEIGHT = 150;
+const WIDTH = 340;
 const LOOK_EVERY = 120; // ms; values also change by undo, by links and by other extensions, which call nobody
 
 /** @type {Set<Plot>} */
@@ -30,6 +31,7 @@ class Plot {
     this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
     this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, 460);
     this.minHeight = PLOT_HEIGHT + 70;
+    widenNode(node, WIDTH);
     new ResizeObserver(() => this.drawing.draw(this.report)).observe(this.drawing.figure);
   }
 
@@ -98,11 +100,10 @@ class Plot {
 
 /** Warnings in the user's language, and where the settings came from. */
 function reportRows(report, node) {
-  const warnings = report.warnings.map(({ code, values, text }) => ({ level: "warning", text: say(`warnings.${code}`, values, text) }));
-  const linked = node.inputs?.some((slot) => slot.name === "model" && slot.link != null);
-  const notes = [...report.notes];
-  if (linked && notes.length === 0) notes.push(say("plot.model_linked"));
-  return [...warnings, ...notes.map((text) => ({ level: "note", text }))];
+  const sentence = (level) => ({ code, values, text }) => ({ level, text: say(`messages.${code}`, values, text) });
+  const rows = [...report.warnings.map(sentence("warning")), ...report.notes.map(sentence("note"))];
+  if (isLinked(node, "model") && report.notes.length === 0) rows.push({ level: "note", text: say("plot.model_linked") });
+  return rows;
 }
 
 /** Put the plot on a schedule node. */
