@@ -49,7 +49,9 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
             top = module.split(".")[0]
             if level or top in STDLIB or top in OUTSIDE[room] or (room == "host" and top == "host"):
                 continue
-            assert is_bridge(path) and top in COMFYUI | {"host", "aiohttp"}, f"{path.relative_to(ROOT)} imports {module}"
+            assert is_bridge(path) and top in COMFYUI | {"host", "aiohttp"}, (
+                f"{path.relative_to(ROOT)} imports {module}"
+            )
 
 
 def test_relative_imports_stay_inside_the_core() -> None:
