@@ -9,11 +9,13 @@ from .routes import register
 from .sample import DDIMSample
 from .sampler import DDIMSampler
 from .schedule import DDIMSchedule
+from .schedule_from_config import DDIMScheduleFromConfig
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "DDIMSchedule": DDIMSchedule,
+    "DDIMScheduleFromConfig": DDIMScheduleFromConfig,
     "DDIMModelSampling": DDIMModelSampling,
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
@@ -27,6 +29,7 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {
 
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMSchedule": "DDIM Schedule",
+    "DDIMScheduleFromConfig": "DDIM Schedule from Config",
     "DDIMModelSampling": "DDIM Model Sampling",
     "DDIMSampler": "DDIM Sampler",
     "DDIMSample": "DDIM Sample",

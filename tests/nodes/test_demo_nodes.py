@@ -1,0 +1,63 @@
+"""The demo nodes: prompts, latents, pictures in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ddim import DDIMError
+
+
+@pytest.mark.parametrize("text", ["0123456789", "0 1 2,3,4 5 6 7 8 9", " 01234\n56789 "])
+def test_a_prompt_is_one_row_per_digit(call: Any, text: str) -> None:
+    ((rows, _),) = call("DDIMDemoPrompt", digits=text)[0]
+    assert torch.equal(rows, torch.eye(11)[:10, None])
+
+
+def test_an_empty_prompt_is_no_class(call: Any) -> None:
+    ((rows, _),) = call("DDIMDemoPrompt", digits=" ")[0]
+    assert torch.equal(rows, torch.eye(11)[10:, None])
+
+
+@pytest.mark.parametrize("text", ["12a", "-1", "٣"])
+def test_anything_but_digits_is_refused(call: Any, text: str) -> None:
+    with pytest.raises(DDIMError, match="digits must be 0 to 9"):
+        call("DDIMDemoPrompt", digits=text)
+
+
+def test_an_empty_latent_has_the_models_size(call: Any) -> None:
+    (latent,) = call("DDIMDemoLatent", batch_size=3)
+    assert torch.equal(latent["samples"], torch.zeros(3, 3, 32, 32))
+
+
+def test_encode_and_decode_are_inverse(call: Any) -> None:
+    image = torch.rand(4, 32, 32, 3)
+    (latent,) = call("DDIMDemoEncode", image=image)
+    assert latent["samples"].shape == (4, 3, 32, 32) and latent["samples"].min() >= -1
+    assert torch.allclose(call("DDIMDemoDecode", latent=latent, scale=1)[0], image, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (100, 60), (512, 512)])
+def test_encode_takes_any_size(call: Any, size: tuple[int, int]) -> None:
+    image = torch.full((1, *size, 4), 0.25)
+    (latent,) = call("DDIMDemoEncode", image=image)
+    assert torch.allclose(latent["samples"], torch.full((1, 3, 32, 32), -0.5), atol=1e-5)
+
+
+def test_a_grid_is_laid_row_by_row(call: Any) -> None:
+    pictures = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 3, 32, 32)
+    (grid,) = call("DDIMDemoDecode", latent={"samples": pictures}, columns=3, scale=2)
+    assert grid.shape == (1, 128, 192, 3)
+    cells = grid[0, ::64, ::64, 0]
+    assert torch.allclose(cells, torch.tensor([[0.0, 0.25, 0.5], [0.75, 1.0, 0.0]]), atol=1e-6)
+    single = call("DDIMDemoDecode", latent={"samples": pictures}, columns=0, scale=2)[0]
+    assert single.shape == (5, 64, 64, 3)
+
+
+def test_latents_of_other_models_are_refused(call: Any) -> None:
+    with pytest.raises(DDIMError, match="VAE Decode"):
+        call("DDIMDemoDecode", latent={"samples": torch.zeros(1, 4, 64, 64)})
+    with pytest.raises(DDIMError, match="3 colours"):
+        call("DDIMDemoEncode", image=torch.zeros(64, 64, 3))

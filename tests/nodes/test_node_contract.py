@@ -1,0 +1,76 @@
+"""What saved workflows and the editor rely on: ids, inputs, order, defaults, words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SNAPSHOT = Path(__file__).parent / "released_nodes.json"
+
+
+def interface(node: type) -> dict[str, Any]:
+    """The part of a node that a saved workflow depends on. Choices may grow; their default may not change."""
+    given = node.INPUT_TYPES()
+    inputs = [
+        [group, name, "COMBO" if isinstance(kind, list) else kind, options.get("default")]
+        for group in ("required", "optional")
+        for name, (kind, options) in given.get(group, {}).items()
+    ]
+    return {"inputs": inputs, "outputs": list(node.RETURN_TYPES), "names": list(node.RETURN_NAMES)}
+
+
+def test_released_ids_inputs_order_and_defaults_never_change(nodes: dict[str, type]) -> None:
+    released = json.loads(SNAPSHOT.read_text())
+    now = {node_id: interface(nodes[node_id]) for node_id in released if node_id in nodes}
+    assert now == released
+
+
+def test_every_node_is_in_the_snapshot(nodes: dict[str, type]) -> None:
+    assert set(nodes) == set(json.loads(SNAPSHOT.read_text()))
+
+
+def test_every_node_has_a_display_name(pack: Any, nodes: dict[str, type]) -> None:
+    names = pack.NODE_DISPLAY_NAME_MAPPINGS
+    assert set(names) == set(nodes)
+    assert all(name.startswith("DDIM ") for name in names.values())
+    assert len(set(names.values())) == len(names)
+
+
+def test_every_node_explains_itself(nodes: dict[str, type]) -> None:
+    for node_id, node in nodes.items():
+        assert node_id.startswith("DDIM") and node.CATEGORY.startswith("DDIM/"), node_id
+        assert len(node.DESCRIPTION) > 40 and node.SEARCH_ALIASES, node_id
+        assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES) == len(node.RETURN_NAMES), node_id
+        assert callable(getattr(node, node.FUNCTION)), node_id
+
+
+def test_every_input_explains_itself_and_admits_its_default(nodes: dict[str, type]) -> None:
+    for node_id, node in nodes.items():
+        for group in node.INPUT_TYPES().values():
+            for name, (kind, options) in group.items():
+                where = f"{node_id}.{name}"
+                assert len(options["tooltip"]) > 10, where
+                if kind in ("INT", "FLOAT"):
+                    assert options["min"] <= options["default"] <= options["max"], where
+                if isinstance(kind, list):
+                    assert options["default"] in kind, where
+
+
+def test_one_name_means_one_kind_everywhere(nodes: dict[str, type]) -> None:
+    kinds: dict[str, set[str]] = {}
+    for node in nodes.values():
+        for group in node.INPUT_TYPES().values():
+            for name, (kind, _) in group.items():
+                kinds.setdefault(name, set()).add("COMBO" if isinstance(kind, list) else kind)
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["ddim", "zero snr", "ztsnr", "v-pred", "cfg rescale", "trailing", "variance noise", "scheduler_config.json"],
+)
+def test_the_words_that_people_know_find_a_node(nodes: dict[str, type], word: str) -> None:
+    assert any(word in alias for node in nodes.values() for alias in node.SEARCH_ALIASES)
