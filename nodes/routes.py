@@ -1,6 +1,8 @@
 """What the editor asks while a graph is edited, before anything runs.
 
-Both routes call the node itself, so that the plot shows what a run will do and nothing is worked out twice.
+Both routes call the node itself, so that the plot shows what a run will do and nothing is worked out twice. A request
+that makes no sense is refused (status 400); a schedule that cannot be, such as more steps than timesteps, is an answer:
+``{"error": why}``. While a person types, that is no failure.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ __all__ = ["config_answer", "register", "schedule_answer", "widget_values"]
 
 SCHEDULE_NODE = "DDIMSchedule"
 CONFIG_NODE = "DDIMScheduleFromConfig"
-CONFIG_TEXT = "config_text"
+CONFIG_TEXT = "config"
 MAX_TEXT = 500_000
 
 
@@ -41,10 +43,10 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mapp
         nodes: the pack's node classes by id.
 
     Returns:
-        ``schedule``: see :func:`schedule_report`; ``config``: what a config's import took, or None.
+        ``schedule``: see :func:`schedule_report`; ``config``: what a config's import took, or None. Or ``error``.
 
     Raises:
-        DDIMError: for unknown nodes, unknown inputs, values of the wrong type or out of range.
+        DDIMError: for unknown nodes, unknown inputs, values of the wrong type or out of an input's range.
     """
     node = given.get("node")
     if node not in (SCHEDULE_NODE, CONFIG_NODE):
@@ -54,7 +56,9 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mapp
     values = widget_values(nodes[node], given.get("inputs", {}))
     spoken = values.get("prediction_type")
     # A MODEL may bring another prediction type with the run; the plan is the same, and the report warns.
-    done = _run(nodes[node], {**values, **({"prediction_type": "sample"} if spoken else {})})
+    done, refusal = _run(nodes[node], {**values, **({"prediction_type": "sample"} if spoken else {})})
+    if done is None:
+        return {"error": refusal}
     schedule = done["result"][0]
     if spoken:
         schedule = replace(schedule, config=replace(schedule.config, prediction_type=spoken))
@@ -70,15 +74,17 @@ def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type]) -> Mappin
 
     Returns:
         ``config``: what the import took; ``schedule``: its plot; ``inputs``: the values of the same settings on the
-        schedule node.
+        schedule node. Or ``error``: why the text is no scheduler's configuration that DDIM can follow.
 
     Raises:
-        DDIMError: if the text is no scheduler's configuration.
+        DDIMError: if there is no text.
     """
     text = given.get("text")
     if not isinstance(text, str):
         raise DDIMError(f"text must be the content of a scheduler_config.json, got {type(text).__name__}")
-    done = _run(nodes[CONFIG_NODE], widget_values(nodes[CONFIG_NODE], {CONFIG_TEXT: text}))
+    done, refusal = _run(nodes[CONFIG_NODE], widget_values(nodes[CONFIG_NODE], {CONFIG_TEXT: text}))
+    if done is None:
+        return {"error": refusal}
     schedule = done["result"][0]
     widgets = widget_specs(nodes[SCHEDULE_NODE])
     return {
@@ -109,8 +115,12 @@ def widget_values(node: type, given: Any) -> dict[str, Any]:
     }
 
 
-def _run(node: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return getattr(node(), node.FUNCTION)(**values)
+def _run(node: type, values: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+    """What the node gives, or None and the sentence with which it refuses."""
+    try:
+        return getattr(node(), node.FUNCTION)(**values), ""
+    except DDIMError as error:
+        return None, str(error)
 
 
 def _default(kind: Any, options: Mapping[str, Any]) -> Any:

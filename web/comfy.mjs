@@ -107,10 +107,16 @@ export function addPanel(node, name, element, minHeight, maxHeight) {
   return widget;
 }
 
-/** Let the node grow to what its widgets need; it never shrinks under the user's hands. */
+/** Heights that `fitNode` gave, to tell them from those that a person gave. @type {WeakMap<object, number>} */
+const fitted = new WeakMap();
+
+/** Let the node grow to what its widgets need, and shrink again unless a person has sized it since. */
 export function fitNode(node) {
   const [width, height] = node.computeSize();
-  if (node.size[1] < height) node.setSize([Math.max(node.size[0], width), height]);
+  if (node.size[1] < height || node.size[1] === fitted.get(node)) {
+    node.setSize([Math.max(node.size[0], width), height]);
+    fitted.set(node, node.size[1]);
+  }
   node.setDirtyCanvas?.(true, true);
 }
 

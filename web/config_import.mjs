@@ -8,7 +8,6 @@ import { say } from "./text.mjs";
 
 const CONFIG_NODE = "DDIMScheduleFromConfig";
 const SCHEDULE_NODE = "DDIMSchedule";
-const CONFIG_TEXT = "config_text";
 const MOST_BYTES = 500000;
 
 /** The file's text if it is a scheduler's configuration, else null. @param {File} file */
@@ -56,7 +55,9 @@ export function attachConfigDrop(node) {
 }
 
 async function fillConfigNode(node, text, fileName) {
-  setWidgets(node, { [CONFIG_TEXT]: text });
+  // The first choice of the file widget is the pasted text.
+  const file = node.widgets?.find((widget) => widget.name === "file");
+  setWidgets(node, { config: text, ...(file ? { file: file.options.values[0] } : {}) });
   tell(await postJson("/ddim/config", { text }).catch(unreachable), fileName);
 }
 

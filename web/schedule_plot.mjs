@@ -52,8 +52,9 @@ class Plot {
     if (!shown || this.busy || !this.element.isConnected) return;
     const question = this.question();
     if (question === this.asked) return;
-    this.busy = true;
     this.asked = question;
+    if (waitsForConfig(this.node)) return this.show({ hint: say("import.hint") });
+    this.busy = true;
     try {
       this.show(await postJson("/ddim/schedule", JSON.parse(question)));
     } catch (error) {
@@ -69,12 +70,12 @@ class Plot {
     fitNode(this.node);
   }
 
-  /** @param {{schedule?: any, config?: any, error?: string}} answer */
-  show({ schedule, config, error }) {
+  /** @param {{schedule?: any, config?: any, error?: string, hint?: string}} answer */
+  show({ schedule, config, error, hint }) {
     const kept = this.kept?.question === this.asked ? this.kept.config : null;
     if (schedule) [this.report, this.taken] = [schedule, config ?? kept];
-    this.element.classList.toggle("ddim-stale", Boolean(error));
-    const rows = error ? [{ level: /** @type {const} */ ("error"), text: error }] : reportRows(this.report, this.node);
+    this.element.classList.toggle("ddim-stale", Boolean(error ?? hint));
+    const rows = error ? [row("error", error)] : hint ? [row("note", hint)] : reportRows(this.report, this.node);
     this.below.replaceChildren(messages(rows), ...(this.taken && !error ? [importReport(this.taken)] : []));
     this.drawing.draw(this.report);
     this.fit();
@@ -98,11 +99,21 @@ class Plot {
   }
 }
 
+const row = (level, text) => ({ level, text });
+
+/** Whether the node has neither a text nor a file to read yet. */
+function waitsForConfig(node) {
+  const given = (name) => node.widgets?.find((widget) => widget.name === name);
+  const file = given("file");
+  return file !== undefined && file.value === file.options?.values?.[0] && !String(given("config")?.value ?? "").trim()
+    && !linkedValue(node, "config").linked;
+}
+
 /** Warnings in the user's language, and where the settings came from. */
 function reportRows(report, node) {
-  const sentence = (level) => ({ code, values, text }) => ({ level, text: say(`messages.${code}`, values, text) });
+  const sentence = (level) => ({ code, values, text }) => row(level, say(`messages.${code}`, values, text));
   const rows = [...report.warnings.map(sentence("warning")), ...report.notes.map(sentence("note"))];
-  if (isLinked(node, "model") && report.notes.length === 0) rows.push({ level: "note", text: say("plot.model_linked") });
+  if (node.comfyClass === "DDIMSchedule" && isLinked(node, "model") && report.notes.length === 0) rows.push(row("note", say("plot.model_linked")));
   return rows;
 }
 
