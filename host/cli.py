@@ -96,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
     # With other values than the editor's graph says, the prompt alone tells how the pictures were made.
     extra = {} if args.overrides else workflow.extra_pnginfo
     bars = Bars(checked.prompt)
-    with _stop_on_interrupt() as cancel, _quiet("host.run"):
+    with _stop_on_interrupt() as cancel, _quiet("host.report"):
         result = Executor(registry).run(
             checked.prompt,
             str(uuid.uuid4()),

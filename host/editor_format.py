@@ -17,11 +17,13 @@ from host.editor_graph import (
     MUTED,
     EditorGraph,
     EditorNode,
+    Scope,
     Slot,
     WorkflowError,
     read_graph,
     read_subgraphs,
 )
+from host.editor_subgraphs import HostWidgets
 from host.editor_widgets import widget_inputs, widget_values
 from host.registry import Registry
 from host.values import types_match
@@ -34,19 +36,6 @@ _MAX_HOPS = 200  # reroutes, bypassed nodes and subgraph borders in one line
 _MAX_DEPTH = 20  # subgraphs in subgraphs
 _MAX_NODES = 20_000  # with every subgraph unfolded
 _SAVING = frozenset({"SaveImage"})  # nodes whose file name may quote other nodes' widgets, as in %KSampler.seed%
-
-
-@dataclass(frozen=True)
-class _Scope:
-    """One use of a graph: the path of subgraph nodes that leads here, and the node it is the inside of."""
-
-    path: tuple[str, ...]
-    graph: EditorGraph
-    host: EditorNode | None = None
-    outer: _Scope | None = None
-
-    def execution_id(self, node: EditorNode) -> str:
-        return ":".join((*self.path, node.id))
 
 
 @dataclass(frozen=True)
@@ -76,9 +65,10 @@ class _Converter:
     def __init__(self, subgraphs: dict[str, EditorGraph], registry: Registry) -> None:
         self._subgraphs = subgraphs
         self._registry = registry
+        self._hosts = HostWidgets(subgraphs, registry)
 
     def convert(self, graph: EditorGraph) -> dict[str, dict]:
-        everywhere = list(self._unfold(_Scope((), graph)))
+        everywhere = list(self._unfold(Scope((), graph)))
         prompt = {}
         for scope, node in everywhere:
             if node.kind not in _VIRTUAL:
@@ -95,7 +85,7 @@ class _Converter:
             }
         return prompt
 
-    def _unfold(self, scope: _Scope, count: list[int] | None = None) -> Iterator[tuple[_Scope, EditorNode]]:
+    def _unfold(self, scope: Scope, count: list[int] | None = None) -> Iterator[tuple[Scope, EditorNode]]:
         """Yield every node that is not muted or bypassed, subgraphs replaced by what is in them."""
         count = [0] if count is None else count
         if len(scope.path) > _MAX_DEPTH:
@@ -111,12 +101,12 @@ class _Converter:
             else:
                 yield scope, node
 
-    def _enter(self, scope: _Scope, node: EditorNode) -> _Scope:
-        return _Scope((*scope.path, node.id), self._subgraphs[node.kind], node, scope)
+    def _enter(self, scope: Scope, node: EditorNode) -> Scope:
+        return Scope((*scope.path, node.id), self._subgraphs[node.kind], node, scope)
 
     # -- the inputs of a node
 
-    def _inputs(self, scope: _Scope, node: EditorNode, everywhere: list[tuple[_Scope, EditorNode]]) -> dict[str, Any]:
+    def _inputs(self, scope: Scope, node: EditorNode, everywhere: list[tuple[Scope, EditorNode]]) -> dict[str, Any]:
         inputs = self._own_values(scope, node)
         if node.kind in _SAVING and isinstance(inputs.get("filename_prefix"), str):
             inputs["filename_prefix"] = self._quote_widgets(inputs["filename_prefix"], everywhere)
@@ -127,18 +117,18 @@ class _Converter:
                 inputs[slot.name] = _wrapped(source.value) if isinstance(source, _Constant) else source
         return inputs
 
-    def _own_values(self, scope: _Scope, node: EditorNode) -> dict[str, Any]:
+    def _own_values(self, scope: Scope, node: EditorNode) -> dict[str, Any]:
         """Return what the node's widgets hold, as the subgraph nodes around it set them."""
         kind = self._registry.nodes.get(node.kind)
         if kind is None:
             return {}
         values = widget_values(kind, node.values)
         if scope.host is not None and scope.outer is not None:
-            proxies = self._host_values(scope.outer, scope.host)[1]
+            proxies = self._hosts.values(scope.outer, scope.host)[1]
             values |= {name: proxies[node.id, name] for name in values if (node.id, name) in proxies}
         return values
 
-    def _quote_widgets(self, text: str, everywhere: list[tuple[_Scope, EditorNode]]) -> str:
+    def _quote_widgets(self, text: str, everywhere: list[tuple[Scope, EditorNode]]) -> str:
         """Replace %node.widget% by the widget's value; the node is named by its S&R name, then by its title."""
 
         def value(match: re.Match[str]) -> str:
@@ -155,7 +145,7 @@ class _Converter:
 
     def _resolve_slot(
         self,
-        scope: _Scope,
+        scope: Scope,
         node: EditorNode,
         slot: Slot,
         wanted: Any = None,
@@ -178,19 +168,20 @@ class _Converter:
             )
         return self._resolve_output(scope, origin, link.origin_slot, slot.type if wanted is None else wanted, hops + 1)
 
-    def _resolve_border(self, scope: _Scope, index: int, hops: int) -> list | _Constant | None:
+    def _resolve_border(self, scope: Scope, index: int, hops: int) -> list | _Constant | None:
         """Follow a line out of a subgraph, to what feeds its node's input or to the widget shown there."""
         assert scope.host is not None and scope.outer is not None
         name = scope.graph.inputs[index] if index < len(scope.graph.inputs) else ""
         outside = next((slot for slot in scope.host.inputs if slot.name == name), None)
-        if outside is not None and outside.link is not None:
-            return self._resolve_slot(scope.outer, scope.host, outside, hops=hops)
-        values = self._host_values(scope.outer, scope.host)[0]
+        found = None if outside is None else self._resolve_slot(scope.outer, scope.host, outside, hops=hops)
+        if found is not None:
+            return found
+        values = self._hosts.values(scope.outer, scope.host)[0]
         return _Constant(values[name]) if name in values else None
 
     def _resolve_output(
         self,
-        scope: _Scope,
+        scope: Scope,
         node: EditorNode,
         index: int,
         wanted: Any,
@@ -210,7 +201,7 @@ class _Converter:
             return _Constant(node.values[0]) if isinstance(node.values, list) and node.values else None
         return [scope.execution_id(node), index]
 
-    def _resolve_inside(self, inner: _Scope, index: int, wanted: Any, hops: int) -> list | _Constant | None:
+    def _resolve_inside(self, inner: Scope, index: int, wanted: Any, hops: int) -> list | _Constant | None:
         """Follow a line into a subgraph, to the node that feeds its output."""
         link = inner.graph.to_output(index)
         if link is None:
@@ -253,72 +244,6 @@ class _Converter:
         }
         sockets = [slot for slot in node.inputs if slot.name not in widgets]
         return sockets + [listed.get(name, slot) for name, slot in widgets.items()]
-
-    # -- widgets of subgraph nodes
-
-    def _host_values(self, scope: _Scope, host: EditorNode) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
-        """Return what a subgraph node's own widgets hold.
-
-        Returns:
-            {input name: value}, for widgets that are inputs of the subgraph, and {(inner node, widget):
-            value}, for those that older frontends list in the property `proxyWidgets`.
-        """
-        graph = self._subgraphs[host.kind]
-        by_input: dict[str, Any] = {}
-        by_widget: dict[tuple[str, str], Any] = {}
-        proxies = host.properties.get("proxyWidgets")
-        if isinstance(host.values, dict):
-            by_input |= host.values
-        elif isinstance(proxies, list) and proxies:
-            by_widget = _proxy_values(proxies, host.values or [])
-            by_input |= {name: value for (inner, name), value in by_widget.items() if inner == "-1"}
-        elif host.values:
-            names = [name for index, name in enumerate(graph.inputs) if self._widget_behind(graph, index)]
-            by_input |= {name: value for name, value in zip(names, host.values, strict=False) if value is not None}
-        by_input |= self._linked_proxies(graph, by_widget)
-        if scope.host is not None and scope.outer is not None:
-            outer = self._host_values(scope.outer, scope.host)[1]
-            by_input |= {name: value for (inner, name), value in outer.items() if inner == host.id}
-        return by_input, by_widget
-
-    def _linked_proxies(self, graph: EditorGraph, by_widget: dict[tuple[str, str], Any]) -> dict[str, Any]:
-        """Return the values of proxies whose widget is also fed by an input of the subgraph, by that input."""
-        found = {}
-        for index, name in enumerate(graph.inputs):
-            behind = self._widget_behind(graph, index) if by_widget else None
-            if behind in by_widget:
-                found[name] = by_widget[behind]
-        return found
-
-    def _widget_behind(self, graph: EditorGraph, index: int, depth: int = 0) -> tuple[str, str] | None:
-        """Return (node, widget) that a subgraph's input number `index` feeds, or None if it feeds sockets only."""
-        for link in graph.from_input(index):
-            node = graph.nodes.get(link.target)
-            if node is None or depth > _MAX_DEPTH:
-                continue
-            slot = next((slot for slot in node.inputs if graph.links.get(slot.link or "") == link), None)
-            if slot is None:
-                continue
-            inner = self._subgraphs.get(node.kind)
-            if inner is not None and slot.name in inner.inputs:
-                if self._widget_behind(inner, inner.inputs.index(slot.name), depth + 1):
-                    return node.id, slot.name
-            elif slot.is_widget or slot.name in self._widgets(node):
-                return node.id, slot.name
-        return None
-
-    def _widgets(self, node: EditorNode) -> Mapping[str, Any]:
-        kind = self._registry.nodes.get(node.kind)
-        return {} if kind is None else widget_inputs(kind)
-
-
-def _proxy_values(proxies: list, values: list | dict) -> dict[tuple[str, str], Any]:
-    """Return {(inner node, widget): value} of the entries [inner node, widget, ...] that have a value."""
-    found = {}
-    for entry, value in zip(proxies, values, strict=False):
-        if isinstance(entry, list) and len(entry) >= 2 and value is not None:
-            found[str(entry[0]), str(entry[1])] = value
-    return found
 
 
 def _compatible(left: Any, right: Any) -> bool:

@@ -7,8 +7,10 @@ here.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "EditorGraph",
     "EditorLink",
     "EditorNode",
+    "Scope",
     "Slot",
     "WorkflowError",
     "read_graph",
@@ -100,12 +103,36 @@ class EditorGraph:
 
     def from_input(self, index: int) -> list[EditorLink]:
         """Return the links that lead from the graph's own input number `index` to nodes inside."""
-        return [link for link in self.links.values() if link.origin == INPUT_NODE and link.origin_slot == index]
+        return self._border[INPUT_NODE, index]
 
     def to_output(self, index: int) -> EditorLink | None:
         """Return the link that feeds the graph's own output number `index`."""
-        found = (link for link in self.links.values() if link.target == OUTPUT_NODE and link.target_slot == index)
-        return next(found, None)
+        return next(iter(self._border[OUTPUT_NODE, index]), None)
+
+    @cached_property
+    def _border(self) -> defaultdict[tuple[str, int], list[EditorLink]]:
+        """The links that touch the graph's own ends, by end and slot."""
+        found: defaultdict[tuple[str, int], list[EditorLink]] = defaultdict(list)
+        for link in self.links.values():
+            if link.origin == INPUT_NODE:
+                found[INPUT_NODE, link.origin_slot].append(link)
+            if link.target == OUTPUT_NODE:
+                found[OUTPUT_NODE, link.target_slot].append(link)
+        return found
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One use of a graph: the path of subgraph nodes that leads here, and the node it is the inside of."""
+
+    path: tuple[str, ...]
+    graph: EditorGraph
+    host: EditorNode | None = None
+    outer: Scope | None = None
+
+    def execution_id(self, node: EditorNode) -> str:
+        """Return the id that a node of this graph has in a prompt."""
+        return ":".join((*self.path, node.id))
 
 
 def read_subgraphs(workflow: Mapping[str, Any]) -> dict[str, EditorGraph]:

@@ -11,7 +11,8 @@ from host.cache import Cache
 from host.context import Flag
 from host.events import Emit
 from host.registry import Registry
-from host.run import Failure, Run
+from host.report import Failure
+from host.run import Run
 
 __all__ = ["Executor", "RunResult"]
 
@@ -79,7 +80,7 @@ class Executor:
         with torch.inference_mode():
             ending = asyncio.run(run.execute(outputs))
         last = run.messages.keep(ending.event, ending.data)
-        result = RunResult(ending.status, run.ui_outputs, run.meta, run.messages.kept, ending.failure)
+        result = RunResult(ending.status, run.report.ui_outputs, run.report.meta, run.messages.kept, ending.failure)
         if before_end is not None:
             before_end(result)
         emit(ending.event, last)

@@ -32,13 +32,11 @@ class Progress:
 
     def update(self, node_id: str, value: float, total: float, preview: Any = None) -> None:
         """A node has done `value` of `total` steps, and shows `preview`."""
+        value, total = jsonable(value), jsonable(total)
         self._set(node_id, value, total, "running")
         if preview is not None:
             self._emit("preview", {**self._ids(node_id), **_preview(preview)})
-        self._emit(
-            "progress",
-            jsonable({"value": value, "max": total, "prompt_id": self._prompt_id, "node": node_id}),
-        )
+        self._emit("progress", {"value": value, "max": total, "prompt_id": self._prompt_id, "node": node_id})
 
     def finish(self, node_id: str) -> None:
         """A node is done."""
@@ -47,7 +45,8 @@ class Progress:
 
     def _set(self, node_id: str, value: float, total: float, state: str) -> None:
         self._nodes[node_id] = {"value": value, "max": total, "state": state, **self._ids(node_id)}
-        self._emit("progress_state", jsonable({"prompt_id": self._prompt_id, "nodes": self._nodes}))
+        # Entries are replaced, never changed, so that a message may share them.
+        self._emit("progress_state", {"prompt_id": self._prompt_id, "nodes": dict(self._nodes)})
 
     def _ids(self, node_id: str) -> dict[str, Any]:
         return {
