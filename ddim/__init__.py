@@ -11,6 +11,7 @@ from .config import SchedulerConfig
 from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
 from .guidance import guide, rescale_noise_cfg
+from .inverse_scheduler import DDIMInverseScheduler
 from .noise import keyed_noise
 from .noise_schedule import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .output import DDIMSchedulerOutput
@@ -29,6 +30,7 @@ __all__ = [
     "TIMESTEP_SPACINGS",
     "ConfigReport",
     "DDIMError",
+    "DDIMInverseScheduler",
     "DDIMScheduler",
     "DDIMSchedulerOutput",
     "MappedKey",

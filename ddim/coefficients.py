@@ -88,8 +88,8 @@ def prediction(prediction_type: str, alpha_bar: float) -> Prediction:
     return rule(alpha_bar)
 
 
-def check_eta(eta: Eta) -> Eta:
-    """Return ``eta`` if it is in [0, 1] or ``"sigma_hat"``.
+def check_eta(eta: Eta, *, above_one: bool = False) -> Eta:
+    """Return ``eta`` if it is in [0, 1] or ``"sigma_hat"``; with ``above_one``, in [0, inf).
 
     Above 1 it is refused, not clamped: the variance would exceed what the marginals admit at some steps and not at
     others, so a clamp would silently be another sampler.
@@ -97,7 +97,9 @@ def check_eta(eta: Eta) -> Eta:
     if isinstance(eta, str):
         check_choice("eta", eta, (SIGMA_HAT,))
         return SIGMA_HAT
-    return check_number("eta", eta, 0.0, 1.0, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'")
+    return check_number(
+        "eta", eta, 0.0, math.inf if above_one else 1.0, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'"
+    )
 
 
 def variance(alpha_bar: float, alpha_bar_next: float) -> float:

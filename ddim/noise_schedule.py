@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .beta_schedules import betas_from_alpha_bar, make_betas
-from .errors import DDIMError, check_integer, check_number
+from .errors import DDIMError, check_choice, check_integer, check_number
+from .timestep_plan import PARITIES
 
 __all__ = ["NoiseSchedule", "make_noise_schedule", "rescale_zero_terminal_snr"]
 
@@ -67,12 +68,12 @@ def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
         alpha_bar: shape ``(T,)``, T at least 2.
 
     Returns:
-        Float64 tensor of shape ``(T,)``.
+        Tensor of shape ``(T,)``: float32 for float32, else float64.
 
     Raises:
         DDIMError: if the first and the last entry are equal, so that there is nothing to scale.
     """
-    root = alpha_bar.to(torch.float64).sqrt()
+    root = (alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)).sqrt()
     first, last = root[0].clone(), root[-1].clone()
     if len(root) < 2 or first == last:
         raise DDIMError(
@@ -90,8 +91,10 @@ def make_noise_schedule(
     trained_betas: Sequence[float] | Tensor | None = None,
     rescale_betas_zero_snr: bool = False,
     set_alpha_to_one: bool = True,
+    *,
+    parity: str = "exact",
 ) -> NoiseSchedule:
-    """Build the noise schedule in float64.
+    """Build the noise schedule, in float64.
 
     Args:
         num_train_timesteps: T; ignored when ``trained_betas`` is given (then T is its length).
@@ -101,31 +104,38 @@ def make_noise_schedule(
         trained_betas: shape ``(T,)``: list, numpy array or tensor; overrides the three above.
         rescale_betas_zero_snr: make the last timestep pure noise (2305.08891, algorithm 1).
         set_alpha_to_one: end at alpha_bar = 1 (clean data), else at ``alpha_bar[0]``.
+        parity: ``"diffusers"`` computes in float32, in diffusers' order, and keeps its rounding errors (of 1e-6 in
+            alpha_bar, 2e-4 in 1 - alpha_bar[0], more next to zero SNR).
 
     Raises:
         DDIMError: for betas that are negative or not finite, or unknown names.
     """
+    rounded = check_choice("parity", parity, PARITIES) == "diffusers"
+    dtype = torch.float32 if rounded else torch.float64
     betas = (
         make_betas(
             beta_schedule,
             check_integer("num_train_timesteps", num_train_timesteps, 1),
             check_number("beta_start", beta_start, 0.0),
             check_number("beta_end", beta_end, 0.0),
+            dtype,
         )
         if trained_betas is None
-        else _as_betas(trained_betas)
+        else _as_betas(trained_betas, dtype)
     )
     _check_betas(betas)
-    alpha_bar = torch.cumprod(1.0 - betas, dim=0)
+    alpha_bar = torch.cumprod(1 - betas, dim=0)
     if rescale_betas_zero_snr:
         alpha_bar = rescale_zero_terminal_snr(alpha_bar)
         betas = betas_from_alpha_bar(alpha_bar)
-    return NoiseSchedule(betas, alpha_bar, 1.0 if set_alpha_to_one else float(alpha_bar[0]))
+        alpha_bar = torch.cumprod(1 - betas, dim=0) if rounded else alpha_bar
+    final = 1.0 if set_alpha_to_one else float(alpha_bar[0])
+    return NoiseSchedule(betas.to(torch.float64), alpha_bar.to(torch.float64), final)
 
 
-def _as_betas(values: Sequence[float] | Tensor) -> Tensor:
+def _as_betas(values: Sequence[float] | Tensor, dtype: torch.dtype) -> Tensor:
     try:
-        betas = torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().clone()
+        betas = torch.as_tensor(values, dtype=dtype, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DDIMError(f"trained_betas must be a list, array or tensor of numbers, got {values!r:.80}") from error
     if betas.ndim != 1 or len(betas) == 0:

@@ -14,6 +14,7 @@ from .noise_schedule import NoiseSchedule, make_noise_schedule
 from .timestep_plan import TimestepPlan, make_plan, plan_from_timesteps
 
 if TYPE_CHECKING:
+    from .inverse_scheduler import DDIMInverseScheduler
     from .scheduler import DDIMScheduler
 
 __all__ = ["Schedule", "make_schedule", "noise_schedule_of"]
@@ -30,6 +31,7 @@ def noise_schedule_of(config: SchedulerConfig) -> NoiseSchedule:
         config.trained_betas,
         config.rescale_betas_zero_snr,
         config.set_alpha_to_one,
+        parity=config.parity,
     )
 
 
@@ -69,6 +71,14 @@ class Schedule:
         from .scheduler import DDIMScheduler
 
         scheduler = DDIMScheduler.from_settings(self.config)
+        scheduler.set_plan(self.plan, device=device)
+        return scheduler
+
+    def inverse_scheduler(self, device: torch.device | str | None = None) -> DDIMInverseScheduler:
+        """A scheduler that walks this plan upwards, from data to noise."""
+        from .inverse_scheduler import DDIMInverseScheduler
+
+        scheduler = DDIMInverseScheduler.from_settings(self.config)
         scheduler.set_plan(self.plan, device=device)
         return scheduler
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .coefficients import Eta, StepCoefficients, check_eta
+from .coefficients import Eta, StepCoefficients, check_eta, prediction
 from .config import SchedulerConfig
 from .errors import DDIMError
-from .noise import generator_noise, keyed_noise
+from .level_step import LevelTable, step_by_levels
+from .noise import keyed_noise
 from .output import DDIMSchedulerOutput
-from .schedule import make_schedule, noise_schedule_of
+from .parity_coefficients import parity_coefficients
+from .scheduler_base import PlannedScheduler, remembering_what_was_given
+from .state_carry import HALF, StateCarry
+from .step_noise import Generators, check_pair, check_sources, drawn_noise
 from .stepping import apply_step
 from .tensor_ops import combine, working_dtype
 from .timestep_plan import TimestepPlan
-from .x0_processing import make_x0_processor
 
 __all__ = ["DDIMScheduler"]
 
 
-class DDIMScheduler:
+class DDIMScheduler(PlannedScheduler):
     """Denoising diffusion implicit models (Song, Meng & Ermon 2021, 2010.02502).
 
     The arguments, methods and defaults are those of diffusers' ``DDIMScheduler``; with ``parity="exact"`` (the default)
@@ -51,9 +53,7 @@ class DDIMScheduler:
         DDIMError: for any value that is wrong.
     """
 
-    order = 1
-    init_noise_sigma = 1.0
-
+    @remembering_what_was_given
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -77,124 +77,34 @@ class DDIMScheduler:
         settings = {name: value for name, value in locals().items() if name != "self"}
         self._set_up(SchedulerConfig(**settings))
 
-    @classmethod
-    def from_settings(cls, config: SchedulerConfig) -> DDIMScheduler:
-        """A scheduler with settings that are already checked."""
-        scheduler = cls.__new__(cls)
-        scheduler._set_up(config)
-        return scheduler
-
-    def _set_up(self, config: SchedulerConfig) -> None:
-        self._config = config
-        self._noise = noise_schedule_of(config)
-        self._process_x0 = make_x0_processor(config)
-        self._runs = 0
-        self.set_plan(make_schedule(config.num_train_timesteps, config).plan)
-        self.num_inference_steps: int | None = None
-
-    # -- what it is ---------------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> SchedulerConfig:
-        """The settings, frozen."""
-        return self._config
-
-    @property
-    def betas(self) -> Tensor:
-        """Float32, shape ``(T,)``."""
-        return self._noise.betas.float()
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        """``alpha_bar``, float32, shape ``(T,)``."""
-        return self._noise.alpha_bar.float()
-
     @property
     def final_alpha_cumprod(self) -> Tensor:
         """``alpha_bar`` after the last step, 0-d float32."""
         return torch.tensor(self._noise.final_alpha_bar)
 
-    @property
-    def process_x0(self) -> Callable[[Tensor], Tensor] | None:
-        """What is done to a predicted x_0: clipping, thresholding, or None for nothing."""
-        return self._process_x0
+    # -- planning -------------------------------------------------------------------------------------------------
 
-    @property
-    def plan(self) -> TimestepPlan:
-        """The pairs ``(t, t_next)`` of the current run."""
-        return self._plan
+    def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
+        return plan.timesteps
 
-    def __len__(self) -> int:
-        return self._config.num_train_timesteps
+    def _check_plan(self, plan: TimestepPlan) -> None:
+        super()._check_plan(plan)
+        if any(self._noise.levels[t] == 0.0 for t in plan.timesteps):
+            prediction(self._settings.prediction_type, 0.0)  # epsilon is refused here, before a model is called
 
-    # -- planning -----------------------------------------------------------------------------------------------
+    def _use_plan(self, plan: TimestepPlan, device: torch.device | str | None) -> None:
+        super()._use_plan(plan, device)
+        self._carry = StateCarry()
+        stride = len(self) // len(plan) if self._settings.parity == "diffusers" else None
+        self._levels = LevelTable(self._noise, self._next, stride)
 
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: torch.device | str | None = None,
-        *,
-        timesteps: Iterable[int] | None = None,
-    ) -> None:
-        """Plan the run.
+    def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
+        a, b = self._noise.levels[t], self._noise.alpha_bar_at(t_next)
+        if self._settings.parity == "diffusers":
+            return parity_coefficients(a, b, self._settings.prediction_type, check_eta(eta, above_one=True))
+        return StepCoefficients.at(a, b, self._settings.prediction_type, check_eta(eta))
 
-        Args:
-            num_inference_steps: S, in 1..T; may be left out when ``timesteps`` is given.
-            device: where ``timesteps`` lives.
-            timesteps: a list of one's own, strictly decreasing.
-
-        Raises:
-            DDIMError: for a count or list that is out of range.
-        """
-        if num_inference_steps is None and timesteps is None:
-            raise DDIMError("set_timesteps needs num_inference_steps or timesteps, got neither")
-        self.set_plan(make_schedule(num_inference_steps or 1, self._config, timesteps=timesteps).plan, device)
-
-    def set_plan(self, plan: TimestepPlan, device: torch.device | str | None = None) -> None:
-        """Use a plan made elsewhere (a part of one, say)."""
-        self._plan = plan
-        self._index = {t: i for i, t in enumerate(plan.timesteps)}
-        self._coefficients: dict[tuple[int, Eta], StepCoefficients] = {}
-        self._runs += 1
-        self.num_inference_steps = len(plan)
-        self.timesteps = torch.tensor(plan.timesteps, dtype=torch.int64).to(device=device)
-
-    def coefficients(self, index: int, eta: Eta = 0.0) -> StepCoefficients:
-        """The scalars of step ``index`` of the plan."""
-        found = self._coefficients.get((index, eta))
-        if found is None:
-            t, t_next = self._plan.pairs[index]
-            found = StepCoefficients.at(
-                self._noise.levels[t], self._noise.alpha_bar_at(t_next), self._config.prediction_type, eta
-            )
-            self._coefficients[index, eta] = found
-        return found
-
-    def step_index(self, timestep: int | Tensor) -> int:
-        """Position of a timestep in the plan; an element of ``timesteps`` is found without reading it.
-
-        Raises:
-            DDIMError: if the timestep is not in the plan.
-        """
-        if isinstance(timestep, Tensor):
-            if timestep.dtype == torch.int64 and timestep.device == self.timesteps.device:
-                offset, rest = divmod(timestep.data_ptr() - self.timesteps.data_ptr(), 8)
-                if rest == 0 and 0 <= offset < len(self._plan):
-                    return offset
-            timestep = int(timestep.item())
-        found = self._index.get(timestep)
-        if found is None:
-            raise DDIMError(
-                f"timestep {timestep} is not in the plan of {len(self._plan)} steps "
-                f"({self._plan.timesteps[0]} to {self._plan.timesteps[-1]}); take it from scheduler.timesteps"
-            )
-        return found
-
-    # -- stepping -----------------------------------------------------------------------------------------------
-
-    def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
-        """The sample itself: DDIM needs no scaling."""
-        return sample
+    # -- stepping -------------------------------------------------------------------------------------------------
 
     def step(
         self,
@@ -203,7 +113,7 @@ class DDIMScheduler:
         sample: Tensor,
         eta: Eta = 0.0,
         use_clipped_model_output: bool = False,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators | None = None,
         variance_noise: Tensor | None = None,
         return_dict: bool = True,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
@@ -222,50 +132,161 @@ class DDIMScheduler:
         Raises:
             DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
         """
-        if self.num_inference_steps is None:
-            raise DDIMError("step needs a plan; call set_timesteps(num_inference_steps) first")
-        index = self.step_index(timestep)
-        coefficients = self.coefficients(index, check_eta(eta))
-        noise = self._noise_of_step(index, coefficients, sample, generator, variance_noise)
+        self._require_plan()
+        check_pair(model_output, sample)
+        if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
+            return self._step_by_levels(
+                model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
+            )
+        t = self._timestep_value(timestep)
+        coefficients = self._coefficients_at(t, eta)
+        noise = self._noise_of_step(t, coefficients.noise, sample, model_output, generator, variance_noise)
+        half = sample.dtype in HALF
+        state = self._carry.state_of(sample, coefficients) if half else sample
         result, x0 = apply_step(
             coefficients,
-            sample,
+            state,
             model_output,
             process_x0=self._process_x0,
             use_clipped_model_output=use_clipped_model_output,
             noise=noise,
         )
-        result = result.to(sample.dtype)
+        following = result
+        if half:
+            following = result.to(sample.dtype)
+            self._carry.remember(following, result)
+        if x0 is None and return_dict:
+            return DDIMSchedulerOutput(following, _late_x0(sample, model_output, coefficients))
+        x0 = combine(sample, model_output, coefficients.x0) if x0 is None else x0
+        x0 = x0.to(sample.dtype)
+        return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
 
-        def predicted() -> Tensor:
-            value = combine(sample, model_output, coefficients.x0) if x0 is None else x0
-            return value.to(sample.dtype)
+    def _step_by_levels(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        eta: Eta,
+        use_clipped_model_output: bool,
+        generator: Generators | None,
+        variance_noise: Tensor | None,
+        return_dict: bool,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """The step with the noise levels as tensors: for a timestep per image, and inside ``torch.compile``."""
+        levels = self._levels.of(timestep, sample)
+        eta = check_eta(eta, above_one=self._settings.parity == "diffusers")
+        following, x0, sigma = step_by_levels(
+            levels,
+            sample,
+            model_output,
+            self._settings.prediction_type,
+            eta,
+            self._process_x0,
+            use_clipped_model_output,
+        )
+        noise = None
+        if eta == 0.0:
+            check_sources(sample, generator, variance_noise)
+        elif not torch.compiler.is_compiling():
+            assert isinstance(timestep, Tensor)  # a number comes here only while compiling
+            noise = self._noise_of_images(timestep, sample, model_output, generator, variance_noise)
+        elif variance_noise is None:
+            raise DDIMError(
+                "inside torch.compile a step with eta above 0 needs variance_noise: drawing is not traceable"
+            )
+        else:
+            check_sources(sample, generator, variance_noise)
+            noise = variance_noise
+        if noise is not None:
+            following = torch.addcmul(following, sigma, noise.to(following.dtype))
+        following, x0 = following.to(sample.dtype), x0.to(sample.dtype)
+        return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
 
-        return DDIMSchedulerOutput(result, predicted) if return_dict else (result, predicted())
+    def batch_step_no_noise(
+        self,
+        model_output: Tensor,
+        timesteps: Tensor,
+        sample: Tensor,
+        eta: Eta = 0.0,
+        use_clipped_model_output: bool = False,
+    ) -> Tensor:
+        """One step for images at different timesteps, without the noise: the caller adds ``sigma z`` himself.
+
+        What parallel sampling needs (ParaDiGMS, 2305.16317): noise drawn once, before the iteration.
+
+        Args:
+            model_output: shape ``(B, ...)``.
+            timesteps: shape ``(B,)``, each in the plan.
+            sample: shape ``(B, ...)``.
+            eta: as in :meth:`step`; it shortens the direction, also without noise.
+            use_clipped_model_output: derive epsilon again from the clipped x_0.
+
+        Returns:
+            The next samples, shape ``(B, ...)``.
+        """
+        self._require_plan()
+        check_pair(model_output, sample)
+        # diffusers ends at alpha_bar 1 here whatever set_alpha_to_one says.
+        ends_at_one = self._settings.parity == "diffusers"
+        levels = self._levels.of(timesteps, sample, final=1.0 if ends_at_one else None)
+        eta = check_eta(eta, above_one=ends_at_one)
+        following, _, _ = step_by_levels(
+            levels,
+            sample,
+            model_output,
+            self._settings.prediction_type,
+            eta,
+            self._process_x0,
+            use_clipped_model_output,
+        )
+        return following.to(sample.dtype)
 
     def _noise_of_step(
         self,
-        index: int,
-        coefficients: StepCoefficients,
+        t: int,
+        sigma: float,
         sample: Tensor,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
+        model_output: Tensor,
+        generator: Generators | None,
         variance_noise: Tensor | None,
     ) -> Tensor | None:
-        if generator is not None and variance_noise is not None:
-            raise DDIMError("give generator or variance_noise, not both: each would decide the step's noise")
-        if variance_noise is not None:
-            if variance_noise.shape != sample.shape or variance_noise.device != sample.device:
-                raise DDIMError(
-                    f"variance_noise must have the sample's shape and device, {tuple(sample.shape)} on "
-                    f"{sample.device}, got {tuple(variance_noise.shape)} on {variance_noise.device}"
-                )
-            return variance_noise
-        if coefficients.noise == 0.0:
+        """The noise of one step for the whole batch; None where it would be multiplied by 0."""
+        check_sources(sample, generator, variance_noise)
+        if sigma == 0.0:
             return None
-        dtype = working_dtype(sample.dtype)
+        if variance_noise is not None:
+            return variance_noise
         if generator is not None:
-            return generator_noise(sample.shape, generator, sample.device, dtype)
-        return keyed_noise(sample.shape, self.unseeded_key(), index, device=sample.device, dtype=dtype)
+            # diffusers draws in the model's dtype, and so do we where its old images are wanted back.
+            return drawn_noise(sample, generator, model_output.dtype if self._settings.parity == "diffusers" else None)
+        return keyed_noise(
+            sample.shape,
+            self.unseeded_key(),
+            self._noise_index(t),
+            device=sample.device,
+            dtype=working_dtype(sample.dtype),
+        )
+
+    def _noise_index(self, t: int) -> int:
+        """Which step of the whole run a timestep is; timesteps outside the plan (parity) come after all of them."""
+        return self._plan.first + self._index.get(t, len(self) + t)
+
+    def _noise_of_images(
+        self,
+        timestep: Tensor,
+        sample: Tensor,
+        model_output: Tensor,
+        generator: Generators | None,
+        variance_noise: Tensor | None,
+    ) -> Tensor | None:
+        """The noise of a step with a timestep per image: what each image would get alone at its step."""
+        if generator is not None or variance_noise is not None:
+            return self._noise_of_step(0, 1.0, sample, model_output, generator, variance_noise)
+        rows = [
+            keyed_noise((1, *sample.shape[1:]), self.unseeded_key(), self._noise_index(t), [image])
+            for image, t in enumerate(timestep.flatten().tolist())
+        ]
+        return torch.cat(rows).to(device=sample.device, dtype=working_dtype(sample.dtype))
 
     def unseeded_key(self) -> int:
         """Seed of the step noise where none is given.
@@ -274,33 +295,21 @@ class DDIMScheduler:
         """
         return torch.initial_seed() ^ (self._runs << 40)
 
-    # -- forward process ----------------------------------------------------------------------------------------
 
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise, DDIM equation (4).
+def _late_x0(sample: Tensor, model_output: Tensor, coefficients: StepCoefficients) -> Callable[[], Tensor]:
+    """x_0 for whoever asks for it later."""
+    versions = _versions(sample, model_output)
 
-        Args:
-            original_samples: x_0, shape ``(B, ...)``.
-            noise: same shape.
-            timesteps: shape ``(B,)`` or ``()``, whole numbers in 0..T-1.
-        """
-        signal, spread = self._signal_and_spread(original_samples, timesteps)
-        dtype = working_dtype(original_samples.dtype)
-        return (signal * original_samples.to(dtype) + spread * noise.to(dtype)).to(original_samples.dtype)
+    def x0() -> Tensor:
+        if _versions(sample, model_output) != versions:
+            raise DDIMError(
+                "x_0 is computed when pred_original_sample is first read, but sample or model_output has been changed "
+                "in place since the step; read pred_original_sample before, or use return_dict=False"
+            )
+        return combine(sample, model_output, coefficients.x0).to(sample.dtype)
 
-    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (2202.00512, appendix D); arguments as ``add_noise``."""
-        signal, spread = self._signal_and_spread(sample, timesteps)
-        dtype = working_dtype(sample.dtype)
-        return (signal * noise.to(dtype) - spread * sample.to(dtype)).to(sample.dtype)
+    return x0
 
-    def _signal_and_spread(self, like: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        alpha_bar = self._noise.alpha_bar.to(like.device)[timesteps.to(like.device)]
-        alpha_bar = alpha_bar.reshape(-1, *[1] * (like.ndim - 1))
-        dtype = working_dtype(like.dtype)
-        return alpha_bar.sqrt().to(dtype), (1 - alpha_bar).sqrt().to(dtype)
 
-    def __repr__(self) -> str:
-        changed = {k: v for k, v in self._config.items() if v != getattr(SchedulerConfig, k, None)}
-        settings: list[Any] = [f"{name}={value!r:.60}" for name, value in changed.items()]
-        return f"DDIMScheduler({', '.join(settings)})"
+def _versions(*tensors: Tensor) -> tuple[int, ...]:
+    return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)

@@ -1,0 +1,141 @@
+"""``DDIMInverseScheduler``: the forward scheduler's plan, walked upwards from data to noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .coefficients import Eta, StepCoefficients
+from .config import SchedulerConfig
+from .errors import DDIMError
+from .output import DDIMSchedulerOutput
+from .scheduler_base import PlannedScheduler, remembering_what_was_given
+from .state_carry import HALF, StateCarry
+from .step_noise import check_pair
+from .stepping import apply_step
+from .tensor_ops import combine
+from .timestep_plan import TimestepPlan
+
+__all__ = ["DDIMInverseScheduler"]
+
+
+class DDIMInverseScheduler(PlannedScheduler):
+    """DDIM's ordinary differential equation backwards: from an image to the noise that gives it.
+
+    ``timesteps`` are those of the forward scheduler in rising order. The step at ``t`` takes a sample from the level
+    where the forward step from ``t`` ends up to the level of ``t``: its pairs are the forward pairs reversed. The model
+    is called with the lower sample and ``t``, as diffusers' ``DDIMInverseScheduler`` does.
+
+    Give it the forward scheduler's own plan with ``set_plan(forward.plan)``, or the same count with ``set_timesteps``.
+
+    Args:
+        num_train_timesteps: as all arguments, see :class:`~ddim.DDIMScheduler`. The order is diffusers'.
+        beta_start: first beta.
+        beta_end: last beta.
+        beta_schedule: one of ``BETA_SCHEDULES``.
+        trained_betas: the betas themselves, shape ``(T,)``.
+        clip_sample: clip predicted x_0.
+        set_alpha_to_one: start at clean data (alpha_bar 1), else at the level of timestep 0.
+        steps_offset: added to ``leading`` timesteps.
+        prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``.
+        clip_sample_range: limit of clipping.
+        timestep_spacing: one of ``TIMESTEP_SPACINGS``.
+        rescale_betas_zero_snr: make the last timestep pure noise.
+        thresholding: dynamic thresholding of x_0; replaces clipping.
+        dynamic_thresholding_ratio: its quantile.
+        sample_max_value: its cap.
+        parity: ``"exact"`` or ``"diffusers"``.
+
+    Raises:
+        DDIMError: for any value that is wrong.
+    """
+
+    @remembering_what_was_given
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Sequence[float] | np.ndarray | Tensor | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: str = "epsilon",
+        clip_sample_range: float = 1.0,
+        timestep_spacing: str = "leading",
+        rescale_betas_zero_snr: bool = False,
+        *,
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
+        parity: str = "exact",
+    ) -> None:
+        settings = {name: value for name, value in locals().items() if name != "self"}
+        self._set_up(SchedulerConfig(**settings))
+
+    @property
+    def initial_alpha_cumprod(self) -> Tensor:
+        """``alpha_bar`` before the first step, 0-d float32: the forward scheduler's final one."""
+        return torch.tensor(self._noise.final_alpha_bar)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """``(t_from, t_to)`` of every step: the forward pairs reversed; the first comes from the end (-1)."""
+        return tuple((t_next, t) for t, t_next in reversed(self._plan.pairs))
+
+    def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
+        return plan.timesteps[::-1]
+
+    def _check_plan(self, plan: TimestepPlan) -> None:
+        super()._check_plan(plan)
+        if self._settings.parity == "diffusers" and self._settings.timestep_spacing not in ("leading", "trailing"):
+            raise DDIMError(
+                f"diffusers' inverse scheduler has no timestep_spacing={self._settings.timestep_spacing!r}, so there "
+                "is nothing to reproduce; use parity='exact'"
+            )
+
+    def _use_plan(self, plan: TimestepPlan, device: torch.device | str | None) -> None:
+        super()._use_plan(plan, device)
+        self._carry = StateCarry()
+
+    def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
+        a, b = self._noise.alpha_bar_at(t_next), self._noise.levels[t]
+        if self._settings.parity == "diffusers" and self._settings.prediction_type == "sample" and a >= 1.0:
+            raise DDIMError(
+                "diffusers divides by zero in the first inverse step of a sample prediction (it gives -inf), so there "
+                "is nothing to reproduce; use parity='exact' or set_alpha_to_one=False"
+            )
+        return StepCoefficients.at(a, b, self._settings.prediction_type, 0.0)
+
+    def step(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """One step upwards: DDIM equation (13) from the level below ``timestep`` to its own.
+
+        Args:
+            model_output: of the model at ``(sample, timestep)``, shape ``(B, ...)``.
+            timestep: an element of ``timesteps``, or its value.
+            sample: at the level below, same shape; not modified.
+            return_dict: False gives the tuple ``(prev_sample, pred_original_sample)``.
+
+        Returns:
+            ``prev_sample`` is the noisier sample, as in diffusers.
+
+        Raises:
+            DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
+        """
+        self._require_plan()
+        check_pair(model_output, sample)
+        coefficients = self._coefficients_at(self._timestep_value(timestep), 0.0)
+        half = sample.dtype in HALF
+        state = self._carry.state_of(sample, coefficients) if half else sample
+        result, x0 = apply_step(coefficients, state, model_output, process_x0=self._process_x0)
+        following = result.to(sample.dtype)
+        if half:
+            self._carry.remember(following, result)
+        x0 = (combine(sample, model_output, coefficients.x0) if x0 is None else x0).to(sample.dtype)
+        return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
