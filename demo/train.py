@@ -39,7 +39,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 class TrainingOptions:
     """Everything that decides how a training goes."""
 
-    steps: int = 18_000
+    steps: int = 14_000
     batch_size: int = 32
     learning_rate: float = 1.2e-3
     warmup_steps: int = 300
