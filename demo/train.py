@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,10 +38,11 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 class TrainingOptions:
     """Everything that decides how a training goes."""
 
-    steps: int = 14_000
+    steps: int = 12_000
     batch_size: int = 32
     learning_rate: float = 1.2e-3
     warmup_steps: int = 300
+    decay_share: float = 0.3
     weight_decay: float = 0.01
     average_decay: float = 0.999
     label_dropout: float = 0.1
@@ -184,9 +184,10 @@ def velocity_loss(training: Training, batch: tuple[Tensor, ...], signal: Tensor,
 
 
 def learning_rate(options: TrainingOptions, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warmup = min(1.0, (step + 1) / options.warmup_steps)
-    return options.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / options.steps))
+    """Linear warm-up, a plateau, then linearly down to zero over the last part."""
+    rise = (step + 1) / options.warmup_steps
+    fall = (options.steps - step) / (options.steps * options.decay_share)
+    return options.learning_rate * min(1.0, rise, fall)
 
 
 @torch.no_grad()

@@ -1,0 +1,152 @@
+"""How good the demo model's pictures are, in figures: ``python -m bench.demo_quality``.
+
+An independent classifier, trained on real scans alone, reads the samples; the mean brightness of the samples is
+compared with that of the data; the same is done with leading spacing and without zero terminal SNR; and few steps are
+compared with many from the same initial noise. Prints tables and draws the pictures of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bench.demo_pictures import save_brightness_picture, save_steps_picture
+from demo import DemoModel, load_demo_model
+from demo.data import load_scans, random_pictures
+from demo.draw import GUIDANCE_RESCALE, GUIDANCE_SCALE, draw_digits, initial_noise, make_scheduler
+from demo.judge import held_out_accuracy, mean_brightness, read_digits, train_judge
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
+
+SAMPLES = 500
+STEPS = 20
+STEP_COUNTS = (5, 10, 20, 50, 1000)
+CLASSES = 10
+DATA_PICTURES = 20_000
+EXTREME = 0.5  # a mean brightness beyond this (of -1..1) counts as very dark or very bright
+LEAST_JUDGE_ACCURACY = 0.97
+LEAST_RECOGNISED = 0.95
+LARGEST_BRIGHTNESS_DISTANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Samples and what they should show."""
+
+    name: str
+    labels: Tensor
+    pictures: Tensor
+
+
+def kolmogorov_smirnov(a: Tensor, b: Tensor) -> float:
+    """Largest distance between the empirical distribution functions of two sets of numbers."""
+    a, b = a.double().sort().values, b.double().sort().values
+    at = torch.cat([a, b])
+    below_a = torch.searchsorted(a, at, right=True) / len(a)
+    below_b = torch.searchsorted(b, at, right=True) / len(b)
+    return (below_a - below_b).abs().max().item()
+
+
+def draw(model: DemoModel, count: int, steps: int, seed: int, *, zero_snr_fix: bool = True) -> Run:
+    """Draw as many pictures, the classes in turn, with a progress bar."""
+    labels = torch.arange(count) % CLASSES
+    scheduler = make_scheduler(model, steps, zero_snr_fix=zero_snr_fix)
+    name = f"{steps} steps, {'trailing, zero SNR' if zero_snr_fix else 'leading, no zero SNR'}"
+    with tqdm(total=steps, desc=name, unit="step", leave=False) as bar:
+        pictures = draw_digits(
+            model, labels, initial_noise(count, seed), scheduler, on_step=lambda: bar.update() and None
+        )
+    return Run(name, labels, pictures)
+
+
+def recognised(judge: SVC, run: Run) -> Tensor:
+    """For each picture: is it read as the class asked for?"""
+    return read_digits(judge, run.pictures) == run.labels
+
+
+def quality_row(judge: SVC, run: Run, data_brightness: Tensor) -> str:
+    """One row of the first table."""
+    brightness = mean_brightness(run.pictures)
+    share = recognised(judge, run).float().mean().item()
+    return (
+        f"| {run.name} | {share:.1%} | {kolmogorov_smirnov(brightness, data_brightness):.3f} | "
+        f"{brightness.std():.3f} | {(brightness < -EXTREME).float().mean():.1%} | "
+        f"{(brightness > EXTREME).float().mean():.1%} |"
+    )
+
+
+def data_row(data_brightness: Tensor) -> str:
+    """The row that the others are compared with."""
+    return (
+        f"| real scans, rendered | - | 0 | {data_brightness.std():.3f} | "
+        f"{(data_brightness < -EXTREME).float().mean():.1%} | {(data_brightness > EXTREME).float().mean():.1%} |"
+    )
+
+
+def steps_table(judge: SVC, runs: list[Run]) -> str:
+    """Recognised share per class and step count, and agreement with the longest run from the same noise."""
+    longest = read_digits(judge, runs[-1].pictures)
+    head = "| steps | " + " | ".join(str(digit) for digit in range(CLASSES)) + " | all | as with most steps |"
+    rows = [head, "|---" * (CLASSES + 3) + "|"]
+    for run in runs:
+        right = recognised(judge, run).float()
+        per_class = [right[run.labels == digit].mean().item() for digit in range(CLASSES)]
+        same = (read_digits(judge, run.pictures) == longest).float().mean().item()
+        cells = [run.name.split()[0], *(f"{share:.0%}" for share in (*per_class, right.mean().item(), same))]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def measure(model: DemoModel, judge: SVC, seed: int, per_class: int, images: Path) -> list[str]:
+    """Draw everything, print the tables, save the pictures; returns the demands that are not met."""
+    data_pictures, _ = random_pictures(load_scans("held_out"), DATA_PICTURES, torch.Generator().manual_seed(seed + 1))
+    data_brightness = mean_brightness(data_pictures)
+    accuracy = held_out_accuracy(judge)
+    print(f"the classifier reads {accuracy:.1%} of new renderings of held-out scans rightly\n")
+    fixed, usual = (draw(model, SAMPLES, STEPS, seed, zero_snr_fix=fix) for fix in (True, False))
+    print(f"{SAMPLES} samples, eta 0, CFG {GUIDANCE_SCALE}, rescale {GUIDANCE_RESCALE}, seed {seed}\n")
+    print("| samples | read as asked | brightness KS | brightness std | very dark | very bright |")
+    print("|---|---|---|---|---|---|")
+    for row in (*(quality_row(judge, run, data_brightness) for run in (fixed, usual)), data_row(data_brightness)):
+        print(row)
+    save_brightness_picture(images / "demo-brightness.png", fixed.pictures, usual.pictures, data_pictures[:SAMPLES])
+    runs = [draw(model, CLASSES * per_class, steps, seed) for steps in STEP_COUNTS]
+    print(f"\n{per_class} pictures of each digit from the same initial noise, read as asked\n")
+    print(steps_table(judge, runs))
+    save_steps_picture(images / "demo-steps.png", {run.name.split()[0]: run.pictures[:CLASSES] for run in runs})
+    demands = {
+        f"classifier at least {LEAST_JUDGE_ACCURACY:.0%}": accuracy >= LEAST_JUDGE_ACCURACY,
+        f"read as asked at least {LEAST_RECOGNISED:.0%}": recognised(judge, fixed).float().mean() >= LEAST_RECOGNISED,
+        f"brightness KS at most {LARGEST_BRIGHTNESS_DISTANCE}": kolmogorov_smirnov(
+            mean_brightness(fixed.pictures), data_brightness
+        )
+        <= LARGEST_BRIGHTNESS_DISTANCE,
+    }
+    return [demand for demand, met in demands.items() if not met]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; the exit status is 1 where a demand is not met."""
+    parser = argparse.ArgumentParser("python -m bench.demo_quality", description="Measure the demo model's pictures.")
+    parser.add_argument("--weights", type=Path, default=None, help="weight file (default: the project's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial noise (default: %(default)s)")
+    parser.add_argument("--per-class", type=int, default=20, help="pictures of each digit in the comparison of step "
+                        "counts; its 1000 steps take most of the time (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--images", type=Path, default=Path(__file__).parent.parent / "docs" / "images",
+                        help="folder for the pictures (default: %(default)s)")  # fmt: skip
+    parsed = parser.parse_args(arguments)
+    missed = measure(load_demo_model(parsed.weights), train_judge(), parsed.seed, parsed.per_class, parsed.images)
+    print("\n" + ("every demand is met" if not missed else "NOT MET: " + "; ".join(missed)))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
