@@ -11,6 +11,7 @@ from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, import_config
 from .bridge import folder, model_facts, schedule_sigmas
 from .planning import check_visited, describe, plan_run
 from .sockets import DDIM_SCHEDULE, SIGMAS, choice, inputs, switch, text
+from .ui_payloads import schedule_report
 
 __all__ = ["DDIMScheduleFromConfig"]
 
@@ -97,7 +98,8 @@ class DDIMScheduleFromConfig:
         facts = None if model is None else model_facts(model)
         table = None if facts is None or len(facts.sigmas) != len(schedule.noise) else facts.sigmas
         lines = describe(schedule, levels_from="the config") + "\n" + _account(report)
-        return {"ui": {"text": [lines]}, "result": (schedule, schedule_sigmas(schedule, table), lines)}
+        shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [report.as_dict()]}
+        return {"ui": shown, "result": (schedule, schedule_sigmas(schedule, table), lines)}
 
 
 def _files() -> list[str]:
