@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import DDIMError, check_choice, check_number
 
@@ -22,16 +22,14 @@ SIGMA_HAT: Literal["sigma_hat"] = "sigma_hat"
 Eta = float | Literal["sigma_hat"]
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(NamedTuple):
     """``x * sample + m * model_output``."""
 
     x: float
     m: float
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a model output means: x_0 and epsilon as linear functions of sample and output."""
 
     x0: Linear
@@ -129,6 +127,16 @@ class StepCoefficients:
     noise: float
     step: Linear
     rederived: Linear  # epsilon = x * sample + m * x_0
+
+    @property
+    def follows_seen(self) -> bool:
+        """Whether a half-precision run should step from the rounded sample that the model saw.
+
+        The state is kept finer than the model sees it, which is better as long as the rounding reaches the result
+        through the output alone, damped. At a tiny alpha_bar an epsilon output is amplified (by about 1 / sqrt(a)) and
+        cancels against the sample: then both must hold the same rounding.
+        """
+        return abs(self.step.m) >= 1.0
 
     @classmethod
     def at(cls, alpha_bar: float, alpha_bar_next: float, prediction_type: str, eta: Eta) -> StepCoefficients:

@@ -38,7 +38,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     raise DDIMError(f"{name} must be one of {expected}, got {show(value)}{hint}")
 
 
-def check_integer(name: str, value: Any, low: int, high: float = math.inf, *, why: str = "") -> int:
+def check_integer(name: str, value: Any, low: float, high: float = math.inf, *, why: str = "") -> int:
     """Return ``value`` as an int if it is a whole number in ``[low, high]``.
 
     Raises:

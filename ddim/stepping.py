@@ -1,15 +1,22 @@
-"""One DDIM step on tensors: the readable reference."""
+"""One DDIM step on tensors: the readable reference. ``fast_step.py`` holds its twin with fewer passes over memory."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from torch import Tensor
 
 from .coefficients import StepCoefficients
 from .tensor_ops import combine, working_dtype
+from .x0_processing import ProcessX0
 
-__all__ = ["apply_step"]
+__all__ = ["apply_step", "predicted_x0"]
+
+
+def predicted_x0(
+    coefficients: StepCoefficients, sample: Tensor, model_output: Tensor, process_x0: ProcessX0 | None = None
+) -> Tensor:
+    """x_0 of DDIM equation (9), or its like for the other prediction types, processed; in the working dtype."""
+    x0 = combine(sample, model_output, coefficients.x0)
+    return x0 if process_x0 is None else process_x0(x0)
 
 
 def apply_step(
@@ -17,36 +24,29 @@ def apply_step(
     sample: Tensor,
     model_output: Tensor,
     *,
-    process_x0: Callable[[Tensor], Tensor] | None = None,
+    process_x0: ProcessX0 | None = None,
     use_clipped_model_output: bool = False,
     noise: Tensor | None = None,
-    out: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """DDIM equation (12) with the scalars of one step.
+) -> tuple[Tensor, Tensor]:
+    """DDIM equation (12) with the scalars of one step, term by term.
 
     Args:
         coefficients: of this step.
-        sample: x_t, shape ``(B, ...)``, any float dtype; not modified unless it is ``out``.
+        sample: x_t, shape ``(B, ...)``, any float dtype; not modified.
         model_output: same shape.
         process_x0: clipping or thresholding of x_0, or None.
         use_clipped_model_output: derive epsilon again from the processed x_0 (GLIDE's way).
         noise: z of equation (12), same shape; needed where ``coefficients.noise`` is not 0.
-        out: where to write x_next; may be ``sample``.
 
     Returns:
-        x_next in the sample's working dtype (float32 for half precision), and the processed x_0 where one was made.
+        x_next and the processed x_0, in the sample's working dtype (float32 for half precision).
     """
-    if process_x0 is None:
-        x0 = None
-        result = combine(sample, model_output, coefficients.step, out=out)
+    x0 = predicted_x0(coefficients, sample, model_output, process_x0)
+    if use_clipped_model_output and process_x0 is not None:
+        epsilon = combine(sample, x0, coefficients.rederived)
     else:
-        x0 = process_x0(combine(sample, model_output, coefficients.x0))
-        if use_clipped_model_output:
-            epsilon = combine(sample, x0, coefficients.rederived)
-        else:
-            epsilon = combine(sample, model_output, coefficients.epsilon)
-        result = epsilon.mul_(coefficients.direction).add_(x0, alpha=coefficients.root_next)
-        result = result if out is None else out.copy_(result)
-    if noise is not None and coefficients.noise:
-        result = result.add_(noise.to(working_dtype(sample.dtype)), alpha=coefficients.noise)
-    return result, x0
+        epsilon = combine(sample, model_output, coefficients.epsilon)
+    following = coefficients.root_next * x0 + coefficients.direction * epsilon
+    if noise is not None:
+        following = following + coefficients.noise * noise.to(working_dtype(sample.dtype))
+    return following, x0

@@ -1,6 +1,6 @@
-"""The few tensor operations of a step, as plain as they come: the readable reference of every faster twin.
+"""The few tensor operations of a step.
 
-All of them compute in float32 (float64 for float64 input) and never write to their inputs.
+All of them compute in float32 (float64 for float64 input), with one rounding per operation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .coefficients import Linear
 
-__all__ = ["combine", "working_dtype"]
+__all__ = ["combine", "weighted_sum", "working_dtype"]
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -25,10 +25,25 @@ def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | No
         sample: shape ``(B, ...)``, any float dtype.
         output: same shape, any float dtype.
         weights: the two factors.
-        out: where to write; may be ``sample`` itself.
+        out: where to write, in the working dtype; may be ``sample`` itself, must not overlap ``output``.
     """
-    dtype = working_dtype(sample.dtype)
-    if sample.dtype == dtype and output.dtype == dtype:
-        return torch.add(torch.mul(sample, weights.x, out=out), output, alpha=weights.m, out=out)
-    result = torch.mul(sample.to(dtype), weights.x, out=out)
-    return torch.add(result, output.to(dtype), alpha=weights.m, out=out)
+    return weighted_sum(((sample, weights.x), (output, weights.m)), working_dtype(sample.dtype), out=out)
+
+
+def weighted_sum(terms: tuple[tuple[Tensor, float], ...], dtype: torch.dtype, *, out: Tensor | None = None) -> Tensor:
+    """Sum of tensors with host scalars, one operation per term; a term of weight 0 is not read.
+
+    Args:
+        terms: tensors of one shape and any float dtype, with their weights.
+        dtype: in which to compute, and of the result.
+        out: where to write; may be the first tensor, must not overlap the others.
+    """
+    used = [term for term in terms if term[1] != 0.0] or [terms[0]]
+    (first, weight), *rest = used
+    if first.dtype == dtype:
+        total = torch.mul(first, weight, out=out)
+    else:
+        total = (first.to(dtype) if out is None else out.copy_(first)).mul_(weight)
+    for tensor, weight in rest:
+        total.add_(tensor, alpha=weight)
+    return total

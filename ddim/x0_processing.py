@@ -6,13 +6,18 @@ Order: thresholding replaces clipping where both are asked for, as in diffusers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .config import SchedulerConfig
+from .selection import quantile
+from .tensor_ops import working_dtype
 
-__all__ = ["clip", "make_x0_processor", "threshold"]
+__all__ = ["Clip", "ProcessX0", "Threshold", "clip", "make_x0_processor", "threshold"]
+
+ProcessX0 = Callable[[Tensor], Tensor]
 
 
 def clip(x0: Tensor, limit: float) -> Tensor:
@@ -33,28 +38,38 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
     """
     if cap == 1.0:
         return clip(x0, 1.0)
-    limits = _quantile(x0.abs().flatten(1), ratio).clamp(1.0, cap)
+    limits = quantile(x0.abs().flatten(1).to(working_dtype(x0.dtype)), ratio).clamp_(1.0, cap)
     limits = limits.reshape(-1, *[1] * (x0.ndim - 1))
-    return torch.clamp(x0, -limits, limits) / limits
+    return torch.clamp(x0, -limits, limits).div_(limits)
 
 
-def _quantile(values: Tensor, ratio: float) -> Tensor:
-    """Linear-interpolated quantile of each row, by selection instead of a sort, without a size limit."""
-    rank = ratio * (values.shape[1] - 1)
-    low = int(rank)
-    below = torch.kthvalue(values, low + 1, dim=1).values
-    if rank == low:
-        return below
-    above = torch.kthvalue(values, low + 2, dim=1).values
-    return torch.lerp(below, above, rank - low)
+@dataclass(frozen=True)
+class Clip:
+    """:func:`clip` with its limit: a value that a fused step can read."""
+
+    limit: float
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """Clipped x_0."""
+        return clip(x0, self.limit)
 
 
-def make_x0_processor(config: SchedulerConfig) -> Callable[[Tensor], Tensor] | None:
+@dataclass(frozen=True)
+class Threshold:
+    """:func:`threshold` with its settings."""
+
+    ratio: float
+    cap: float
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """Thresholded x_0."""
+        return threshold(x0, self.ratio, self.cap)
+
+
+def make_x0_processor(config: SchedulerConfig) -> ProcessX0 | None:
     """The processing that a configuration asks for, or None."""
     if config.thresholding:
-        ratio, cap = config.dynamic_thresholding_ratio, config.sample_max_value
-        return lambda x0: threshold(x0, ratio, cap)
-    if config.clip_sample:
-        limit = config.clip_sample_range
-        return lambda x0: clip(x0, limit)
-    return None
+        if config.sample_max_value == 1.0:
+            return Clip(1.0)
+        return Threshold(config.dynamic_thresholding_ratio, config.sample_max_value)
+    return Clip(config.clip_sample_range) if config.clip_sample else None

@@ -1,0 +1,124 @@
+"""The fast step against the readable one, and what it costs in operators and passes over memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ddim
+from ddim.coefficients import StepCoefficients
+from ddim.fast_step import fast_step
+from ddim.stepping import apply_step
+from ddim.x0_processing import Clip, Threshold
+
+PROCESSORS = (None, Clip(1.0), Clip(0.3), Threshold(0.995, 3.0), Threshold(0.5, 1.5))
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+LEVELS = st.one_of(st.floats(1e-8, 1.0), st.sampled_from([1e-4, 0.5, 1.0]))
+
+
+def tensors(seed: int, dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = (2, 3, 5, 7)) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).to(dtype) for _ in range(3)]
+
+
+def size_of_terms(step: StepCoefficients, x: torch.Tensor, m: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """The sum of the magnitudes of everything that is added up: what relative errors are relative to."""
+    x0 = abs(step.x0.x) * x.abs() + abs(step.x0.m) * m.abs()
+    epsilon = abs(step.epsilon.x) * x.abs() + abs(step.epsilon.m) * m.abs()
+    again = abs(step.rederived.x) * x.abs() + abs(step.rederived.m) * x0
+    return step.root_next * x0 + step.direction * (epsilon + again) + step.noise * z.abs()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    a=LEVELS,
+    b=LEVELS,
+    prediction=st.sampled_from(ddim.PREDICTION_TYPES),
+    eta=st.sampled_from([0.0, 0.3, 1.0, "sigma_hat"]),
+    process=st.sampled_from(PROCESSORS),
+    rederive=st.booleans(),
+    dtypes=st.tuples(st.sampled_from(DTYPES), st.sampled_from(DTYPES)),
+    seed=st.integers(0, 1000),
+    out=st.sampled_from(["new", "given", "sample"]),
+)
+def test_the_fast_step_equals_the_readable_one(a, b, prediction, eta, process, rederive, dtypes, seed, out):
+    if eta:
+        a, b = min(a, b), max(a, b)
+    step = StepCoefficients.at(a, b, prediction, eta)
+    x, _, z = tensors(seed, dtypes[0])
+    _, m, _ = tensors(seed, dtypes[1])
+    options = dict(process_x0=process, use_clipped_model_output=rederive, noise=z if step.noise else None)
+    expected, expected_x0 = apply_step(step, x, m, **options)
+    scale = size_of_terms(step, x.double(), m.double(), z.double())
+    whole = expected.dtype == x.dtype
+    target = x if out == "sample" and whole else torch.empty_like(expected) if out == "given" else None
+    untouched = [tensor.clone() for tensor in (x, m, z)]
+    result, x0 = fast_step(step, x, m, out=target, **options)
+    assert result.dtype == expected.dtype
+    tolerance = 1e-6 if result.dtype == torch.float32 else 1e-14
+    assert float(((result.double() - expected.double()).abs() / scale).max()) < tolerance
+    assert x0 is None or torch.equal(x0, expected_x0)
+    assert target is None or result is target
+    for tensor, before in zip((x, m, z), untouched, strict=True):
+        assert tensor is target or torch.equal(tensor, before)
+
+
+class Cost(TorchDispatchMode):
+    """Counts operators, tensor passes (reads and writes of whole samples), new tensors and reads by the host."""
+
+    _VIEWS = ("view", "select", "slice", "reshape", "expand", "detach", "alias", "t.", "unsqueeze", "as_strided")
+
+    def __init__(self, sample: torch.Tensor) -> None:
+        super().__init__()
+        self.size, self.operators, self.passes, self.new, self.host_reads = sample.nbytes, [], 0.0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::")
+        result = func(*args, **(kwargs or {}))
+        if name.startswith(self._VIEWS):
+            return result
+        self.operators.append(name)
+        self.host_reads += "_local_scalar_dense" in name
+        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        written = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        out = (kwargs or {}).get("out")
+        self.passes += sum(t.nbytes for t in (*read, *written) if t is not out) / self.size
+        self.passes += 0 if out is None or any(t is out for t in written) is False else out.nbytes / self.size
+        pointers = {t.untyped_storage().data_ptr() for t in read}
+        self.new += sum(t.untyped_storage().data_ptr() not in pointers for t in written)
+        return result
+
+
+CASES = [
+    # prediction, processing, rederive, eta, operators, passes
+    ("epsilon", None, False, 0.0, 2, 5),
+    ("v_prediction", None, False, 0.0, 2, 5),
+    ("sample", None, False, 0.0, 2, 5),
+    ("epsilon", Clip(1.0), False, 0.0, 4, 10),
+    ("sample", Clip(1.0), False, 0.0, 4, 10),
+    ("epsilon", Clip(1.0), True, 0.0, 4, 10),
+    ("v_prediction", Clip(1.0), True, 0.0, 4, 10),
+    ("v_prediction", Clip(1.0), False, 0.0, 5, 13),  # epsilon holds the sample as well: one term more
+    ("epsilon", None, False, 1.0, 3, 8),
+    ("v_prediction", None, False, 1.0, 3, 8),
+    ("epsilon", Clip(1.0), False, 1.0, 5, 13),
+]
+
+
+@pytest.mark.parametrize("out", ["new", "given"])
+@pytest.mark.parametrize(("prediction", "process", "rederive", "eta", "operators", "passes"), CASES)
+def test_a_step_costs_so_many_operators_and_passes(prediction, process, rederive, eta, operators, passes, out):
+    step = StepCoefficients.at(0.3, 0.6, prediction, eta)
+    x, m, z = tensors(0)
+    target = torch.empty_like(x) if out == "given" else None
+    with Cost(x) as cost:
+        fast_step(
+            step, x, m, process_x0=process, use_clipped_model_output=rederive, noise=z if eta else None, out=target
+        )
+    assert (len(cost.operators), cost.passes) == (operators, passes)
+    assert cost.new == (1 if target is None else 0)
+    assert cost.host_reads == 0

@@ -1,0 +1,86 @@
+"""The quantile by selection against torch.quantile, and dynamic thresholding with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddim.selection import quantile
+from ddim.x0_processing import threshold
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a.nan_to_num(nan=-7.0), b.nan_to_num(nan=-7.0)) and torch.equal(a.isnan(), b.isnan())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.integers(1, 3),
+    count=st.one_of(st.integers(1, 50), st.integers(1, 20_000)),
+    ratio=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.9, 0.995, 1.0])),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    flaw=st.sampled_from(["none", "ties", "nan", "inf", "equal"]),
+    seed=st.integers(0, 1000),
+)
+def test_quantile_equals_torch_quantile_bit_for_bit(rows, count, ratio, dtype, flaw, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn((rows, count), generator=generator, dtype=dtype).abs()
+    place = int(torch.randint(count, (), generator=generator))
+    if flaw == "ties":
+        values = (values * 3).round() / 3
+    elif flaw == "equal":
+        values.fill_(0.7)
+    elif flaw != "none":
+        values[-1, place] = float(flaw)
+    assert same(quantile(values.clone(), ratio), torch.quantile(values, ratio, dim=1))
+    tracked = values.clone().requires_grad_()  # goes the way of a device: selection by torch
+    assert same(quantile(tracked, ratio).detach(), torch.quantile(values, ratio, dim=1))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.99, 0.995, 0.9999])
+@pytest.mark.parametrize("count", [1_000_003, 3 * 1024 * 1024])
+def test_the_rank_of_a_long_float32_row_is_rounded_as_torch_rounds_it(ratio, count):
+    values = torch.randn((1, count), generator=torch.Generator().manual_seed(1)).abs()
+    assert same(quantile(values.clone(), ratio), torch.quantile(values, ratio, dim=1))
+
+
+def test_rows_beyond_two_to_the_24_are_taken():
+    count = (1 << 24) + 5
+    values = torch.arange(count, dtype=torch.float64).flip(0)[None]
+    with pytest.raises(RuntimeError, match="too large"):
+        torch.quantile(values, 0.25)
+    assert float(quantile(values, 0.25)[0]) == 0.25 * (count - 1)
+
+
+def reference_threshold(x0: torch.Tensor, ratio: float, cap: float) -> torch.Tensor:
+    """Imagen's own listing, by torch.quantile."""
+    rows = x0.flatten(1)
+    s = torch.quantile(rows.abs(), ratio, dim=1).clamp(1, cap)[:, None]
+    return (rows.clamp(-s, s) / s).reshape(x0.shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (3, 4, 8, 8), (2, 3, 2, 5, 5)])
+@pytest.mark.parametrize(("ratio", "cap"), [(0.995, 1.0), (0.995, 5.0), (0.5, 1.2), (0.0, 2.0), (1.0, 100.0)])
+def test_thresholding_equals_that_by_torch_quantile(shape, ratio, cap):
+    x0 = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    before = x0.clone()
+    assert torch.equal(threshold(x0, ratio, cap), reference_threshold(x0, ratio, cap))
+    assert torch.equal(x0, before)
+
+
+def test_thresholding_takes_other_layouts_and_gradients():
+    x0 = 3 * torch.randn((2, 4, 6, 6), generator=torch.Generator().manual_seed(3))
+    last = x0.to(memory_format=torch.channels_last)
+    assert torch.equal(threshold(last, 0.9, 4.0), threshold(x0, 0.9, 4.0))
+    ours, theirs = x0.clone().requires_grad_(), x0.clone().requires_grad_()
+    (threshold(ours, 0.9, 4.0) ** 3).sum().backward()
+    (reference_threshold(theirs, 0.9, 4.0) ** 3).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_thresholded_too(dtype):
+    x0 = 3 * torch.randn((2, 50), generator=torch.Generator().manual_seed(4)).to(dtype)
+    torch.testing.assert_close(threshold(x0, 0.9, 4.0).float(), reference_threshold(x0.float(), 0.9, 4.0))
