@@ -20,7 +20,7 @@ class ForwardProcess:
     """
 
     def __init__(self, noise: NoiseSchedule) -> None:
-        self._roots64 = torch.stack([noise.alpha_bar.sqrt(), (1 - noise.alpha_bar).sqrt()], dim=1)
+        self._noise = noise
         self._roots: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def add_noise(self, original: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -55,7 +55,9 @@ class ForwardProcess:
     def _table(self, like: Tensor) -> Tensor:
         key = (like.device, working_dtype(like.dtype))
         if key not in self._roots:
-            self._roots[key] = self._roots64.to(device=like.device, dtype=key[1])
+            alpha_bar = self._noise.alpha_bar
+            roots = torch.stack([alpha_bar.sqrt(), (1 - alpha_bar).sqrt()], dim=1)
+            self._roots[key] = roots.to(device=like.device, dtype=key[1])
         return self._roots[key]
 
     def _checked(self, timesteps: Tensor, like: Tensor) -> Tensor:
@@ -68,8 +70,8 @@ class ForwardProcess:
         # Reading a device tensor would make the host wait; there an index out of range is the device's own error.
         if timesteps.device.type == "cpu" and not torch.compiler.is_compiling() and timesteps.numel():
             low, high = (int(edge) for edge in torch.aminmax(timesteps))
-            if low < 0 or high >= len(self._roots64):
-                raise DDIMError(f"timesteps must be in 0..{len(self._roots64) - 1}, got {low} to {high}")
+            if low < 0 or high >= len(self._noise):
+                raise DDIMError(f"timesteps must be in 0..{len(self._noise) - 1}, got {low} to {high}")
         return timesteps.to(like.device, torch.int64).flatten()
 
 

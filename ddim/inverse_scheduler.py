@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .coefficients import Eta, StepCoefficients
 from .config import SchedulerConfig
+from .configured import remembering_what_was_given
 from .errors import DDIMError
 from .output import DDIMSchedulerOutput
-from .scheduler_base import PlannedScheduler, remembering_what_was_given
+from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
 from .step_noise import check_pair
 from .stepping import apply_step
@@ -85,10 +86,13 @@ class DDIMInverseScheduler(PlannedScheduler):
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """``(t_from, t_to)`` of every step: the forward pairs reversed; the first comes from the end (-1)."""
-        return tuple((t_next, t) for t, t_next in reversed(self._plan.pairs))
+        return tuple((t_next, t) for t, t_next in reversed(self.plan.pairs))
 
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
         return plan.timesteps[::-1]
+
+    def _all_timesteps(self) -> Tensor:
+        return torch.arange(len(self))
 
     def _check_plan(self, plan: TimestepPlan) -> None:
         super()._check_plan(plan)
@@ -98,7 +102,7 @@ class DDIMInverseScheduler(PlannedScheduler):
                 "is nothing to reproduce; use parity='exact'"
             )
 
-    def _use_plan(self, plan: TimestepPlan, device: torch.device | str | None) -> None:
+    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
         super()._use_plan(plan, device)
         self._carry = StateCarry()
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from .coefficients import Eta, StepCoefficients, check_eta, prediction
 from .config import SchedulerConfig
+from .configured import remembering_what_was_given
 from .errors import DDIMError
 from .level_step import LevelTable, step_by_levels
 from .noise import keyed_noise
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
-from .scheduler_base import PlannedScheduler, remembering_what_was_given
+from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
 from .step_noise import Generators, check_pair, check_sources, drawn_noise
 from .stepping import apply_step
@@ -87,15 +88,18 @@ class DDIMScheduler(PlannedScheduler):
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
         return plan.timesteps
 
+    def _all_timesteps(self) -> Tensor:
+        return torch.arange(len(self) - 1, -1, -1)
+
     def _check_plan(self, plan: TimestepPlan) -> None:
         super()._check_plan(plan)
         if any(self._noise.levels[t] == 0.0 for t in plan.timesteps):
             prediction(self._settings.prediction_type, 0.0)  # epsilon is refused here, before a model is called
 
-    def _use_plan(self, plan: TimestepPlan, device: torch.device | str | None) -> None:
+    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
         super()._use_plan(plan, device)
         self._carry = StateCarry()
-        stride = len(self) // len(plan) if self._settings.parity == "diffusers" else None
+        stride = len(self) // len(plan) if plan and self._settings.parity == "diffusers" else None
         self._levels = LevelTable(self._noise, self._next, stride)
 
     def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
@@ -269,7 +273,7 @@ class DDIMScheduler(PlannedScheduler):
 
     def _noise_index(self, t: int) -> int:
         """Which step of the whole run a timestep is; timesteps outside the plan (parity) come after all of them."""
-        return self._plan.first + self._index.get(t, len(self) + t)
+        return self.plan.first + self._index.get(t, len(self) + t)
 
     def _noise_of_images(
         self,
