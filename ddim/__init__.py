@@ -10,8 +10,9 @@ from .coefficients import PREDICTION_TYPES, SIGMA_HAT
 from .config import SchedulerConfig
 from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
-from .guidance import guide, rescale_noise_cfg
+from .guidance import guide, guided_model, rescale_noise_cfg
 from .inverse_scheduler import DDIMInverseScheduler
+from .inversion import INVERSION_METHODS, NOISE_PATHS, Inversion, invert, model_calls, reconstruct
 from .noise import keyed_noise
 from .noise_schedule import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .output import DDIMSchedulerOutput
@@ -20,11 +21,14 @@ from .sampling import sample
 from .schedule import Schedule, make_schedule
 from .scheduler import DDIMScheduler
 from .timestep_plan import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan, plan_from_timesteps
+from .variance_noise import VarianceNoise
 from .version import __version__
 
 __all__ = [
     "BETA_SCHEDULES",
     "END",
+    "INVERSION_METHODS",
+    "NOISE_PATHS",
     "PREDICTION_TYPES",
     "SIGMA_HAT",
     "TIMESTEP_SPACINGS",
@@ -33,23 +37,29 @@ __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
     "DDIMSchedulerOutput",
+    "Inversion",
     "MappedKey",
     "NoiseSchedule",
     "Schedule",
     "SchedulerConfig",
     "TimestepPlan",
+    "VarianceNoise",
     "__version__",
     "betas_from_alpha_bar",
     "guide",
+    "guided_model",
     "import_config",
+    "invert",
     "keyed_noise",
     "make_noise_schedule",
     "make_plan",
     "make_schedule",
+    "model_calls",
     "output_from_x0",
     "plan_from_timesteps",
     "predict_epsilon",
     "predict_x0",
+    "reconstruct",
     "rescale_noise_cfg",
     "rescale_zero_terminal_snr",
     "sample",

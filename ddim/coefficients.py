@@ -10,13 +10,23 @@ Every prediction type is linear in the sample and the model output, so x_0 and e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .errors import DDIMError, check_choice, check_number
 
-__all__ = ["PREDICTION_TYPES", "SIGMA_HAT", "Eta", "Linear", "StepCoefficients", "check_eta", "prediction", "variance"]
+__all__ = [
+    "PREDICTION_TYPES",
+    "SIGMA_HAT",
+    "Eta",
+    "Linear",
+    "StepCoefficients",
+    "check_eta",
+    "per_step",
+    "prediction",
+    "variance",
+]
 
 SIGMA_HAT: Literal["sigma_hat"] = "sigma_hat"
 Eta = float | Literal["sigma_hat"]
@@ -98,6 +108,20 @@ def check_eta(eta: Eta, *, above_one: bool = False) -> Eta:
     return check_number(
         "eta", eta, 0.0, math.inf if above_one else 1.0, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'"
     )
+
+
+def per_step(eta: Eta | Sequence[Eta], steps: int) -> tuple[Eta, ...]:
+    """Eta of every step, from one for all or one for each, checked.
+
+    Raises:
+        DDIMError: for a wrong value, or a list that is not ``steps`` long.
+    """
+    if isinstance(eta, str | float | int):
+        return (check_eta(eta),) * steps
+    values = tuple(check_eta(value) for value in eta)
+    if len(values) != steps:
+        raise DDIMError(f"eta must be one number or one per step: {steps} expected, got {len(values)}")
+    return values
 
 
 def variance(alpha_bar: float, alpha_bar_next: float) -> float:

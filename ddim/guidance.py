@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from .errors import check_number
 
-__all__ = ["guide", "rescale_noise_cfg"]
+__all__ = ["guide", "guided_model", "rescale_noise_cfg"]
 
 
 def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidance_rescale: float = 0.0) -> Tensor:
@@ -21,6 +23,27 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
     """
     guided = torch.lerp(pred_uncond, pred_text, guidance_scale)
     return rescale_noise_cfg(guided, pred_text, guidance_rescale) if guidance_rescale else guided
+
+
+def guided_model(
+    conditional: Callable[[Tensor, Tensor], Tensor],
+    unconditional: Callable[[Tensor, Tensor], Tensor],
+    guidance_scale: float,
+    guidance_rescale: float = 0.0,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """One model of two, for :func:`ddim.sample` and :func:`ddim.invert`; each of them may have its own scale.
+
+    Args:
+        conditional: ``model(x_t, t)`` with the condition.
+        unconditional: ``model(x_t, t)`` without it; not called at scale 1, as it has no share there.
+        guidance_scale: w of :func:`guide`.
+        guidance_rescale: phi of :func:`rescale_noise_cfg`, in [0, 1].
+    """
+    scale = check_number("guidance_scale", guidance_scale)
+    phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
+    if scale == 1.0:
+        return conditional
+    return lambda x, t: guide(unconditional(x, t), conditional(x, t), scale, phi)
 
 
 def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_rescale: float = 0.0) -> Tensor:

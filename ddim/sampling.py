@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .coefficients import Eta, check_eta
+from .coefficients import Eta, per_step
 from .errors import DDIMError
 from .noise import generator_noise, keyed_noise
 from .scheduler import DDIMScheduler
 from .stepping import apply_step
 from .tensor_ops import combine, working_dtype
+from .variance_noise import VarianceNoise, add_residual
 
 __all__ = ["sample"]
 
@@ -44,7 +45,8 @@ def sample(
         seed: of the keyed step noise; image i of step k gets the noise of (seed, i, k) alone, k counted from the
             beginning of the whole plan where the scheduler holds a part of one.
         generator: draws the step noise instead: one, or one per image.
-        variance_noise: the step noise itself, shape ``(S, B, ...)``.
+        variance_noise: the step noise itself, shape ``(S, B, ...)``; a :class:`VarianceNoise`, as :func:`invert` gives
+            it, brings the residual of a last step without noise as well.
         use_clipped_model_output: derive epsilon again from the clipped x_0.
         image_indices: which image of the run each row is, for keyed noise; by default 0..B-1.
         callback: ``callback(i, t, x_t, x0)`` after each step, with the sample before the step; sampling stops when it
@@ -56,14 +58,15 @@ def sample(
     Raises:
         DDIMError: before the first model call, for arguments that do not fit the plan.
     """
-    etas = _per_step(eta, len(scheduler.plan))
+    etas = per_step(eta, len(scheduler.plan))
     coefficients = [scheduler.coefficients(i, value) for i, value in enumerate(etas)]
     noise_of = _noise_source(x, len(etas), scheduler, seed, generator, variance_noise, image_indices)
+    recorded = isinstance(variance_noise, VarianceNoise)
     state = x.to(working_dtype(x.dtype))
     for i, (step, t) in enumerate(zip(coefficients, scheduler.timesteps, strict=True)):
         seen = state.to(x.dtype)
         output = model(seen, t)
-        noise = noise_of(i) if step.noise else None
+        noise = noise_of(i) if step.noise or recorded else None
         following, x0 = apply_step(
             step,
             state,
@@ -74,17 +77,8 @@ def sample(
         )
         if callback is not None:
             callback(i, t, seen, combine(state, output, step.x0) if x0 is None else x0)
-        state = following
+        state = add_residual(following, step, noise)
     return state.to(x.dtype)
-
-
-def _per_step(eta: Eta | Sequence[Eta], steps: int) -> list[Eta]:
-    if isinstance(eta, (str, float, int)):
-        return [check_eta(eta)] * steps
-    values = [check_eta(value) for value in eta]
-    if len(values) != steps:
-        raise DDIMError(f"eta must be one number or one per step: {steps} expected, got {len(values)}")
-    return values
 
 
 def _noise_source(

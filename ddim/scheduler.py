@@ -22,6 +22,7 @@ from .step_noise import Generators, check_pair, check_sources, drawn_noise
 from .stepping import apply_step
 from .tensor_ops import combine, working_dtype
 from .timestep_plan import TimestepPlan
+from .variance_noise import add_residual
 
 __all__ = ["DDIMScheduler"]
 
@@ -155,6 +156,7 @@ class DDIMScheduler(PlannedScheduler):
             use_clipped_model_output=use_clipped_model_output,
             noise=noise,
         )
+        result = add_residual(result, coefficients, variance_noise)
         following = result
         if half:
             following = result.to(sample.dtype)
