@@ -42,7 +42,7 @@ class VarianceNoise(Tensor):
             return tuple(each.as_subclass(VarianceNoise) for each in result)
 
     def __iter__(self) -> Iterator[VarianceNoise]:
-        return iter([self[i] for i in range(len(self))])
+        return (row.as_subclass(VarianceNoise) for row in self.unbind(0))
 
 
 _KEEPING = frozenset(

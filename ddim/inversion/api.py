@@ -142,7 +142,7 @@ def reconstruct(
     """
     x = inversion.latent
     scheduler = inversion.schedule.scheduler(x.device) if scheduler is None else scheduler
-    inversion.check_fits(Schedule(scheduler.config, scheduler.plan), inversion.eta, x.shape)
+    inversion.check_fits(Schedule(scheduler.settings, scheduler.plan), inversion.eta, x.shape)
     if inversion.second_latent is not None and inversion.mixing is not None:
         run = Run(model, scheduler, inversion.eta, x.dtype, use_clipped_model_output, callback)
         return decode_edict(run, x, inversion.second_latent, inversion.mixing)[0].to(x.dtype)

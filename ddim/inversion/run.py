@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def schedule(self) -> Schedule:
         """The scheduler's settings and plan."""
-        return Schedule(self.scheduler.config, self.scheduler.plan)
+        return Schedule(self.scheduler.settings, self.scheduler.plan)
 
     def coefficients(self, index: int) -> StepCoefficients:
         """The scalars of a step."""

@@ -74,7 +74,7 @@ def encode_variance_noise(
         return keyed_noise(x0.shape, seed, step, image_indices, device=x0.device, dtype=target.dtype)
 
     # No plan has as many steps as there are timesteps plus one, so this key is never that of a step.
-    start = _noised(target, _relative_levels(run, 0)[0], fresh(run.scheduler.config.num_train_timesteps))
+    start = _noised(target, _relative_levels(run, 0)[0], fresh(run.scheduler.settings.num_train_timesteps))
     latent = start.to(x0.dtype)
     x, recorded = latent.to(target.dtype), []
     for index in range(len(run)):

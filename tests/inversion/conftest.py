@@ -43,8 +43,8 @@ class Mixture:
 
     def model(self, scheduler: ddim.DDIMScheduler) -> Model:
         """The perfect network of that scheduler's prediction type; computes in float64, answers in x's dtype."""
-        levels = ddim.Schedule(scheduler.config, scheduler.plan).noise.alpha_bar.tolist()
-        kind = scheduler.config.prediction_type
+        levels = ddim.Schedule(scheduler.settings, scheduler.plan).noise.alpha_bar.tolist()
+        kind = scheduler.settings.prediction_type
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             a, x_t = levels[int(t)], x.double()

@@ -204,7 +204,7 @@ def test_noise_for_another_run_is_refused_and_the_message_says_which(plan: Any, 
     shape = found.latent.shape
 
     def check(other: Any, eta: Any = 1.0, shape: Any = shape) -> None:
-        found.check_fits(ddim.Schedule(other.config, other.plan), eta, shape)
+        found.check_fits(ddim.Schedule(other.settings, other.plan), eta, shape)
 
     check(plan)
     wrong = [

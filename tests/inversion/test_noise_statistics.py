@@ -59,7 +59,7 @@ def test_noise_of_the_cycle_path_is_standard_normal(normal: Any, plan: Any) -> N
     """With the true model z is N(0, 1) and independent, but for what x_t leaves open of x_0 in the last, long steps."""
     z = recorded(normal, plan, "cycle")
     error = 5 / math.sqrt(COUNT)
-    expected = variance_of_z(0.7, ddim.Schedule(plan.config, plan.plan))
+    expected = variance_of_z(0.7, ddim.Schedule(plan.settings, plan.plan))
     assert float(z.mean(1).abs().max()) < error * 1.5
     assert torch.allclose(z.var(1), expected, rtol=error * math.sqrt(2), atol=0)
     assert float((expected[:150] - 1).abs().max()) < 0.06 and abs(float(z.var()) - 1) < 0.06
@@ -118,7 +118,7 @@ def test_shared_noise_between_two_gaussians_is_the_closed_form(
 ) -> None:
     """CycleDiffusion: encode with one model, decode with the other; every pixel against the affine map."""
     plan = scheduler(STEPS)
-    schedule = ddim.Schedule(plan.config, plan.plan)
+    schedule = ddim.Schedule(plan.settings, plan.plan)
     one, two = normal(*source), normal(*target)
     x0 = one.draw(500, 2)
     found = ddim.invert(one.model(plan), x0, plan, method="variance_noise", seed=8)

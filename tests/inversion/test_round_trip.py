@@ -118,7 +118,7 @@ def test_a_part_of_a_plan(mixture: Any, scheduler: Any, mse: Any, method: str, s
     whole = scheduler(20)
     data = mixture(8)
     model = data.model(whole)
-    schedule = ddim.Schedule(whole.config, whole.plan)
+    schedule = ddim.Schedule(whole.settings, whole.plan)
     part = schedule.part(start, stop).scheduler()
     x0 = data.draw(2, 9)
     if stop < 20:
