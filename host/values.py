@@ -96,7 +96,7 @@ def _out_of_range(name: str, config: list, options: dict, value: Any) -> Problem
 
 def _not_a_choice(name: str, kind: Any, options: dict, value: Any) -> Problem | None:
     """Return what is wrong with a value that the input's list does not hold, or None."""
-    if not isinstance(kind, list) and kind != "COMBO":
+    if not (isinstance(kind, list) or kind == "COMBO"):  # not `!=`: packs' any-types override __ne__
         return None
     choices = kind if isinstance(kind, list) else options.get("options", [])
     chosen = value if options.get("multiselect", False) and isinstance(value, list) else [value]
