@@ -37,11 +37,11 @@ def remembering_what_was_given(init: Init) -> Init:
     names = tuple(inspect.signature(init).parameters)[1:]
 
     @functools.wraps(init)
-    def wrapper(self: ConfiguredScheduler, *args: Any, **kwargs: Any) -> None:
+    def _remembering(self: ConfiguredScheduler, *args: Any, **kwargs: Any) -> None:
         self._given = frozenset((*names[: len(args)], *kwargs))
         init(self, *args, **kwargs)
 
-    return wrapper  # type: ignore[return-value]
+    return _remembering  # type: ignore[return-value]
 
 
 class ConfiguredScheduler:
@@ -55,8 +55,12 @@ class ConfiguredScheduler:
 
     def _set_up(self, config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> None:
         self._settings = config
-        self._extras = dict(extras or {})
-        self._config = config_dict(config, type(self).__name__, self._given, self._extras)
+        self._keep(extras or {})
+
+    def _keep(self, extras: Mapping[str, Any]) -> None:
+        """Show keys of another class in the configuration."""
+        self._extras = dict(extras)
+        self._config = config_dict(self._settings, type(self).__name__, self._given, self._extras)
 
     def _adopt(self, config: SchedulerConfig, extras: Mapping[str, Any]) -> None:
         """Take other settings in the middle of a scheduler's life."""
@@ -118,9 +122,8 @@ class ConfiguredScheduler:
         """
         report = import_config(config, overrides)
         warn_of_unknown_keys(report, cls.__name__)
-        scheduler = cls.__new__(cls)
-        scheduler._given = frozenset(name for name in SETTINGS if name not in report.defaulted)
-        scheduler._set_up(report.config, kept_keys(report, config))
+        scheduler = cls(**{name: value for name, value in report.config.items() if name not in report.defaulted})
+        scheduler._keep(kept_keys(report, config))
         return scheduler
 
     @classmethod
@@ -158,13 +161,17 @@ class ConfiguredScheduler:
 
     @property
     def compatibles(self) -> list[type]:
-        """Classes that can be made from this scheduler's config: this one, and diffusers' own where it is loaded."""
+        """Classes that can be made from this scheduler's config and back: this one, and diffusers' where it is loaded.
+
+        EDM's is left out, which diffusers counts in: its models have no training timesteps.
+        """
         diffusers: Any = sys.modules.get("diffusers")
         if diffusers is None:
             return [type(self)]
         names = [member.name for member in diffusers.schedulers.scheduling_utils.KarrasDiffusionSchedulers]
-        found = [getattr(diffusers, name) for name in names if hasattr(diffusers, name)]
-        return [type(self), *(one for one in found if one is not type(self))]
+        found = [getattr(diffusers, name) for name in names if hasattr(diffusers, name) and not name.startswith("EDM")]
+        usable = [one for one in found if not isinstance(one, diffusers.utils.DummyObject)]
+        return [type(self), *(one for one in usable if one is not type(self))]
 
     def __repr__(self) -> str:
         default = SchedulerConfig()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .coefficients import Eta, StepCoefficients, check_eta, prediction
+from .coefficients import Eta, StepCoefficients, check_eta, prediction, variance
 from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
@@ -84,6 +84,11 @@ class DDIMScheduler(PlannedScheduler):
         """``alpha_bar`` after the last step, 0-d float32."""
         return torch.tensor(self._noise.final_alpha_bar)
 
+    def _get_variance(self, timestep: int, prev_timestep: int) -> Tensor:
+        """sigma^2 at eta = 1 between two timesteps, 0-d float32: other code of diffusers' users calls it."""
+        levels = self._noise.levels[timestep], self._noise.alpha_bar_at(prev_timestep)
+        return torch.tensor(variance(*levels), dtype=torch.float32)
+
     # -- planning -------------------------------------------------------------------------------------------------
 
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
@@ -94,8 +99,11 @@ class DDIMScheduler(PlannedScheduler):
 
     def _check_plan(self, plan: TimestepPlan) -> None:
         super()._check_plan(plan)
-        if any(self._noise.levels[t] == 0.0 for t in plan.timesteps):
-            prediction(self._settings.prediction_type, 0.0)  # epsilon is refused here, before a model is called
+        # Epsilon at zero terminal SNR is refused here, before a model is called. Betas of 1 and more, which make other
+        # levels 0 too, are refused at the step that needs them.
+        last = len(self) - 1
+        if last in plan.timesteps and self._noise.levels[last] == 0.0 < self._noise.levels[last - 1]:
+            prediction(self._settings.prediction_type, 0.0)
 
     def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
         super()._use_plan(plan, device)
