@@ -50,8 +50,8 @@ def kolmogorov_smirnov(a: Tensor, b: Tensor) -> float:
     """Largest distance between the empirical distribution functions of two sets of numbers."""
     a, b = a.double().sort().values, b.double().sort().values
     at = torch.cat([a, b])
-    below_a = torch.searchsorted(a, at, right=True) / len(a)
-    below_b = torch.searchsorted(b, at, right=True) / len(b)
+    below_a = torch.searchsorted(a, at, right=True).double() / len(a)
+    below_b = torch.searchsorted(b, at, right=True).double() / len(b)
     return (below_a - below_b).abs().max().item()
 
 

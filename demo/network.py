@@ -204,4 +204,7 @@ class DigitsUNet(nn.Module):
                 f"label must be ({batch},) integers or ({batch}, {rows}) weights, "
                 f"got {tuple(label.shape)} {label.dtype}"
             )
+        outside = label[(label < 0) | (label >= rows)]
+        if len(outside):
+            raise ValueError(f"label must be in 0..{rows - 1}, got {int(outside[0])}")
         return F.one_hot(label.long(), rows)
