@@ -26,7 +26,7 @@ __all__ = ["MAX_BYTES", "MAX_FRAMES", "MAX_IMAGES", "Replay"]
 MAX_FRAMES = 48
 MAX_IMAGES = 4  # of a batch, side by side
 MAX_SIDE = {1: 128, 2: 96, 3: 64, 4: 64}  # longer side of one picture, by how many stand side by side
-SMALL = 32  # pictures up to this side are kept as PNG: JPEG would smear single pixels
+SMALL = 32  # pictures up to this height are kept as PNG: JPEG would smear single pixels
 MAX_BYTES = 400_000
 COLUMNS = 8
 
@@ -69,7 +69,7 @@ class Replay:
         if not self.frames:
             return []
         pictures = [picture for _, picture in self.frames]
-        data, kind = _encoded(_sheet(pictures), max(pictures[0].shape[:2]))
+        data, kind = _encoded(_sheet(pictures), sharp=pictures[0].shape[0] <= SMALL)
         name = f"ddim_replay_{hashlib.sha256(data).hexdigest()[:20]}.{kind}"
         _write(Path(folder) / name, data)
         columns = min(COLUMNS, len(pictures))
@@ -117,18 +117,23 @@ def _sheet(pictures: list[Tensor]) -> Tensor:
     return torch.cat(rows, dim=0)
 
 
-def _encoded(sheet: Tensor, side: int) -> tuple[bytes, str]:
-    """The sheet as PNG or as the best JPEG that fits MAX_BYTES, and the file's ending."""
+_FORMS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("PNG", {"optimize": True}, "png"),
+    *(("JPEG", {"quality": quality}, "jpg") for quality in (85, 70, 50, 30)),
+)
+
+
+def _encoded(sheet: Tensor, *, sharp: bool) -> tuple[bytes, str]:
+    """The sheet in the first form that fits MAX_BYTES, and the file's ending; only a sharp one may be a PNG."""
     from PIL import Image
 
     image = Image.fromarray(sheet.numpy())
-    if side <= SMALL:
-        return _saved(image, "PNG", {"optimize": True}), "png"
-    for quality in (85, 70, 50, 30):
-        data = _saved(image, "JPEG", {"quality": quality})
-        if len(data) <= MAX_BYTES:
+    result = b"", ""
+    for kind, options, ending in _FORMS if sharp else _FORMS[1:]:
+        result = _saved(image, kind, options), ending
+        if len(result[0]) <= MAX_BYTES:
             break
-    return data, "jpg"
+    return result
 
 
 def _saved(image: Any, kind: str, options: dict[str, Any]) -> bytes:

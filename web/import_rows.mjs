@@ -7,9 +7,9 @@ const value = (given) => (given === null ? "null" : typeof given === "object" ? 
 export function importRows(report) {
   const rows = (kind, entries, text) => Object.entries(entries ?? {}).map(([key, given]) => ({ kind, key, text: text(given) }));
   return [
-    ...rows("used", report.used, value),
+    ...rows("used", report.used, value).filter(({ key }) => !(key in (report.overridden ?? {}))),
     ...rows("mapped", report.mapped, (given) => `${value(given.source_value)} → ${given.setting} = ${value(given.value)}`),
-    ...rows("overridden", report.overridden, value),
+    ...rows("overridden", report.overridden, value).map((row) => ({ ...row, text: `${row.text} → ${value(report.config?.[row.key])}` })),
     ...rows("defaulted", report.defaulted, value),
     ...rows("ignored", report.ignored, value),
   ];

@@ -22,12 +22,14 @@ class Plot {
     this.node = node;
     this.asked = "";
     this.kept = null;
+    this.current = null;
     this.busy = false;
     this.element = panel("plot", say("plot.title"));
     this.drawing = drawPlot();
     this.report = null;
     this.taken = null;
     this.below = document.createElement("div");
+    this.below.addEventListener("toggle", () => this.fit(), true); // a table was unfolded
     this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
     this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, 460);
     this.minHeight = PLOT_HEIGHT + 70;
@@ -55,13 +57,18 @@ class Plot {
     this.asked = question;
     if (waitsForConfig(this.node)) return this.show({ hint: say("import.hint") });
     this.busy = true;
-    try {
-      this.show(await postJson("/ddim/schedule", JSON.parse(question)));
-    } catch (error) {
-      this.show({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) });
-    } finally {
-      this.busy = false;
-    }
+    this.current = question;
+    const answer = await postJson("/ddim/schedule", JSON.parse(question)).catch((error) =>
+      ({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) }));
+    this.busy = false;
+    if (this.current === question) this.show(answer); // else a run has reported in the meantime
+  }
+
+  /** What a run did with the present values; it stands until one is edited. */
+  showRun(answer) {
+    this.asked = this.question();
+    this.current = null;
+    this.show(answer);
   }
 
   hide(hidden) {
@@ -128,12 +135,11 @@ export function attachPlot(node) {
   chain(node, "onAdded", () => plots.add(plot));
 }
 
-/** What a run reported; it stands until a value is edited. */
+/** A run's report. */
 export function showRun(node, output) {
   const schedule = output?.ddim_schedule?.[0];
   if (!schedule || !node.ddimPlot) return;
-  node.ddimPlot.asked = node.ddimPlot.question();
-  node.ddimPlot.show({ schedule, config: output.ddim_config?.[0] ?? null });
+  node.ddimPlot.showRun({ schedule, config: output.ddim_config?.[0] ?? null });
 }
 
 /** One clock for all plots. */

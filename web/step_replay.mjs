@@ -1,13 +1,14 @@
 // @ts-check
 // Step replay: the picture that each step of the last run predicted, under a slider, with the step's t and noise level.
 
-import { addPanel, chain, fitNode, setting, temporaryFile } from "./comfy.mjs";
+import { addPanel, chain, fitNode, setting, temporaryFile, widenNode } from "./comfy.mjs";
 import { html, naturalHeight, panel } from "./panel.mjs";
 import { say } from "./text.mjs";
 import { figure, snr } from "./words.mjs";
 
 export const REPLAY = "ddim_step_replay";
-const PICTURE_HEIGHT = 150;
+const WIDTH = 300;
+const MOST_HEIGHT = 220;
 const EMPTY_HEIGHT = 44;
 const FRAME_TIME = 120; // ms
 
@@ -26,6 +27,7 @@ class Replay {
     this.controls = html("div", { class: "ddim-controls" }, this.button, this.slider);
     this.element.append(this.holder, this.controls, this.caption);
     this.minHeight = EMPTY_HEIGHT;
+    widenNode(node, WIDTH);
     this.widget = addPanel(node, REPLAY, this.element, () => this.minHeight, 520);
     this.slider.addEventListener("input", () => (this.stop(), this.draw()));
     this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
@@ -98,10 +100,16 @@ class Replay {
     fitNode(this.node);
   }
 
+  /** Height in which the picture fills the panel's width. */
+  pictureHeight() {
+    const width = this.element.clientWidth - 16 || WIDTH;
+    return Math.min(MOST_HEIGHT, Math.max(60, Math.round((width * this.sheet.height) / this.sheet.width)));
+  }
+
   fit() {
     this.element.classList.toggle("ddim-empty", !this.sheet);
     requestAnimationFrame(() => {
-      this.minHeight = this.sheet ? naturalHeight(this.element, PICTURE_HEIGHT, this.holder) : EMPTY_HEIGHT;
+      this.minHeight = this.sheet ? naturalHeight(this.element, this.pictureHeight(), this.holder) : EMPTY_HEIGHT;
       this.element.style.minHeight = `${this.minHeight - 20}px`;
       fitNode(this.node);
     });

@@ -1,0 +1,202 @@
+"""What the nodes tell the editor, and what the pack's routes answer, without a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ddim import (
+    BETA_SCHEDULES,
+    PREDICTION_TYPES,
+    TIMESTEP_SPACINGS,
+    DDIMError,
+    SchedulerConfig,
+    make_schedule,
+)
+
+
+@pytest.fixture(scope="session")
+def parts(pack):
+    """The pack's nodes, payload, replay and route modules."""
+    nodes = pack.NODE_CLASS_MAPPINGS
+    from pack.nodes import bridge_routes, replay, routes, ui_payloads
+
+    class Parts:
+        pass
+
+    found = Parts()
+    found.nodes, found.routes, found.replay, found.payloads, found.http = (
+        nodes, routes, replay, ui_payloads, bridge_routes,
+    )  # fmt: skip
+    return found
+
+
+def codes(report: dict) -> set[str]:
+    return {warning["code"] for warning in report["warnings"]}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    total=st.integers(2, 1500),
+    share=st.floats(0.0, 1.0),
+    beta_schedule=st.sampled_from(BETA_SCHEDULES),
+    spacing=st.sampled_from(TIMESTEP_SPACINGS),
+    zero_snr=st.booleans(),
+    to_one=st.booleans(),
+    prediction=st.sampled_from(PREDICTION_TYPES),
+)
+def test_every_schedule_gives_a_small_finite_true_plot(
+    parts, total, share, beta_schedule, spacing, zero_snr, to_one, prediction
+):
+    config = SchedulerConfig(
+        num_train_timesteps=total,
+        beta_schedule=beta_schedule,
+        timestep_spacing=spacing,
+        rescale_betas_zero_snr=zero_snr,
+        set_alpha_to_one=to_one,
+        prediction_type=prediction,
+    )
+    schedule = make_schedule(1 + int(share * (total - 1)), config)
+    report = parts.payloads.schedule_report(schedule)
+    text = json.dumps(report, allow_nan=False)
+    assert len(text) < 60_000
+    visited = report["visited"]
+    assert visited["t"][0] == schedule.plan.timesteps[0] and visited["t"][-1] == schedule.plan.timesteps[-1]
+    assert visited["step"][-1] == report["steps"] == len(schedule.plan)
+    for curve in (report["curve"], visited):
+        for t, alpha_bar, log_snr in zip(curve["t"], curve["alpha_bar"], curve["log_snr"], strict=True):
+            assert alpha_bar == pytest.approx(schedule.noise.alpha_bar_at(t), rel=1e-6)
+            if log_snr is not None:  # ln(SNR) and alpha_bar are one quantity: alpha_bar = 1 / (1 + exp(-ln SNR))
+                assert 1 / (1 + math.exp(-log_snr)) == pytest.approx(alpha_bar, rel=1e-5, abs=1e-12)
+            else:
+                assert alpha_bar in (0.0, 1.0)
+
+
+def test_bad_choices_are_named(parts):
+    good = SchedulerConfig(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")
+    report = parts.payloads.schedule_report
+    assert codes(report(make_schedule(10, good))) == set()
+    assert codes(report(make_schedule(10, replace(good, timestep_spacing="leading")))) == {"last_step_never_visited"}
+    assert codes(report(make_schedule(10, replace(good, prediction_type="epsilon")))) == {"epsilon_at_zero_snr"}
+    assert codes(report(make_schedule(10, SchedulerConfig()))) == set()
+
+
+def test_the_route_answers_what_the_node_does(parts):
+    node = parts.nodes["DDIMSchedule"]
+    values = parts.routes.widget_values(node, {"steps": 7, "timestep_spacing": "linspace"})
+    ran = getattr(node(), node.FUNCTION)(**values)["ui"]["ddim_schedule"][0]
+    asked = parts.routes.schedule_answer(
+        {"node": "DDIMSchedule", "inputs": {"steps": 7, "timestep_spacing": "linspace"}}, parts.nodes
+    )
+    assert asked["schedule"] == ran
+
+
+def test_epsilon_at_zero_snr_is_drawn_and_warned_of(parts):
+    inputs = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "epsilon"}
+    answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": inputs}, parts.nodes)
+    assert codes(answer["schedule"]) == {"epsilon_at_zero_snr"}
+    assert answer["schedule"]["prediction_type"] == "epsilon"
+
+
+def test_steps_over_the_timesteps_are_an_answer_not_a_failure(parts):
+    answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": {"steps": 1001}}, parts.nodes)
+    assert set(answer) == {"error"} and "1000" in answer["error"] and "1001" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "node must be"),
+        ({"node": "KSampler"}, "node must be"),
+        ({"node": ["DDIMSchedule"]}, "node must be"),
+        ({"node": "DDIMSchedule", "inputs": []}, "object of widget values"),
+        ({"node": "DDIMSchedule", "inputs": {"model": 1}}, "got model"),
+        ({"node": "DDIMSchedule", "inputs": {"steps": 2.5}}, "whole number"),
+        ({"node": "DDIMSchedule", "inputs": {"steps": True}}, "whole number"),
+        ({"node": "DDIMSchedule", "inputs": {"steps": 0}}, "between"),
+        ({"node": "DDIMSchedule", "inputs": {"beta_start": math.inf}}, "between"),
+        ({"node": "DDIMSchedule", "inputs": {"timestep_spacing": "Trailing"}}, "one of"),
+        ({"node": "DDIMSchedule", "inputs": {"timestep_spacing": {}}}, "one of"),
+        ({"node": "DDIMSchedule", "inputs": {"set_alpha_to_one": 1}}, "true or false"),
+        ({"node": "DDIMSchedule", "inputs": {"timesteps": "9" * 600_000}}, "characters"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(parts, given, told):
+    with pytest.raises(DDIMError, match=told):
+        parts.routes.schedule_answer(given, parts.nodes)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b'{"a": NaN}', b"\xff", b"[" * 100_000, b'{"a":', b"9" * 10_000])
+def test_bodies_that_are_no_object_are_refused(parts, body):
+    with pytest.raises(DDIMError, match="JSON object"):
+        parts.http.parse(body)
+
+
+def test_a_config_is_read_into_widgets(parts):
+    sdxl = {"_class_name": "EulerDiscreteScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085, "num_train_timesteps": 1000, "prediction_type": "v_prediction",
+            "timestep_spacing": "trailing", "steps_offset": 1, "use_karras_sigmas": False}  # fmt: skip
+    answer = parts.routes.config_answer({"text": json.dumps(sdxl)}, parts.nodes)
+    assert answer["inputs"]["prediction_type"] == "v_prediction" and answer["inputs"]["beta_end"] == 0.012
+    assert "use_karras_sigmas" in answer["config"]["ignored"]
+    # What is read back is accepted by the schedule node, and means the same noise levels.
+    asked = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": answer["inputs"]}, parts.nodes)
+    assert asked["schedule"]["curve"] == answer["schedule"]["curve"]
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"_class_name": "FlowMatchEulerDiscreteScheduler"}'])
+def test_a_text_that_is_no_config_is_answered_with_a_reason(parts, text):
+    assert set(parts.routes.config_answer({"text": text}, parts.nodes)) == {"error"}
+    with pytest.raises(DDIMError, match="text must be"):
+        parts.routes.config_answer({"text": None}, parts.nodes)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 48, 49, 250])
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (6, 3, 32, 32), (2, 3, 256, 96), (1, 3, 5, 64, 64)])
+def test_a_replay_is_one_small_sheet(parts, tmp_path: Path, steps, shape):
+    schedule = make_schedule(steps, SchedulerConfig(timestep_spacing="trailing"))
+    replay = parts.replay.Replay(schedule, lambda latent: latent)
+    for i in range(steps):
+        replay.add(i, torch.full(shape, 2 * i / steps - 1))
+    (sheet,) = replay.sheets(tmp_path)
+    frames = sheet["frames"]
+    assert len(frames) == min(steps, parts.replay.MAX_FRAMES) and len(json.dumps(sheet, allow_nan=False)) < 8_000
+    assert [frame["t"] for frame in frames] == [schedule.plan.timesteps[frame["step"] - 1] for frame in frames]
+    assert frames[0]["step"] == 1 and frames[-1]["step"] == steps
+    path = tmp_path / sheet["sheet"]
+    assert path.stat().st_size <= parts.replay.MAX_BYTES and list(tmp_path.iterdir()) == [path]
+    with Image.open(path) as image:
+        assert image.size == (sheet["columns"] * sheet["width"], sheet["rows"] * sheet["height"])
+        for number, frame in enumerate(frames):
+            column, row = number % sheet["columns"], number // sheet["columns"]
+            middle = (int((column + 0.5) * sheet["width"]), int((row + 0.5) * sheet["height"]))
+            expected = 255 * (frame["step"] - 1) / steps
+            assert image.convert("RGB").getpixel(middle)[0] == pytest.approx(expected, abs=6)
+
+
+def test_a_replay_of_noise_and_of_nothing_fits_too(parts, tmp_path: Path):
+    schedule = make_schedule(100, SchedulerConfig())
+    replay = parts.replay.Replay(schedule, lambda latent: latent)
+    unknown = parts.replay.Replay(schedule, lambda latent: None)
+    generator = torch.Generator().manual_seed(0)
+    for i in range(100):
+        x0 = torch.randn(4, 3, 32, 32, generator=generator)
+        x0[0, 0, 0, 0] = math.nan
+        replay.add(i, x0)
+        unknown.add(i, x0)
+    (sheet,) = replay.sheets(tmp_path)
+    assert (tmp_path / sheet["sheet"]).stat().st_size <= parts.replay.MAX_BYTES
+    assert unknown.sheets(tmp_path) == []
+
+
+def test_an_inversion_report_is_finite(parts):
+    report = parts.payloads.inversion_report("ddim", [0.1, math.nan, math.inf, 1e-9])
+    assert json.loads(json.dumps(report, allow_nan=False))["round_trip_error"] == [0.1, None, None, 1e-9]
