@@ -11,6 +11,7 @@ from .config import SchedulerConfig
 from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
 from .guidance import guide, guided_model, rescale_noise_cfg
+from .interpolation import slerp, slerp_path
 from .inverse_scheduler import DDIMInverseScheduler
 from .inversion import INVERSION_METHODS, NOISE_PATHS, Inversion, invert, model_calls, reconstruct
 from .noise import keyed_noise
@@ -20,6 +21,7 @@ from .predictions import output_from_x0, predict_epsilon, predict_x0
 from .sampling import sample
 from .schedule import Schedule, make_schedule
 from .scheduler import DDIMScheduler
+from .storage import MAX_FILE_BYTES, load_noise, save_noise
 from .timestep_plan import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan, plan_from_timesteps
 from .variance_noise import VarianceNoise
 from .version import __version__
@@ -28,6 +30,7 @@ __all__ = [
     "BETA_SCHEDULES",
     "END",
     "INVERSION_METHODS",
+    "MAX_FILE_BYTES",
     "NOISE_PATHS",
     "PREDICTION_TYPES",
     "SIGMA_HAT",
@@ -51,6 +54,7 @@ __all__ = [
     "import_config",
     "invert",
     "keyed_noise",
+    "load_noise",
     "make_noise_schedule",
     "make_plan",
     "make_schedule",
@@ -63,4 +67,7 @@ __all__ = [
     "rescale_noise_cfg",
     "rescale_zero_terminal_snr",
     "sample",
+    "save_noise",
+    "slerp",
+    "slerp_path",
 ]
