@@ -7,6 +7,7 @@ value and a subgraph's own widget become constants. Node ids inside of subgraphs
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from host.editor_graph import (
 )
 from host.editor_subgraphs import HostWidgets
 from host.editor_widgets import widget_inputs, widget_values
+from host.folders import format_date
 from host.registry import Registry
 from host.values import types_match
 
@@ -36,6 +38,7 @@ _MAX_HOPS = 200  # reroutes, bypassed nodes and subgraph borders in one line
 _MAX_DEPTH = 20  # subgraphs in subgraphs
 _MAX_NODES = 20_000  # with every subgraph unfolded
 _SAVING = frozenset({"SaveImage"})  # nodes whose file name may quote other nodes' widgets, as in %KSampler.seed%
+_UNFIT_FOR_FILES = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 
 
 @dataclass(frozen=True)
@@ -129,17 +132,18 @@ class _Converter:
         return values
 
     def _quote_widgets(self, text: str, everywhere: list[tuple[Scope, EditorNode]]) -> str:
-        """Replace %node.widget% by the widget's value; the node is named by its S&R name, then by its title."""
+        """Replace %node.widget% by the widget's value, the node named by its S&R name or its title; and %date:...%."""
 
         def value(match: re.Match[str]) -> str:
-            name, _, widget = match[1].rpartition(".")
-            found = [pair for pair in everywhere if pair[1].properties.get("Node name for S&R") == name] or [
-                pair for pair in everywhere if pair[1].title == name
-            ]
+            if match[1].startswith("date:"):
+                return format_date(match[1].removeprefix("date:"), time.localtime())
+            name, _, widget = match[1].partition(".")
+            by_name = [pair for pair in everywhere if pair[1].properties.get("Node name for S&R") == name]
+            found = by_name or [pair for pair in everywhere if pair[1].title == name]
             values = self._own_values(*found[0]) if found else {}
-            return re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(values[widget])) if widget in values else match[0]
+            return _UNFIT_FOR_FILES.sub("_", str(values[widget])) if widget in values else match[0]
 
-        return re.sub(r"%([^%]+\.[^%.]+)%", value, text)
+        return re.sub("%([^%]+)%", value, text)
 
     # -- following links
 

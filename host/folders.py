@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FolderError", "Folders", "SavePath", "default_folders", "is_within"]
+__all__ = ["FolderError", "Folders", "SavePath", "default_folders", "format_date", "is_within"]
 
 # The kinds that a file reference {"filename", "subfolder", "type"} and an annotated name "x.png [temp]" may
 # name.
@@ -119,11 +119,11 @@ def _fill_variables(prefix: str, width: int, height: int) -> str:
         "minute": f"{now.tm_min:02}",
         "second": f"{now.tm_sec:02}",
     }
-    prefix = re.sub(r"%date:([^%]+)%", lambda match: _format_date(match[1], now), prefix)
+    prefix = re.sub(r"%date:([^%]+)%", lambda match: format_date(match[1], now), prefix)
     return re.sub(r"%(\w+)%", lambda match: known.get(match[1], match[0]), prefix)
 
 
-def _format_date(pattern: str, now: time.struct_time) -> str:
+def format_date(pattern: str, now: time.struct_time) -> str:
     """Write a date in the frontend's letters, e.g. yyyy-MM-dd; a doubled letter is zero-padded."""
     values = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
 
