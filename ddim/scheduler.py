@@ -13,14 +13,13 @@ from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
 from .level_step import LevelTable, step_by_levels
-from .noise import keyed_noise
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
 from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
-from .step_noise import Generators, check_pair, check_sources, drawn_noise
+from .step_noise import Generators, RunNoise, check_pair
 from .stepping import apply_step
-from .tensor_ops import combine, working_dtype
+from .tensor_ops import combine
 from .timestep_plan import TimestepPlan
 from .variance_noise import add_residual
 
@@ -108,6 +107,7 @@ class DDIMScheduler(PlannedScheduler):
     def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
         super()._use_plan(plan, device)
         self._carry = StateCarry()
+        self._run_noise = RunNoise(self._index, plan.first if plan else 0, self._runs, self._settings)
         stride = len(self) // len(plan) if plan and self._settings.parity == "diffusers" else None
         self._levels = LevelTable(self._noise, self._next, stride)
 
@@ -153,7 +153,7 @@ class DDIMScheduler(PlannedScheduler):
             )
         t = self._timestep_value(timestep)
         coefficients = self._coefficients_at(t, eta)
-        noise = self._noise_of_step(t, coefficients.noise, sample, model_output, generator, variance_noise)
+        noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
         result, x0 = apply_step(
@@ -198,19 +198,7 @@ class DDIMScheduler(PlannedScheduler):
             self._process_x0,
             use_clipped_model_output,
         )
-        noise = None
-        if eta == 0.0:
-            check_sources(sample, generator, variance_noise)
-        elif not torch.compiler.is_compiling():
-            assert isinstance(timestep, Tensor)  # a number comes here only while compiling
-            noise = self._noise_of_images(timestep, sample, model_output, generator, variance_noise)
-        elif variance_noise is None:
-            raise DDIMError(
-                "inside torch.compile a step with eta above 0 needs variance_noise: drawing is not traceable"
-            )
-        else:
-            check_sources(sample, generator, variance_noise)
-            noise = variance_noise
+        noise = self._run_noise.of_images(timestep, eta, sample, model_output, generator, variance_noise)
         if noise is not None:
             following = torch.addcmul(following, sigma, noise.to(following.dtype))
         following, x0 = following.to(sample.dtype), x0.to(sample.dtype)
@@ -255,59 +243,12 @@ class DDIMScheduler(PlannedScheduler):
         )
         return following.to(sample.dtype)
 
-    def _noise_of_step(
-        self,
-        t: int,
-        sigma: float,
-        sample: Tensor,
-        model_output: Tensor,
-        generator: Generators | None,
-        variance_noise: Tensor | None,
-    ) -> Tensor | None:
-        """The noise of one step for the whole batch; None where it would be multiplied by 0."""
-        check_sources(sample, generator, variance_noise)
-        if sigma == 0.0:
-            return None
-        if variance_noise is not None:
-            return variance_noise
-        if generator is not None:
-            # diffusers draws in the model's dtype, and so do we where its old images are wanted back.
-            return drawn_noise(sample, generator, model_output.dtype if self._settings.parity == "diffusers" else None)
-        return keyed_noise(
-            sample.shape,
-            self.unseeded_key(),
-            self._noise_index(t),
-            device=sample.device,
-            dtype=working_dtype(sample.dtype),
-        )
-
-    def _noise_index(self, t: int) -> int:
-        """Which step of the whole run a timestep is; timesteps outside the plan (parity) come after all of them."""
-        return self.plan.first + self._index.get(t, len(self) + t)
-
-    def _noise_of_images(
-        self,
-        timestep: Tensor,
-        sample: Tensor,
-        model_output: Tensor,
-        generator: Generators | None,
-        variance_noise: Tensor | None,
-    ) -> Tensor | None:
-        """The noise of a step with a timestep per image: what each image would get alone at its step."""
-        if generator is not None or variance_noise is not None:
-            return self._noise_of_step(0, 1.0, sample, model_output, generator, variance_noise)
-        rows = [
-            keyed_noise((1, *sample.shape[1:]), self.unseeded_key(), self._noise_index(t), [image])
-            for image, t in enumerate(timestep.flatten().tolist())
-        ]
-        return torch.cat(rows).to(device=sample.device, dtype=working_dtype(sample.dtype))
-
     def unseeded_key(self) -> int:
         """Seed of the step noise where none is given.
 
         It follows ``torch.manual_seed`` and differs from run to run, without touching the global stream.
         """
-        return torch.initial_seed() ^ (self._runs << 40)
+        return self._run_noise.key()
 
 
 def _late_x0(sample: Tensor, model_output: Tensor, coefficients: StepCoefficients) -> Callable[[], Tensor]:
