@@ -1,0 +1,220 @@
+"""Runs in ComfyUI's own interpreter and does what the tests ask: call nodes, evaluate networks, write checkpoints.
+
+Usage: worker.py COMFYUI_PATH, with requests on stdin and answers on stdout. A message is a JSON header and a
+safetensors payload, each preceded by its length (8 bytes, big-endian). In a header, ``{"$tensor": name}`` stands for a
+tensor of the payload and ``{"$ref": n}`` for the n-th value that an earlier call returned.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import struct
+import sys
+import time
+import traceback
+
+ROOT = sys.argv[1]
+sys.path[0] = ROOT
+sys.argv = ["main.py", "--cpu"]
+OUT, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr  # what ComfyUI prints must not end up between the answers
+
+_started = time.perf_counter()
+import torch  # noqa: E402
+
+TORCH_SECONDS = time.perf_counter() - _started
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+import comfy.sd  # noqa: E402
+import server  # noqa: E402, F401 (ComfyUI has imported it before it looks for packs)
+from safetensors.torch import load, save, save_file  # noqa: E402
+
+import nodes  # noqa: E402
+
+VALUES = []
+PACK = {}
+
+
+def decode(value, tensors):
+    if isinstance(value, dict):
+        if "$tensor" in value:
+            return tensors[value["$tensor"]].clone()
+        if "$ref" in value:
+            return VALUES[value["$ref"]]
+        return {key: decode(item, tensors) for key, item in value.items()}
+    return [decode(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def keep(values):
+    VALUES.extend(values)
+    return list(range(len(VALUES) - len(values), len(VALUES)))
+
+
+def load_pack(path):
+    """Import the pack as ComfyUI does; say how long that took beside importing torch, and what else it imported."""
+    before = set(sys.modules)
+    started = time.perf_counter()
+    spec = importlib.util.spec_from_file_location("pack", os.path.join(path, "__init__.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pack"] = module
+    spec.loader.exec_module(module)
+    PACK.update(module.NODE_CLASS_MAPPINGS)
+    seconds = time.perf_counter() - started
+    new = sorted({name.split(".")[0] for name in set(sys.modules) - before} - {"pack"})
+    return {"seconds": seconds, "torch_seconds": TORCH_SECONDS, "imported": new}
+
+
+def call(node, inputs, module=None):
+    """Run a node of the pack, of ComfyUI's nodes.py, or of one of its extra modules."""
+    if module is None:
+        cls = PACK[node]
+    else:
+        cls = getattr(importlib.import_module(module), node)
+    if hasattr(cls, "define_schema"):
+        result = cls.execute(**inputs).result
+    else:
+        result = getattr(cls(), cls.FUNCTION)(**inputs)
+    return {"refs": keep(result["result"] if isinstance(result, dict) else result)}
+
+
+def attribute(value, path):
+    """Follow keys and attributes from a value to a number, string or tensor."""
+    for step in path:
+        value = value[step] if isinstance(value, (dict, list, tuple)) else getattr(value, step)
+    return {"value": None if torch.is_tensor(value) else value, "tensor": value if torch.is_tensor(value) else None}
+
+
+def pack_value(name, arguments):
+    """An object of the pack's own, such as VarianceNoise."""
+    return {"refs": keep([getattr(sys.modules["pack.nodes.sockets"], name)(**arguments)])}
+
+
+def network(model, x, timestep, context):
+    """The raw output of a MODEL's network."""
+    diffusion = model.model.diffusion_model
+    return {"tensor": diffusion(x, torch.full((len(x),), float(timestep)), context=context)}
+
+
+def add_levels(model, prediction, zsnr):
+    """The stock ModelSamplingDiscrete."""
+    return call("ModelSamplingDiscrete", {"model": model, "sampling": prediction, "zsnr": zsnr},
+                module="comfy_extras.nodes_model_advanced")  # fmt: skip
+
+
+def random_weights(shapes, generator):
+    """Weights that neither vanish nor explode: normal, scaled by what each output sums over."""
+    made = {}
+    for name, shape in shapes.items():
+        if len(shape) > 1:
+            made[name] = torch.randn(shape, generator=generator) / max(1, shape[1:].numel()) ** 0.5
+        else:
+            made[name] = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+    return made
+
+
+def write_checkpoint(path, seed, full):
+    """A checkpoint of SD1.5's shapes at reduced depth, one level of 320 channels; full: with text encoder and VAE."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.taesd.taesd import TAESD
+
+    generator = torch.Generator().manual_seed(seed)
+    unet = UNetModel(image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[1],
+                     channel_mult=[1], transformer_depth=[1], transformer_depth_output=[1, 1],
+                     transformer_depth_middle=1, context_dim=768, use_spatial_transformer=True, num_heads=8,
+                     num_head_channels=-1, legacy=False, dtype=torch.float32)  # fmt: skip
+    parts = {"model.diffusion_model.": unet}
+    if full:
+        from comfy.sd1_clip import SDClipModel
+
+        parts["cond_stage_model.transformer."] = SDClipModel(dtype=torch.float16).transformer
+        parts["first_stage_model."] = TAESD()
+    weights = {}
+    for prefix, part in parts.items():
+        shapes = {name: tensor.shape for name, tensor in part.state_dict().items()}
+        dtype = torch.float16 if prefix.startswith("cond") else torch.float32
+        weights.update({prefix + name: w.to(dtype) for name, w in random_weights(shapes, generator).items()})
+    save_file(weights, path)
+    return {"bytes": os.path.getsize(path)}
+
+
+def load_model(path):
+    """Through ComfyUI's own checkpoint loader."""
+    loaded = comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)
+    return {"refs": keep([loaded[0]])}
+
+
+def wavy_model(prediction, zsnr):
+    """A MODEL around tests/comfyui/wavy.py, whose latents may have any rank."""
+    spec = importlib.util.spec_from_file_location("wavy", os.path.join(os.path.dirname(__file__), "wavy.py"))
+    wavy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(wavy)
+    core, bridge = sys.modules["pack.ddim"], sys.modules["pack.nodes.bridge"]
+    config = core.SchedulerConfig(**wavy.CONFIG, prediction_type=prediction, rescale_betas_zero_snr=zsnr)
+    return {"refs": keep([bridge.model_from_network(wavy.Wavy(), config)])}
+
+
+def cancel_during(model, call_number, node, inputs):
+    """Press Cancel while the network runs for the given time; say how often it was called and what came of the run."""
+    calls = 0
+
+    def wrapper(apply, arguments):
+        nonlocal calls
+        calls += 1
+        if calls == call_number:
+            nodes.interrupt_processing()
+        return apply(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    watched = model.clone()
+    watched.set_model_unet_function_wrapper(wrapper)
+    try:
+        call(node, {**inputs, "model": watched})
+        ended = "finished"
+    except Exception as error:
+        ended = type(error).__name__
+    nodes.interrupt_processing(False)
+    return {"calls": calls, "ended": ended}
+
+
+def inputs_of_network(model, node, inputs):
+    """Run a node and return what the network was given at each call, first image of each, in its own coordinates."""
+    seen = []
+    hook = model.model.diffusion_model.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    try:
+        call(node, {**inputs, "model": model})
+    finally:
+        hook.remove()
+    return {"tensor": torch.stack(seen)}
+
+
+OPERATIONS = {f.__name__: f for f in (load_pack, call, attribute, pack_value, network, add_levels, write_checkpoint,
+                                      load_model, wavy_model, cancel_during, inputs_of_network)}  # fmt: skip
+
+
+def read(stream):
+    length = stream.read(8)
+    return stream.read(struct.unpack(">Q", length)[0]) if length else None
+
+
+def main():
+    stream = sys.stdin.buffer
+    while (header := read(stream)) is not None:
+        tensors = load(payload) if (payload := read(stream)) else {}
+        request = json.loads(header)
+        try:
+            with torch.inference_mode():
+                operation = OPERATIONS[request["do"]]
+                answer = operation(**decode(request["with"], tensors))
+        except BaseException as error:
+            answer = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        tensor = answer.pop("tensor", None)
+        blob = b"" if tensor is None else save({"tensor": tensor.detach().float().contiguous().clone()})
+        text = json.dumps(answer, default=str).encode()
+        for part in (text, blob):
+            OUT.write(struct.pack(">Q", len(part)) + part)
+        OUT.flush()
+
+
+if __name__ == "__main__":
+    main()
