@@ -104,7 +104,27 @@ export function addPanel(node, name, element, minHeight, maxHeight) {
   };
   const widget = node.addDOMWidget(name, name, element, options);
   widget.serialize = false; // not in the saved workflow
+  element.dataset.ddimPanel = name;
+  const panel = { node, name, element };
+  panels.add(panel);
+  chain(node, "onRemoved", () => panels.delete(panel));
+  chain(node, "onAdded", () => panels.add(panel));
   return widget;
+}
+
+/** @type {Set<{node: any, name: string, element: HTMLElement}>} */
+const panels = new Set();
+
+/**
+ * Vue nodes: when another graph is opened that has a node of the same id, the editor keeps the node's frame with the
+ * panel of the old node in it. Put the right one there.
+ */
+export function remountPanels() {
+  for (const { node, name, element } of panels) {
+    if (element.isConnected || node.graph !== app.canvas?.graph) continue;
+    const stranger = document.querySelector(`[data-node-id="${node.id}"] [data-ddim-panel="${name}"]`);
+    stranger?.replaceWith(element);
+  }
 }
 
 /** Heights that `fitNode` gave, to tell them from those that a person gave. @type {WeakMap<object, number>} */

@@ -2,7 +2,7 @@
 // The live plot on the schedule nodes: what a run would do with the values that stand on the node now. The pack's route
 // answers with numbers of the core; after a run the node's own report replaces it, with what it took from the MODEL.
 
-import { addPanel, chain, fitNode, isLinked, linkedValue, postJson, setting, widenNode } from "./comfy.mjs";
+import { addPanel, chain, fitNode, isLinked, linkedValue, postJson, remountPanels, setting, widenNode } from "./comfy.mjs";
 import { messages, naturalHeight, panel } from "./panel.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
 import { importReport } from "./import_report.mjs";
@@ -145,6 +145,8 @@ export function showRun(node, output) {
 /** One clock for all plots. */
 export function startPlots() {
   setInterval(() => {
-    if (!document.hidden) plots.forEach((plot) => plot.look());
+    if (document.hidden) return;
+    remountPanels();
+    plots.forEach((plot) => plot.look());
   }, LOOK_EVERY);
 }
