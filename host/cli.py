@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
     registry = load_pack(context.ROOT)
     try:
         workflow = read_workflow(args.workflow, registry)
-        _refuse_unknown(workflow.prompt, registry)
+        _refuse_unknown(workflow.prompt, registry, args.workflow)
         prompt = apply_overrides(workflow.prompt, args.overrides, registry)
     except (WorkflowError, OverrideError) as error:
         raise UsageError(error) from error
@@ -120,17 +120,18 @@ def _folders(args: argparse.Namespace) -> Folders:
     return folders
 
 
-def _refuse_unknown(prompt: dict[str, Any], registry: Registry) -> None:
-    """Name every node of unknown class at once; ComfyUI's answer names the first."""
+def _refuse_unknown(prompt: dict[str, Any], registry: Registry, file: str) -> None:
+    """Refuse what is no prompt, and name every node of unknown class at once; ComfyUI's answer names the first."""
+    broken = [node_id for node_id, node in prompt.items() if not isinstance(node, dict)]
+    if broken:
+        raise UsageError(f"{file} cannot be run: node {broken[0]} must be an object with class_type and inputs")
     unknown = [
-        f"node {node_id}: no class {node['class_type']!r} is known"
+        f"node {node_id}: no class {node.get('class_type')!r} is known"
         for node_id, node in prompt.items()
-        if isinstance(node, dict)
-        and isinstance(node.get("class_type"), str)
-        and node["class_type"] not in registry.nodes
+        if not (isinstance(node.get("class_type"), str) and node["class_type"] in registry.nodes)
     ]
     if unknown:
-        raise UsageError("; ".join(unknown))
+        raise UsageError(f"{file} cannot be run:\n  " + "\n  ".join(unknown))
 
 
 def _describe(checked: Any, file: str) -> str:

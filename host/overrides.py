@@ -36,7 +36,10 @@ def apply_overrides(prompt: dict[str, dict], overrides: Iterable[str], registry:
         if not equals or "." not in target:
             raise OverrideError(f"--set expects NODE.INPUT=VALUE, got {text!r}")
         node_id, name = _find_input(result, target, text, registry)
-        result[node_id].setdefault("inputs", {})[name] = _read_value(result[node_id], name, value, text, registry)
+        inputs = result[node_id].setdefault("inputs", {})
+        if not isinstance(inputs, dict):
+            raise OverrideError(f"--set {text}: {_named(node_id, result[node_id])} has no object 'inputs'")
+        inputs[name] = _read_value(result[node_id], name, value, text, registry)
     return result
 
 

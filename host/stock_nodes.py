@@ -143,7 +143,7 @@ class LoadImage:
         with Image.open(folders().resolve(image)) as file:
             for frame in ImageSequence.Iterator(file):
                 upright = ImageOps.exif_transpose(frame)
-                picture = _to_tensor(upright.convert("RGB"))
+                picture = _to_rgb(upright)
                 if pictures and picture.shape != pictures[0].shape:
                     continue
                 pictures.append(picture)
@@ -177,6 +177,15 @@ def _is_image(path: Path) -> bool:
 def _to_tensor(picture: Image.Image) -> torch.Tensor:
     """Return a picture as (H, W) or (H, W, C), float32 in 0..1."""
     return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255.0)
+
+
+def _to_rgb(picture: Image.Image) -> torch.Tensor:
+    """Return a picture of any mode as (H, W, 3), float32 in 0..1."""
+    if not picture.mode.startswith("I"):
+        return _to_tensor(picture.convert("RGB"))
+    # 16 bits, which Pillow would clip to 8: white from 256 on
+    grey = torch.from_numpy(np.asarray(picture).astype(np.float32) / 65535.0)
+    return grey.clamp(0, 1)[..., None].expand(-1, -1, 3).contiguous()
 
 
 def _mask_of(picture: Image.Image) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import torch
 
@@ -229,11 +230,16 @@ class ToySteps:
     RETURN_TYPES = ("FLOAT",)
     FUNCTION = "run"
     CATEGORY = "toy"
-    INPUT_TYPES = classmethod(lambda cls: _required(steps=("INT", {"default": 4, "min": 1, "max": 100000})))
 
-    def run(self, steps):
+    @classmethod
+    def INPUT_TYPES(cls):
+        steps = ("INT", {"default": 4, "min": 1, "max": 100000})
+        return {**_required(steps=steps), "optional": {"pause": ("FLOAT", {"default": 0.0})}}
+
+    def run(self, steps, pause=0.0):
         tell = _progress(steps)
         for step in range(steps):
+            time.sleep(pause)
             tell(step + 1)
         return (float(steps),)
 

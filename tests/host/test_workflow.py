@@ -1,0 +1,146 @@
+"""Workflows come from files of three kinds, and mean the same in each."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from host.workflow import WorkflowError, read_workflow
+
+API = {
+    "1": {"class_type": "ToyNumber", "inputs": {"value": 2.0, "seed": 7, "mode": "plain"}},
+    "2": {"class_type": "ToyShow", "inputs": {"value": ["1", 0]}},
+}
+EDITOR = {
+    "nodes": [
+        {"id": 1, "type": "ToyNumber", "outputs": [{"type": "FLOAT"}], "widgets_values": [2.0, 7, "fixed", "plain"]},
+        {"id": 2, "type": "ToyShow", "inputs": [{"name": "value", "type": "*", "link": 1}]},
+    ],
+    "links": [[1, 1, 0, 2, 0, "FLOAT"]],
+}
+
+
+def picture(**texts: str) -> bytes:
+    info, file = PngInfo(), io.BytesIO()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    Image.new("RGB", (4, 4)).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def dumped(value) -> bytes:
+    return json.dumps(value).encode()
+
+
+def test_the_apis_format(registry, tmp_path):
+    (tmp_path / "x.json").write_bytes(dumped(API))
+    assert read_workflow(tmp_path / "x.json", registry) == (API, {})
+    assert read_workflow(dumped(API), registry) == (API, {})
+
+
+def test_the_body_of_a_request(registry):
+    body = {"prompt": API, "client_id": "x", "extra_data": {"extra_pnginfo": {"workflow": EDITOR}}}
+    assert read_workflow(dumped(body), registry) == (API, {"workflow": EDITOR})
+    assert read_workflow(dumped({"prompt": API}), registry) == (API, {})
+
+
+def test_the_editors_format(registry):
+    prompt, extra = read_workflow(dumped(EDITOR), registry)
+    assert extra == {"workflow": EDITOR}
+    assert prompt["1"]["inputs"] == API["1"]["inputs"] | {"label": "x", "negate": False}
+    assert prompt["2"]["inputs"] == API["2"]["inputs"]
+
+
+def test_a_picture_with_a_prompt_is_run_as_it_was_made(registry):
+    both = picture(prompt=json.dumps(API), workflow=json.dumps(EDITOR))
+    assert read_workflow(both, registry) == (API, {"workflow": EDITOR})
+    assert read_workflow(picture(prompt=json.dumps(API)), registry) == (API, {})
+
+
+def test_a_picture_with_the_editors_graph_alone(registry):
+    prompt, extra = read_workflow(picture(workflow=json.dumps(EDITOR)), registry)
+    assert prompt == read_workflow(dumped(EDITOR), registry).prompt
+    assert extra == {"workflow": EDITOR}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no valid JSON"),
+        (b"{", "no valid JSON"),
+        (b"\xff\xfe\x00\x01", "neither JSON nor a PNG|no valid JSON"),
+        (b"[1, 2]", "a workflow is a JSON object, got list"),
+        (b"{}", "the JSON is no workflow"),
+        (b'{"a": 1}', "the JSON is no workflow"),
+        (b"[" * 100_000, "nests too deep|no valid JSON"),
+        (b'{"a":' * 100_000, "nests too deep|no valid JSON"),
+        (b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9, "the PNG cannot be read"),
+        (picture(), "the picture carries no workflow"),
+        (picture(prompt="{"), "the picture's 'prompt' is no valid JSON"),
+        (picture(prompt="[]", workflow="3"), "the picture carries no workflow"),
+    ],
+)
+def test_what_is_no_workflow_is_refused_in_a_sentence(registry, data, message):
+    with pytest.raises(WorkflowError, match=message):
+        read_workflow(data, registry)
+
+
+def test_a_file_that_is_not_there_or_is_a_folder(registry, tmp_path):
+    with pytest.raises(WorkflowError, match="there is no file"):
+        read_workflow(tmp_path / "none.json", registry)
+    with pytest.raises(WorkflowError, match="cannot be read"):
+        read_workflow(tmp_path, registry)
+    with pytest.raises(WorkflowError, match="cannot be read"):
+        read_workflow("a\0b", registry)
+
+
+def test_a_file_that_is_too_large_is_not_read(registry, tmp_path):
+    with (tmp_path / "big.json").open("wb") as file:
+        file.truncate(200 * 2**20)
+    with pytest.raises(WorkflowError, match="larger than 64 MiB"):
+        read_workflow(tmp_path / "big.json", registry)
+
+
+keys = st.sampled_from(
+    ["nodes", "links", "id", "type", "inputs", "outputs", "link", "name", "mode", "widgets_values", "definitions",
+     "subgraphs", "prompt", "class_type", "properties", "proxyWidgets"]
+)  # fmt: skip
+leaves = (
+    st.none() | st.booleans() | st.integers(-25, 5) | st.floats() | st.sampled_from(["ToyAdd", "Reroute", "s", "*"])
+)
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5))
+slots = st.fixed_dictionaries({"name": st.sampled_from(["a", "b", "value"]), "type": leaves, "link": st.integers(0, 4)})
+boxes = st.fixed_dictionaries(
+    {
+        "id": st.integers(1, 4),
+        "type": st.sampled_from(["ToyAdd", "ToyShow", "Reroute", "PrimitiveNode", "s"]),
+        "mode": st.sampled_from([0, 2, 4]),
+        "inputs": st.lists(slots, max_size=2),
+        "outputs": st.lists(st.fixed_dictionaries({"type": leaves}), max_size=2),
+        "widgets_values": values,
+        "properties": st.fixed_dictionaries({"proxyWidgets": values}) | values,
+    }
+)
+ends = st.sampled_from([-20, -10, 1, 2, 3, 4])
+lines = st.tuples(st.integers(0, 4), ends, st.integers(-1, 2), ends, st.integers(-1, 2)).map(list)
+graphs = st.fixed_dictionaries({"nodes": st.lists(boxes, max_size=4), "links": st.lists(lines, max_size=5)})
+definitions = st.builds(
+    lambda g, n: {"subgraphs": [{**g, "id": "s", "inputs": n}]}, graphs, st.lists(slots, max_size=2)
+)
+workflows = st.builds(lambda graph, inner: {**graph, "definitions": inner}, graphs, definitions | values)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=values | workflows)
+def test_anything_is_read_or_refused(registry, value):
+    try:
+        prompt, _ = read_workflow(dumped(value), registry)
+    except WorkflowError:
+        return
+    assert isinstance(prompt, dict)
