@@ -108,7 +108,8 @@ async def list_files(request: web.Request) -> web.Response:
     """The visible files of a folder, newest first, with the folder's name behind each."""
     kind = request.match_info["kind"]
     folder = folder_of(request.app[HOST], kind)
-    files = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    entries = folder.iterdir() if folder.is_dir() else ()
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files.sort(key=lambda entry: -entry.stat().st_mtime)
     return reply([f"{entry.name} [{kind}]" for entry in files])
 

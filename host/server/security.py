@@ -26,8 +26,13 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PORTS = {"http": 80, "https": 443}
-# What the file system says to a name that no file can have.
-_IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+# What the file system says: a name that no file can have, a file that has just gone, one that is not ours, a full disk.
+_FILE_ERRORS = {
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL), 400),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 403),
+    errno.ENOENT: 404,
+    errno.ENOSPC: 507,
+}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
@@ -47,7 +52,7 @@ def same_site_only(names: Iterable[str]) -> Callable[[web.Request, Handler], Awa
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         reason = _refusal(request, allowed)
         if reason:
-            log.warning("refused %s %s: %s", request.method, request.path[:200], reason)
+            log.warning("refused %s %r: %s", request.method, request.path[:200], reason)
             raise problem(403, reason)
         return await handler(request)
 
@@ -65,14 +70,15 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except (OutsideFolder, UnicodeError) as error:
         response = _json_error(400, str(error))
     except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody is there to read the answer
-        log.debug("%s %s: the client left: %r", request.method, request.path[:200], error)
+        log.debug("%s %r: the client left: %r", request.method, request.path[:200], error)
         response = _json_error(400, "the request ended early")
     except OSError as error:
-        if error.errno not in _IMPOSSIBLE_NAMES:
-            log.exception("%s %s failed", request.method, request.path[:200])
-        response = _json_error(400 if error.errno in _IMPOSSIBLE_NAMES else 500, error.strerror or "")
+        status = _FILE_ERRORS.get(error.errno, 500)
+        if status == 500:
+            log.exception("%s %r failed", request.method, request.path[:200])
+        response = _json_error(status, error.strerror or "the file system refused")
     except Exception:
-        log.exception("%s %s failed", request.method, request.path[:200])
+        log.exception("%s %r failed", request.method, request.path[:200])
         response = _json_error(500, "the host failed on this request; its log says why")
     if not response.prepared:
         for name, value in _HEADERS.items():

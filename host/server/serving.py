@@ -8,9 +8,11 @@ import ipaddress
 import logging
 import signal
 import socket
+import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -74,14 +76,14 @@ def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout) -> 
 
 
 async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
-    folders = _prepare(settings.data)
-    lock = _lock(settings.data)
-    logs = LogBuffer()
-    root = logging.getLogger()
-    root.addHandler(logs)
-    host = _assemble(registry, folders, settings, logs)
-    runner = web.AppRunner(make_app(host, _names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
-    try:
+    async with AsyncExitStack() as stack:
+        folders = _make_folders(settings.data)
+        stack.enter_context(_lock(settings.data))
+        _drop_old_files(folders.temp)
+        context.use_folders(folders)
+        host = _assemble(registry, folders, settings, stack.enter_context(_log_buffer()))
+        runner = web.AppRunner(make_app(host, _names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
+        stack.push_async_callback(_stop, host, runner)
         await runner.setup()
         address = await _listen(runner, settings)
         stop = _stop_event()
@@ -90,23 +92,36 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
         out.flush()
         await stop.wait()
         log.info("stopping")
-    finally:
-        root.removeHandler(logs)
-        await _stop(host, runner)
-        lock.close()
 
 
-def _prepare(data: Path) -> Folders:
-    """Makes the data directory's folders and tells the nodes of them."""
+def _make_folders(data: Path) -> Folders:
     folders = default_folders(data)
-    for folder in (folders.input, folders.output, folders.temp, folders.user / "default"):
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for folder in (folders.input, folders.output, folders.temp, folders.user / "default"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServeError(f"the data directory {data} cannot be used: {error.strerror}; choose another with "
+                         "--data-directory") from error  # fmt: skip
+    return folders
+
+
+def _drop_old_files(folder: Path) -> None:
+    """Temporary pictures are part of the history that the page shows: they stay for some days."""
     oldest = time.time() - _TEMP_DAYS * 86400
-    for path in folders.temp.rglob("*"):
+    for path in folder.rglob("*"):
         if path.is_file() and path.lstat().st_mtime < oldest:
             path.unlink()
-    context.use_folders(folders)
-    return folders
+
+
+@contextmanager
+def _log_buffer() -> Iterator[LogBuffer]:
+    """Keeps what anybody logs, for the page's log panel."""
+    buffer, root = LogBuffer(), logging.getLogger()
+    root.addHandler(buffer)
+    try:
+        yield buffer
+    finally:
+        root.removeHandler(buffer)
 
 
 def _lock(data: Path) -> IO[str]:
@@ -114,7 +129,7 @@ def _lock(data: Path) -> IO[str]:
     file = (data / "user" / "host.lock").open("w")
     try:
         import fcntl
-    except ImportError:  # Windows: an open file is locked enough to notice
+    except ImportError:  # Windows has another way, and one person on one machine
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,11 +149,20 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
             loop.call_soon_threadsafe(call, *args)
 
     hub = Hub(FEATURES)
-    store = JobStore(folders.user / "jobs.sqlite3")
+    store = _open_store(folders.user / "jobs.sqlite3")
     worker = Worker(store, Executor(registry), hub, post)
     hub.greeting = worker.greeting
     logs.listener = lambda lines: post(hub.publish_log, lines)
     return Host(registry, folders, store, worker, hub, logs, _frontend(), settings.opening)
+
+
+def _open_store(path: Path) -> JobStore:
+    try:
+        return JobStore(path)
+    except sqlite3.DatabaseError as error:
+        raise ServeError(
+            f"the job store {path} cannot be used: {error}; move it away to start with an empty queue and history"
+        ) from error
 
 
 def _frontend() -> Path | None:

@@ -24,6 +24,7 @@ MAX_HISTORY = 10_000
 MAX_ATTEMPTS = 10
 _BATCH = 50
 
+_VERSION = 1  # of the table below
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,11 +57,18 @@ class JobStore:
 
     Args:
         path: the database file; its folder exists.
+
+    Raises:
+        sqlite3.DatabaseError: for a file that is no job store of this version.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+            self._db.close()
+            raise sqlite3.DatabaseError("it was written by another version of this host")
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA journal_size_limit=16777216")

@@ -65,6 +65,7 @@ async def _receive(request: web.Request) -> _Upload:
     if not request.content_type.startswith("multipart/"):
         raise problem(400, "expected a multipart form with an 'image' file")
     folder = request.app[HOST].folders.temp
+    folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".upload")
     name, fields = "", {}
     try:

@@ -165,7 +165,7 @@ class Worker:
                 emit=partial(self._emit, run),
                 before_end=partial(self._record, run),
             )
-        except Exception as error:
+        except BaseException as error:  # also a node's sys.exit(): the thread must go on with the next job
             log.exception("job %s failed outside of its nodes", job.id)
             event = _error_event(job.id, error)
             self._finish(job.id, Result("failed", messages=[["execution_error", event]]))
@@ -208,7 +208,7 @@ class Worker:
         self._post(self._hub.publish_bytes, frame, sid)
 
 
-def _error_event(job_id: str, error: Exception) -> dict[str, Any]:
+def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
     return {
         "prompt_id": job_id,
         "node_id": None,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import time
+import urllib.parse
+import urllib.request
 import uuid
 
 import pytest
+import websocket
 from PIL import Image
 
 from tests.server.support import FLAGS, failing_graph, graph
@@ -37,8 +40,6 @@ def test_the_first_frame_tells_the_client_its_name_and_the_queue(server):
 
 
 def test_a_client_without_a_name_gets_one(server):
-    import websocket
-
     connection = websocket.create_connection(server.address.replace("http", "ws") + "/ws", timeout=10)
     assert len(json.loads(connection.recv())["data"]["sid"]) == 32
     connection.close()
@@ -202,3 +203,25 @@ def test_a_program_without_a_socket_polls(server):
     end = time.monotonic() + 10
     while server.get("/prompt").json != {"exec_info": {"queue_remaining": 0}}:
         assert time.monotonic() < end
+
+
+def test_the_pattern_of_the_oldest_clients(server):
+    """ComfyUI's example: wait for ``executing`` with no node, then fetch what the history names."""
+    client_id, prompt_id = str(uuid.uuid4()), str(uuid.uuid4())
+    connection = websocket.WebSocket()
+    connection.connect(f"{server.address.replace('http', 'ws')}/ws?clientId={client_id}")
+    body = json.dumps({"prompt": graph(0.314), "client_id": client_id, "prompt_id": prompt_id}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{server.address}/prompt", data=body)) as answer:
+        assert json.loads(answer.read())["prompt_id"] == prompt_id
+    while True:
+        message = connection.recv()
+        if isinstance(message, str) and json.loads(message)["type"] == "executing":
+            data = json.loads(message)["data"]
+            if data["node"] is None and data["prompt_id"] == prompt_id:
+                break
+    connection.close()
+    with urllib.request.urlopen(f"{server.address}/history/{prompt_id}") as answer:
+        history = json.loads(answer.read())[prompt_id]
+    pictures = [picture for output in history["outputs"].values() for picture in output["images"]]
+    with urllib.request.urlopen(f"{server.address}/view?{urllib.parse.urlencode(pictures[0])}") as answer:
+        assert Image.open(io.BytesIO(answer.read())).size == (32, 16)

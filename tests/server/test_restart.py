@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,24 @@ def test_listening_elsewhere_is_warned_of(caplog):
     serving._names(Settings(Path("data")))
     serving._names(Settings(Path("data"), listen="localhost"))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, "another version"], ids=["garbage", "version"])
+def test_a_job_store_that_cannot_be_read(toy_pack, tmp_path, content):
+    path = tmp_path / "data/user/jobs.sqlite3"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA user_version=99")
+    before = path.read_bytes()
+    said = serve_fails("--port", "0", "--data-directory", str(tmp_path / "data"), "--pack", str(toy_pack))
+    assert "the job store" in said and "move it away" in said
+    assert path.read_bytes() == before
+
+
+def test_a_data_directory_that_is_a_file(toy_pack, tmp_path):
+    (tmp_path / "file").write_text("x")
+    said = serve_fails("--port", "0", "--data-directory", str(tmp_path / "file"), "--pack", str(toy_pack))
+    assert "the data directory" in said and "--data-directory" in said
