@@ -12,12 +12,12 @@ from .coefficients import Eta, StepCoefficients
 from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
+from .fast_step import fast_step
 from .output import DDIMSchedulerOutput
 from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
 from .step_noise import check_pair
-from .stepping import apply_step
-from .tensor_ops import combine
+from .stepping import predicted_x0
 from .timestep_plan import TimestepPlan
 
 __all__ = ["DDIMInverseScheduler"]
@@ -137,9 +137,10 @@ class DDIMInverseScheduler(PlannedScheduler):
         coefficients = self._coefficients_at(self._timestep_value(timestep), 0.0)
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
-        result, x0 = apply_step(coefficients, state, model_output, process_x0=self._process_x0)
+        result, x0 = fast_step(coefficients, state, model_output, process_x0=self._process_x0)
         following = result.to(sample.dtype)
         if half:
             self._carry.remember(following, result)
-        x0 = (combine(sample, model_output, coefficients.x0) if x0 is None else x0).to(sample.dtype)
+        x0 = predicted_x0(coefficients, sample, model_output, self._process_x0) if x0 is None else x0
+        x0 = x0.to(sample.dtype)
         return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)

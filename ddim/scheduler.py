@@ -12,16 +12,17 @@ from .coefficients import Eta, StepCoefficients, check_eta, prediction, variance
 from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
+from .fast_step import fast_step
 from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
 from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
-from .step_noise import Generators, RunNoise, check_pair
-from .stepping import apply_step
-from .tensor_ops import combine
+from .step_noise import Generators, RunNoise, check_out, check_pair
+from .stepping import predicted_x0
 from .timestep_plan import TimestepPlan
 from .variance_noise import add_residual
+from .x0_processing import ProcessX0
 
 __all__ = ["DDIMScheduler"]
 
@@ -129,6 +130,8 @@ class DDIMScheduler(PlannedScheduler):
         generator: Generators | None = None,
         variance_noise: Tensor | None = None,
         return_dict: bool = True,
+        *,
+        out: Tensor | None = None,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
         """One step, DDIM equation (12).
 
@@ -141,12 +144,17 @@ class DDIMScheduler(PlannedScheduler):
             generator: one, or one per image, for the step's noise.
             variance_noise: the noise itself, same shape as the sample.
             return_dict: False gives the tuple ``(prev_sample, pred_original_sample)``.
+            out: where to write the next sample, of the sample's shape, dtype and device; may be ``sample`` itself, must
+                not overlap ``model_output`` or ``variance_noise``. With ``sample`` as ``out``, x_0 cannot be read
+                later: take the tuple.
 
         Raises:
             DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
         """
         self._require_plan()
         check_pair(model_output, sample)
+        if out is not None:
+            check_out(out, sample)
         if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
             return self._step_by_levels(
                 model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
@@ -156,22 +164,29 @@ class DDIMScheduler(PlannedScheduler):
         noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
-        result, x0 = apply_step(
+        x0 = None
+        if not return_dict and out is not None:  # before out, which may be the sample, is written
+            x0 = predicted_x0(coefficients, sample, model_output, self._process_x0)
+        result, made = fast_step(
             coefficients,
             state,
             model_output,
             process_x0=self._process_x0,
             use_clipped_model_output=use_clipped_model_output,
             noise=noise,
+            out=None if half else out,
         )
-        result = add_residual(result, coefficients, variance_noise)
-        following = result
+        result = following = add_residual(result, coefficients, variance_noise)
         if half:
             following = result.to(sample.dtype)
+        if out is not None and following is not out:
+            following = out.copy_(following)
+        if half:
             self._carry.remember(following, result)
+        x0 = made if x0 is None else x0
         if x0 is None and return_dict:
-            return DDIMSchedulerOutput(following, _late_x0(sample, model_output, coefficients))
-        x0 = combine(sample, model_output, coefficients.x0) if x0 is None else x0
+            return DDIMSchedulerOutput(following, _late_x0(sample, model_output, coefficients, self._process_x0))
+        x0 = predicted_x0(coefficients, sample, model_output, self._process_x0) if x0 is None else x0
         x0 = x0.to(sample.dtype)
         return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
 
@@ -251,7 +266,9 @@ class DDIMScheduler(PlannedScheduler):
         return self._run_noise.key()
 
 
-def _late_x0(sample: Tensor, model_output: Tensor, coefficients: StepCoefficients) -> Callable[[], Tensor]:
+def _late_x0(
+    sample: Tensor, model_output: Tensor, coefficients: StepCoefficients, process_x0: ProcessX0 | None
+) -> Callable[[], Tensor]:
     """x_0 for whoever asks for it later."""
     versions = _versions(sample, model_output)
 
@@ -261,10 +278,14 @@ def _late_x0(sample: Tensor, model_output: Tensor, coefficients: StepCoefficient
                 "x_0 is computed when pred_original_sample is first read, but sample or model_output has been changed "
                 "in place since the step; read pred_original_sample before, or use return_dict=False"
             )
-        return combine(sample, model_output, coefficients.x0).to(sample.dtype)
+        return predicted_x0(coefficients, sample, model_output, process_x0).to(sample.dtype)
 
     return x0
 
 
-def _versions(*tensors: Tensor) -> tuple[int, ...]:
-    return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
+def _versions(sample: Tensor, model_output: Tensor) -> tuple[int, int]:
+    """Counts of in-place changes; inference tensors do not count theirs."""
+    return (
+        -1 if sample.is_inference() else sample._version,
+        -1 if model_output.is_inference() else model_output._version,
+    )

@@ -174,14 +174,14 @@ class PlannedScheduler(ConfiguredScheduler):
         if not isinstance(timestep, Tensor):
             return timestep
         planned = self._planned_timesteps
-        if timestep.device.type != "cpu" and timestep.dtype == torch.int64 and timestep.device == planned.device:
+        if not timestep.is_cpu and timestep.dtype == torch.int64 and timestep.device == planned.device:
             offset, rest = divmod(timestep.data_ptr() - planned.data_ptr(), 8)
             if rest == 0 and 0 <= offset < len(planned):
                 return self._walk[offset]
         if timestep.numel() != 1:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
         value = timestep.item()
-        return int(value) if value == value // 1 else value  # type: ignore[return-value]
+        return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]
 
     def step_index(self, timestep: int | Tensor) -> int:
         """Position of a timestep in the run.

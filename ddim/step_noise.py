@@ -13,7 +13,7 @@ from .errors import DDIMError
 from .noise import generator_noise, keyed_noise
 from .tensor_ops import working_dtype
 
-__all__ = ["Generators", "RunNoise", "check_pair", "check_sources", "drawn_noise"]
+__all__ = ["Generators", "RunNoise", "check_out", "check_pair", "check_sources", "drawn_noise"]
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -32,6 +32,19 @@ def check_pair(model_output: Tensor, sample: Tensor) -> None:
         )
     if not (sample.is_floating_point() and model_output.is_floating_point()):
         raise DDIMError(f"sample and model_output must be floating point, got {sample.dtype} and {model_output.dtype}")
+
+
+def check_out(out: Tensor, sample: Tensor) -> None:
+    """See that a step's result fits where it is to be written.
+
+    Raises:
+        DDIMError: otherwise.
+    """
+    if out.shape != sample.shape or out.dtype != sample.dtype or out.device != sample.device:
+        raise DDIMError(
+            f"out must have the sample's shape, dtype and device, {tuple(sample.shape)}, {sample.dtype} on "
+            f"{sample.device}, got {tuple(out.shape)}, {out.dtype} on {out.device}"
+        )
 
 
 def _has_variance_channels(model_output: Tensor, sample: Tensor) -> bool:

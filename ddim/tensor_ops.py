@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .coefficients import Linear
 
-__all__ = ["combine", "weighted_sum", "working_dtype"]
+__all__ = ["combine", "scaled", "working_dtype"]
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -19,7 +19,7 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | None = None) -> Tensor:
-    """``weights.x * sample + weights.m * output`` in the sample's working dtype.
+    """``weights.x * sample + weights.m * output`` in the sample's working dtype; a term of weight 0 is not read.
 
     Args:
         sample: shape ``(B, ...)``, any float dtype.
@@ -27,23 +27,15 @@ def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | No
         weights: the two factors.
         out: where to write, in the working dtype; may be ``sample`` itself, must not overlap ``output``.
     """
-    return weighted_sum(((sample, weights.x), (output, weights.m)), working_dtype(sample.dtype), out=out)
+    dtype, (weight_x, weight_m) = working_dtype(sample.dtype), weights
+    if weight_x == 0.0:
+        return scaled(output, weight_m, dtype, out=out)
+    total = scaled(sample, weight_x, dtype, out=out)
+    return total.add_(output, alpha=weight_m) if weight_m != 0.0 else total
 
 
-def weighted_sum(terms: tuple[tuple[Tensor, float], ...], dtype: torch.dtype, *, out: Tensor | None = None) -> Tensor:
-    """Sum of tensors with host scalars, one operation per term; a term of weight 0 is not read.
-
-    Args:
-        terms: tensors of one shape and any float dtype, with their weights.
-        dtype: in which to compute, and of the result.
-        out: where to write; may be the first tensor, must not overlap the others.
-    """
-    used = [term for term in terms if term[1] != 0.0] or [terms[0]]
-    (first, weight), *rest = used
-    if first.dtype == dtype:
-        total = torch.mul(first, weight, out=out)
-    else:
-        total = (first.to(dtype) if out is None else out.copy_(first)).mul_(weight)
-    for tensor, weight in rest:
-        total.add_(tensor, alpha=weight)
-    return total
+def scaled(tensor: Tensor, weight: float, dtype: torch.dtype, *, out: Tensor | None = None) -> Tensor:
+    """``weight * tensor``, computed in ``dtype``; a new tensor, or ``out``."""
+    if tensor.dtype == dtype:
+        return torch.mul(tensor, weight, out=out) if out is not None else tensor * weight
+    return (tensor.to(dtype) if out is None else out.copy_(tensor)).mul_(weight)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..coefficients import Eta, StepCoefficients
 from ..schedule import Schedule
 from ..scheduler import DDIMScheduler
-from ..stepping import apply_step
+from ..stepping import predicted_x0
 from ..tensor_ops import combine
 
 __all__ = ["Callback", "Model", "Run", "per_image", "mean_square"]
@@ -66,9 +66,10 @@ class Run:
 
     def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
         """The step without its noise, in the working dtype of ``x``, exactly as sampling computes it."""
-        following, _ = apply_step(
-            self.coefficients(index),
-            x,
+        coefficients = self.coefficients(index)
+        following, _ = fast_step(
+            coefficients,
+            x.to(self.seen_dtype) if coefficients.follows_seen else x,
             output,
             process_x0=self.scheduler.process_x0,
             use_clipped_model_output=self.use_clipped_model_output,
