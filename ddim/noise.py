@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from .errors import DDIMError, check_integer
 from .normal_counter import MAX_ELEMENTS, key_of_seed, normals
 
-__all__ = ["generator_noise", "image_numbers", "keyed_noise"]
+__all__ = ["NoiseKey", "generator_noise", "image_numbers", "keyed_noise"]
 
 _WORD = 0xFFFFFFFF
 
@@ -41,14 +42,37 @@ def keyed_noise(
     Raises:
         DDIMError: for numbers out of range or indices that do not fit the batch.
     """
-    seed, step = check_integer("seed", seed, -math.inf), check_integer("step", step, 0, _WORD)
-    indices = image_numbers(shape, image_indices)
-    count = math.prod(shape[1:])
-    if count > MAX_ELEMENTS:
-        raise DDIMError(f"keyed noise has at most {MAX_ELEMENTS} elements per image, got shape {tuple(shape)}")
+    key = NoiseKey.of(shape, seed, image_indices)
     drawn = torch.empty(tuple(shape), dtype=torch.float32, device="cpu")
-    normals(key_of_seed(seed), np.array(indices, np.uint64), step, drawn.view(shape[0], count).numpy())
+    key.fill(drawn, check_integer("step", step, 0, _WORD))
     return drawn.to(device=device, dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseKey:
+    """What keyed noise of a run depends on, but for the step: checked once, drawn from at every step.
+
+    Attributes:
+        words: the two key words of the seed.
+        images: which image of the run each row is, uint64 array of shape ``(B,)``.
+    """
+
+    words: tuple[int, int]
+    images: np.ndarray
+
+    @classmethod
+    def of(cls, shape: Sequence[int], seed: int, image_indices: Sequence[int] | None = None) -> NoiseKey:
+        """The key of a run of samples of ``shape``; arguments and errors as for :func:`keyed_noise`."""
+        seed = check_integer("seed", seed, -math.inf)
+        if math.prod(shape[1:]) > MAX_ELEMENTS:
+            raise DDIMError(f"keyed noise has at most {MAX_ELEMENTS} elements per image, got shape {tuple(shape)}")
+        return cls(key_of_seed(seed), np.array(image_numbers(shape, image_indices), np.uint64))
+
+    def fill(self, out: Tensor, step: int) -> Tensor:
+        """Write the noise of a step to a contiguous float32 CPU tensor of shape ``(B, ...)``."""
+        rows = out.view(out.shape[0], math.prod(out.shape[1:]))
+        normals(self.words, self.images, step, rows.numpy())
+        return out
 
 
 def image_numbers(shape: Sequence[int], image_indices: Sequence[int] | None) -> list[int]:
@@ -65,6 +89,8 @@ def generator_noise(
     generator: torch.Generator | Sequence[torch.Generator],
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Noise from one generator, or from a list with one per image, drawn in float32 and cast last.
 
@@ -73,17 +99,19 @@ def generator_noise(
         generator: one for the whole batch, or B of them; a CPU generator draws on the CPU for any device.
         device: where the result goes.
         dtype: of the result.
+        out: contiguous float32 buffer on the generators' device to draw into.
 
     Raises:
         DDIMError: if the list's length is not the batch size.
     """
-    if isinstance(generator, torch.Generator):
-        return _draw(tuple(shape), generator).to(device=device, dtype=dtype)
-    if len(generator) != shape[0]:
-        raise DDIMError(f"a list of generators must hold one per image: {shape[0]} expected, got {len(generator)}")
-    rows = [_draw((1, *shape[1:]), one) for one in generator]
-    return torch.cat(rows).to(device=device, dtype=dtype)
-
-
-def _draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    per_image = not isinstance(generator, torch.Generator)
+    if per_image and len(generators) != shape[0]:
+        raise DDIMError(f"a list of generators must hold one per image: {shape[0]} expected, got {len(generators)}")
+    if not generators:
+        return torch.empty(tuple(shape), device=device, dtype=dtype)
+    if out is None:
+        out = torch.empty(tuple(shape), dtype=torch.float32, device=generators[0].device)
+    for place, one in zip(out.split(1) if per_image else [out], generators, strict=True):
+        torch.randn(place.shape, generator=one, out=place)
+    return out.to(device=device, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from .coefficients import Eta, per_step
 from .errors import DDIMError
-from .noise import generator_noise, keyed_noise
+from .fast_step import fast_step
+from .noise_source import noise_source
 from .scheduler import DDIMScheduler
-from .stepping import apply_step
-from .tensor_ops import combine, working_dtype
+from .stepping import predicted_x0
+from .tensor_ops import working_dtype
 from .variance_noise import VarianceNoise, add_residual
 
 __all__ = ["sample"]
@@ -35,6 +37,9 @@ def sample(
     callback: Callback | None = None,
 ) -> Tensor:
     """Run the scheduler's plan from ``x``.
+
+    The loop works in buffers of its own: ``x_t`` is lent to the model and to the callback. One that is kept (by a
+    reference to the tensor, as in ``trajectory.append(x_t)``) stays as it is; of a mere view of it, keep a clone.
 
     Args:
         model: ``model(x_t, t)`` gives the model output; ``t`` is an element of ``scheduler.timesteps``. It sees
@@ -60,51 +65,99 @@ def sample(
     """
     etas = per_step(eta, len(scheduler.plan))
     coefficients = [scheduler.coefficients(i, value) for i, value in enumerate(etas)]
-    noise_of = _noise_source(x, len(etas), scheduler, seed, generator, variance_noise, image_indices)
+    noise_of = noise_source(x, scheduler, seed, generator, variance_noise, image_indices)
     recorded = isinstance(variance_noise, VarianceNoise)
-    state = x.to(working_dtype(x.dtype))
+    state = _State(x)
     for i, (step, t) in enumerate(zip(coefficients, scheduler.timesteps, strict=True)):
-        seen = state.to(x.dtype)
-        output = model(seen, t)
+        output = state.widened(_checked(model(state.lent(), t), x))
         noise = noise_of(i) if step.noise or recorded else None
-        following, x0 = apply_step(
+        base = state.seen if step.follows_seen else state.current
+        following, x0 = fast_step(
             step,
-            state,
+            base,
             output,
             process_x0=scheduler.process_x0,
             use_clipped_model_output=use_clipped_model_output,
             noise=noise,
+            out=state.spare_for(output),
         )
         if callback is not None:
-            callback(i, t, seen, combine(state, output, step.x0) if x0 is None else x0)
-        state = add_residual(following, step, noise)
-    return state.to(x.dtype)
+            callback(i, t, state.seen, predicted_x0(step, base, output, scheduler.process_x0) if x0 is None else x0)
+        del base  # names of the loop's own must not count as holders of a sample
+        state.advance(add_residual(following, step, noise))
+        del following
+    return state.current.to(x.dtype)
 
 
-def _noise_source(
-    x: Tensor,
-    steps: int,
-    scheduler: DDIMScheduler,
-    seed: int | None,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
-    variance_noise: Tensor | None,
-    image_indices: Sequence[int] | None,
-) -> Callable[[int], Tensor]:
-    """A function from step index to that step's noise."""
-    sources = {"seed": seed, "generator": generator, "variance_noise": variance_noise}
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) > 1:
-        raise DDIMError(f"give one source of step noise, got {' and '.join(given)}")
-    dtype = working_dtype(x.dtype)
-    if variance_noise is not None:
-        expected = (steps, *x.shape)
-        if tuple(variance_noise.shape) != expected:
-            raise DDIMError(
-                f"variance_noise must have shape {expected} (steps, *x.shape), got {tuple(variance_noise.shape)}"
-            )
-        return lambda i: variance_noise[i].to(device=x.device, dtype=dtype)
-    if generator is not None:
-        return lambda i: generator_noise(x.shape, generator, x.device, dtype)
-    key = scheduler.unseeded_key() if seed is None else seed
-    first = scheduler.plan.first
-    return lambda i: keyed_noise(x.shape, key, first + i, image_indices, device=x.device, dtype=dtype)
+def _checked(output: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(output, Tensor) or output.shape != x.shape or not output.is_floating_point():
+        kind = f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise DDIMError(f"model(x_t, t) must return a floating-point tensor of shape {tuple(x.shape)}, got {kind}")
+    return output
+
+
+class _State:
+    """The sample between steps, in its working dtype, and the buffers that the loop writes to.
+
+    In a steady run the loop allocates nothing: the sample before last is overwritten by the next one. It is left alone
+    where somebody outside the loop may still hold it (a reference more than before it was lent), where it is the
+    caller's own ``x``, and where autograd may need it.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self._own_dtype = x.dtype
+        self.current = x.to(working_dtype(x.dtype))
+        self._lendable = self.current is not x
+        self._spare: Tensor | None = None
+        self._seen: Tensor | None = None  # what the model sees of a half-precision run
+        self._wide: Tensor | None = None
+        self._holders = 0
+
+    @property
+    def seen(self) -> Tensor:
+        """The sample as the model saw it, in the caller's dtype."""
+        return self.current if self._seen is None else self._seen
+
+    def lent(self) -> Tensor:
+        """The sample for the model."""
+        if self.current.dtype != self._own_dtype:
+            if self._seen is None or sys.getrefcount(self._seen) != self._holders or self._tracked(self.current):
+                self._seen = self.current.to(self._own_dtype)
+            else:
+                self._seen.copy_(self.current)
+            self._holders = sys.getrefcount(self._seen)
+            return self._seen
+        self._holders = self._count()
+        return self.current
+
+    def _count(self) -> int:
+        return sys.getrefcount(self.current)  # counted in one place: what it adds itself differs between Pythons
+
+    def widened(self, output: Tensor) -> Tensor:
+        """A model output of another dtype, in the working dtype."""
+        dtype = self.current.dtype
+        if output.dtype == dtype or self._tracked(output):
+            return output
+        if self._wide is None:
+            self._wide = torch.empty_like(self.current)
+        return self._wide.copy_(output)
+
+    def spare_for(self, output: Tensor) -> Tensor | None:
+        """A buffer for the next sample, if there is one that nobody needs."""
+        spare = self._spare
+        if spare is None or self._tracked(output) or self._tracked(self.current):
+            return None
+        if spare.untyped_storage().data_ptr() == output.untyped_storage().data_ptr():  # a view of it was kept
+            return None
+        return spare
+
+    def advance(self, following: Tensor) -> None:
+        """Take the next sample; the current one becomes the spare where it may be overwritten."""
+        kept = self._seen is None and self._count() > self._holders
+        reusable = self._lendable and not kept and not self._tracked(self.current)
+        self._spare = self.current if reusable else None
+        self.current, self._lendable = following, True
+
+    @staticmethod
+    def _tracked(tensor: Tensor) -> bool:
+        return tensor.requires_grad and torch.is_grad_enabled()

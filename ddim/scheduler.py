@@ -157,16 +157,24 @@ class DDIMScheduler(PlannedScheduler):
             check_out(out, sample)
         if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
             return self._step_by_levels(
-                model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
+                model_output,
+                timestep,
+                sample,
+                eta,
+                use_clipped_model_output,
+                generator,
+                variance_noise,
+                return_dict,
+                out,
             )
         t = self._timestep_value(timestep)
         coefficients = self._coefficients_at(t, eta)
         noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
-        x0 = None
-        if not return_dict and out is not None:  # before out, which may be the sample, is written
-            x0 = predicted_x0(coefficients, sample, model_output, self._process_x0)
+        # before out, which may be the sample, is written
+        later = _late_x0(sample, model_output, coefficients, self._process_x0)
+        x0 = None if return_dict or out is None else later()
         result, made = fast_step(
             coefficients,
             state,
@@ -177,18 +185,17 @@ class DDIMScheduler(PlannedScheduler):
             out=None if half else out,
         )
         result = following = add_residual(result, coefficients, variance_noise)
-        if half:
+        if out is not None:
+            following = result if result is out else out.copy_(result)
+        elif half:
             following = result.to(sample.dtype)
-        if out is not None and following is not out:
-            following = out.copy_(following)
         if half:
             self._carry.remember(following, result)
-        x0 = made if x0 is None else x0
-        if x0 is None and return_dict:
-            return DDIMSchedulerOutput(following, _late_x0(sample, model_output, coefficients, self._process_x0))
-        x0 = predicted_x0(coefficients, sample, model_output, self._process_x0) if x0 is None else x0
-        x0 = x0.to(sample.dtype)
-        return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
+        if made is not None:
+            x0 = made.to(sample.dtype)
+        if return_dict:
+            return DDIMSchedulerOutput(following, later if x0 is None else x0)
+        return following, later() if x0 is None else x0
 
     def _step_by_levels(
         self,
@@ -200,6 +207,7 @@ class DDIMScheduler(PlannedScheduler):
         generator: Generators | None,
         variance_noise: Tensor | None,
         return_dict: bool,
+        out: Tensor | None,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
         """The step with the noise levels as tensors: for a timestep per image, and inside ``torch.compile``."""
         levels = self._levels.of(timestep, sample)
@@ -216,7 +224,7 @@ class DDIMScheduler(PlannedScheduler):
         noise = self._run_noise.of_images(timestep, eta, sample, model_output, generator, variance_noise)
         if noise is not None:
             following = torch.addcmul(following, sigma, noise.to(following.dtype))
-        following, x0 = following.to(sample.dtype), x0.to(sample.dtype)
+        following, x0 = following.to(sample.dtype) if out is None else out.copy_(following), x0.to(sample.dtype)
         return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
 
     def batch_step_no_noise(

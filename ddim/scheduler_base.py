@@ -126,7 +126,8 @@ class PlannedScheduler(ConfiguredScheduler):
         self._walk = self._visited(plan) if plan else ()
         self._index = {t: i for i, t in enumerate(self._walk)}
         self.num_inference_steps = len(plan) if plan else None
-        self.timesteps = torch.tensor(self._walk, device=device) if plan else self._all_timesteps()
+        with torch.inference_mode(False):  # inference tensors do not count changes in place
+            self.timesteps = torch.tensor(self._walk, device=device) if plan else self._all_timesteps()
         self._planned_timesteps = self.timesteps
 
     def _check_plan(self, plan: TimestepPlan) -> None:
@@ -170,13 +171,13 @@ class PlannedScheduler(ConfiguredScheduler):
         )
 
     def _timestep_value(self, timestep: int | Tensor) -> int:
-        """A timestep as a number; an element of ``timesteps`` on a device is found by its place, without reading it."""
+        """A timestep as a number; an element of ``timesteps`` is found by its place, without reading it."""
         if not isinstance(timestep, Tensor):
             return timestep
         planned = self._planned_timesteps
-        if not timestep.is_cpu and timestep.dtype == torch.int64 and timestep.device == planned.device:
+        if timestep.dtype == torch.int64 and timestep.device == planned.device and planned._version == 0:
             offset, rest = divmod(timestep.data_ptr() - planned.data_ptr(), 8)
-            if rest == 0 and 0 <= offset < len(planned):
+            if rest == 0 and 0 <= offset < len(self._walk) and timestep.numel() == 1:
                 return self._walk[offset]
         if timestep.numel() != 1:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")

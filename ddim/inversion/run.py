@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..coefficients import Eta, StepCoefficients
+from ..fast_step import fast_step
 from ..schedule import Schedule
 from ..scheduler import DDIMScheduler
-from ..stepping import predicted_x0
 from ..tensor_ops import combine
 
 __all__ = ["Callback", "Model", "Run", "per_image", "mean_square"]

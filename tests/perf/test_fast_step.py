@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import ddim
 from ddim.coefficients import StepCoefficients
@@ -67,32 +65,6 @@ def test_the_fast_step_equals_the_readable_one(a, b, prediction, eta, process, r
         assert tensor is target or torch.equal(tensor, before)
 
 
-class Cost(TorchDispatchMode):
-    """Counts operators, tensor passes (reads and writes of whole samples), new tensors and reads by the host."""
-
-    _VIEWS = ("view", "select", "slice", "reshape", "expand", "detach", "alias", "t.", "unsqueeze", "as_strided")
-
-    def __init__(self, sample: torch.Tensor) -> None:
-        super().__init__()
-        self.size, self.operators, self.passes, self.new, self.host_reads = sample.nbytes, [], 0.0, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.name().removeprefix("aten::")
-        result = func(*args, **(kwargs or {}))
-        if name.startswith(self._VIEWS):
-            return result
-        self.operators.append(name)
-        self.host_reads += "_local_scalar_dense" in name
-        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        written = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        out = (kwargs or {}).get("out")
-        self.passes += sum(t.nbytes for t in (*read, *written) if t is not out) / self.size
-        self.passes += 0 if out is None or any(t is out for t in written) is False else out.nbytes / self.size
-        pointers = {t.untyped_storage().data_ptr() for t in read}
-        self.new += sum(t.untyped_storage().data_ptr() not in pointers for t in written)
-        return result
-
-
 CASES = [
     # prediction, processing, rederive, eta, operators, passes
     ("epsilon", None, False, 0.0, 2, 5),
@@ -111,11 +83,13 @@ CASES = [
 
 @pytest.mark.parametrize("out", ["new", "given"])
 @pytest.mark.parametrize(("prediction", "process", "rederive", "eta", "operators", "passes"), CASES)
-def test_a_step_costs_so_many_operators_and_passes(prediction, process, rederive, eta, operators, passes, out):
+def test_a_step_costs_so_many_operators_and_passes(
+    prediction, process, rederive, eta, operators, passes, out, measure_cost
+):
     step = StepCoefficients.at(0.3, 0.6, prediction, eta)
     x, m, z = tensors(0)
     target = torch.empty_like(x) if out == "given" else None
-    with Cost(x) as cost:
+    with measure_cost(x) as cost:
         fast_step(
             step, x, m, process_x0=process, use_clipped_model_output=rederive, noise=z if eta else None, out=target
         )
