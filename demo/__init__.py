@@ -4,6 +4,7 @@ Importing this needs torch and safetensors; scikit-learn is needed for training 
 """
 
 from .network import UNCONDITIONAL, Architecture, DigitsUNet
+from .pictures import held_out_picture
 from .weights_file import DEFAULT_WEIGHTS, DemoModel, DemoWeightsError, load_demo_model
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "DemoModel",
     "DemoWeightsError",
     "DigitsUNet",
+    "held_out_picture",
     "load_demo_model",
 ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from .cfg_rescale import DDIMCFGRescale
-from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPrompt
+from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
+from .interpolate import DDIMInterpolate
+from .invert import DDIMInvert
 from .model_sampling import DDIMModelSampling
+from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .routes import register
 from .sample import DDIMSample
 from .sampler import DDIMSampler
@@ -20,9 +23,14 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
     "DDIMCFGRescale": DDIMCFGRescale,
+    "DDIMInvert": DDIMInvert,
+    "DDIMSaveNoise": DDIMSaveNoise,
+    "DDIMLoadNoise": DDIMLoadNoise,
+    "DDIMInterpolate": DDIMInterpolate,
     "DDIMDemoModel": DDIMDemoModel,
     "DDIMDemoPrompt": DDIMDemoPrompt,
     "DDIMDemoLatent": DDIMDemoLatent,
+    "DDIMDemoPicture": DDIMDemoPicture,
     "DDIMDemoEncode": DDIMDemoEncode,
     "DDIMDemoDecode": DDIMDemoDecode,
 }
@@ -34,9 +42,14 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMSampler": "DDIM Sampler",
     "DDIMSample": "DDIM Sample",
     "DDIMCFGRescale": "DDIM CFG Rescale",
+    "DDIMInvert": "DDIM Invert",
+    "DDIMSaveNoise": "DDIM Save Noise",
+    "DDIMLoadNoise": "DDIM Load Noise",
+    "DDIMInterpolate": "DDIM Interpolate",
     "DDIMDemoModel": "DDIM Demo Model",
     "DDIMDemoPrompt": "DDIM Demo Prompt",
     "DDIMDemoLatent": "DDIM Demo Latent",
+    "DDIMDemoPicture": "DDIM Demo Picture",
     "DDIMDemoEncode": "DDIM Demo Encode",
     "DDIMDemoDecode": "DDIM Demo Decode",
 }

@@ -347,7 +347,8 @@ def step_noise(settings: SamplerSettings, schedule: Schedule, seed: int, shape: 
     """
     if settings.variance_noise is not None:
         settings.variance_noise.check(schedule.alpha_bars, settings.eta, shape)
-        return {"variance_noise": settings.variance_noise.noise}
+        noise = settings.variance_noise.noise
+        return {} if noise is None else {"variance_noise": noise}
     if settings.noise_mode == "stream":
         return {"generator": torch.Generator().manual_seed((seed + 1) % 2**64)}
     return {"seed": seed}

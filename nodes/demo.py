@@ -13,7 +13,7 @@ from ..ddim import DDIMError, SchedulerConfig
 from .bridge import model_from_network
 from .sockets import CONDITIONING, IMAGE, LATENT, MODEL, integer, socket, text
 
-__all__ = ["DDIMDemoDecode", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoModel", "DDIMDemoPrompt"]
+__all__ = ["DDIMDemoDecode", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoModel", "DDIMDemoPicture", "DDIMDemoPrompt"]
 
 CATEGORY = "DDIM/demo"
 SIZE = 32  # pixels per side
@@ -65,11 +65,7 @@ class DDIMDemoPrompt:
         return {"required": {"digits": text("0123456789", tooltip)}}
 
     def encode(self, digits: str) -> tuple[list]:
-        wanted = "".join(digits.replace(",", " ").split())
-        bad = sorted(set(wanted) - set("0123456789"))
-        if bad:
-            raise DDIMError(f"digits must be 0 to 9, spaces or commas, got {bad[0]!r} in {digits!r:.60}")
-        labels = [int(digit) for digit in wanted] or [LABELS - 1]
+        labels = _labels(digits) or [LABELS - 1]
         rows = F.one_hot(torch.tensor(labels), LABELS).float()
         return ([[rows[:, None], {}]],)
 
@@ -91,6 +87,39 @@ class DDIMDemoLatent:
 
     def make(self, batch_size: int) -> tuple[dict[str, Any]]:
         return ({"samples": torch.zeros(batch_size, 3, SIZE, SIZE)},)
+
+
+class DDIMDemoPicture:
+    """Real digits, to be inverted and edited."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Scans of handwritten digits that the demo model has never seen, 32x32 pixels: to invert, reconstruct, edit "
+        "and go between. Pictures of your own come in through Load Image."
+    )
+    SEARCH_ALIASES = ["ddim demo", "digits", "example picture", "mnist", "load image"]
+    RETURN_TYPES = (IMAGE,)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("One picture per digit, for DDIM Demo Encode.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        tooltip = "Digits 0 to 9, one per picture; spaces and commas are ignored."
+        return {
+            "required": {
+                "digits": text("3", tooltip),
+                "scan": integer(0, 0, 7, "Which of the eight scans of each digit."),
+            }
+        }
+
+    def load(self, digits: str, scan: int) -> tuple[Tensor]:
+        from ..demo import held_out_picture  # here, so that the pack imports fast
+
+        labels = _labels(digits)
+        if not labels:
+            raise DDIMError("digits must name at least one digit, got none")
+        return (torch.stack([held_out_picture(label, scan) for label in labels]).permute(0, 2, 3, 1).contiguous(),)
 
 
 class DDIMDemoEncode:
@@ -153,6 +182,19 @@ class DDIMDemoDecode:
             pictures = _grid(pictures, columns)
         enlarged = pictures.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
         return (enlarged.permute(0, 2, 3, 1).contiguous(),)
+
+
+def _labels(digits: str) -> list[int]:
+    """The digits of a text.
+
+    Raises:
+        DDIMError: for anything but digits, spaces and commas.
+    """
+    wanted = "".join(digits.replace(",", " ").split())
+    bad = sorted(set(wanted) - set("0123456789"))
+    if bad:
+        raise DDIMError(f"digits must be 0 to 9, spaces or commas, got {bad[0]!r} in {digits!r:.60}")
+    return [int(digit) for digit in wanted]
 
 
 def _grid(pictures: Tensor, columns: int) -> Tensor:

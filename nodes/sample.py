@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ..ddim import Schedule, rescale_noise_cfg, sample
+from ..ddim import DDIMError, Schedule, reconstruct, rescale_noise_cfg, sample
 from .bridge import Run, folder, pictures, run, step_noise, with_output_patch, with_settings
 from .replay import Replay
 from .sockets import LATENT, SamplerSettings, VarianceNoise, inputs
@@ -116,13 +117,23 @@ def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool, replay: Repl
         at.report(i, x_t, x0)
         replay.add(i, x0)
 
+    scheduler, noise = with_settings(at.schedule, settings), step_noise(settings, at.schedule, at.seed, at.latent.shape)
+    inversion = None if settings.variance_noise is None else settings.variance_noise.inversion
+    if inversion is not None and add_noise:
+        raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
+    clipped = settings.use_clipped_model_output
+    if inversion is not None and inversion.second_latent is not None:
+        tracks = replace(
+            inversion, latent=at.latent, second_latent=inversion.second_latent.to(at.latent), schedule=at.schedule
+        )
+        return reconstruct(at.denoise, tracks, scheduler, callback=after_step, use_clipped_model_output=clipped)
     return sample(
         at.denoise,
         at.start(add_noise=add_noise),
-        with_settings(at.schedule, settings),
+        scheduler,
         eta=settings.eta,
-        use_clipped_model_output=settings.use_clipped_model_output,
+        use_clipped_model_output=clipped,
         image_indices=at.image_indices,
         callback=after_step,
-        **step_noise(settings, at.schedule, at.seed, at.latent.shape),
+        **noise,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ddim import DDIMError
 from .bridge import make_sampler
 from .sockets import SAMPLER, SamplerSettings, VarianceNoise, inputs
 
@@ -53,6 +54,11 @@ class DDIMSampler:
         noise_mode: str,
         variance_noise: VarianceNoise | None = None,
     ) -> tuple[Any]:
+        if variance_noise is not None and variance_noise.noise is None:
+            raise DDIMError(
+                "this inversion recorded no noise, and a SAMPLER has no use for it: sample its latent at eta 0 without "
+                "variance_noise, or, for method edict, with DDIM Sample"
+            )
         settings = SamplerSettings(
             eta,
             x0_processing,

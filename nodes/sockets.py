@@ -6,12 +6,16 @@ A node lists the inputs it wants by name; the same name means the same thing on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from ..ddim import BETA_SCHEDULES, PREDICTION_TYPES, TIMESTEP_SPACINGS, DDIMError, Schedule
+from ..ddim import (
+    BETA_SCHEDULES,
+    INVERSION_METHODS,
+    NOISE_PATHS,
+    PREDICTION_TYPES,
+    TIMESTEP_SPACINGS,
+)
+from .values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING, SamplerSettings, VarianceNoise
 
 __all__ = [
     "CONDITIONING",
@@ -25,6 +29,7 @@ __all__ = [
     "FROM_SCHEDULE",
     "X0_PROCESSING",
     "NOISE_MODES",
+    "NOISE_PRECISIONS",
     "SamplerSettings",
     "VarianceNoise",
     "choice",
@@ -45,84 +50,7 @@ SAMPLER = "SAMPLER"
 DDIM_SCHEDULE = "DDIM_SCHEDULE"  # carries a ddim.Schedule
 VARIANCE_NOISE = "VARIANCE_NOISE"  # carries a VarianceNoise
 
-LEVEL_TOLERANCE = 1e-4  # alpha_bar closer than this is the same level: a float32 table against float64
-
-FROM_SCHEDULE = "from schedule"
-X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
-NOISE_MODES = ("per image", "stream")
-
-
-@dataclass(frozen=True, eq=False)
-class VarianceNoise:
-    """The noise of every step of one run, and what it belongs to: the value on VARIANCE_NOISE sockets.
-
-    Attributes:
-        noise: z of DDIM equation (12), float32 CPU, shape ``(S, B, ...)``.
-        schedule: the run's schedule.
-        eta: the run's eta, in [0, 1].
-    """
-
-    noise: Tensor
-    schedule: Schedule
-    eta: float
-
-    def check(self, alpha_bars: Sequence[float], eta: float, shape: Sequence[int]) -> None:
-        """Refuse a run that is not the one this noise was made for.
-
-        Args:
-            alpha_bars: levels of the run's steps and the level after the last, S + 1 numbers.
-            eta: the run's eta.
-            shape: ``(B, ...)`` of the latents.
-
-        Raises:
-            DDIMError: naming what differs: steps, levels, eta or shape.
-        """
-        own = self.schedule.alpha_bars
-        if len(own) != len(alpha_bars):
-            raise DDIMError(
-                f"variance_noise holds noise for {len(own) - 1} steps and the run has "
-                f"{len(alpha_bars) - 1}; use the schedule it was made with"
-            )
-        apart = [i for i, (a, b) in enumerate(zip(own, alpha_bars, strict=True)) if abs(a - b) > LEVEL_TOLERANCE]
-        if apart:
-            raise DDIMError(
-                f"variance_noise was made for another schedule: alpha_bar at step {apart[0]} was "
-                f"{own[apart[0]]:.6g} and is {alpha_bars[apart[0]]:.6g}; use the schedule it was made with"
-            )
-        if abs(self.eta - eta) > 1e-6:
-            raise DDIMError(
-                f"variance_noise was made for eta {self.eta:g} and the run has eta {eta:g}; set eta to {self.eta:g}"
-            )
-        if tuple(self.noise.shape[1:]) != tuple(shape):
-            raise DDIMError(
-                f"variance_noise was made for latents of shape {tuple(self.noise.shape[1:])} and the run "
-                f"has {tuple(shape)}; use the same size and batch"
-            )
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How a run steps: everything of DDIM that is neither the schedule nor the model.
-
-    Attributes:
-        eta: in [0, 1].
-        x0_processing: one of :data:`X0_PROCESSING`.
-        clip_sample_range: limit of clipping, in model units.
-        dynamic_thresholding_ratio: quantile of dynamic thresholding.
-        sample_max_value: its cap, at least 1.
-        use_clipped_model_output: derive epsilon again from the processed x_0.
-        noise_mode: one of :data:`NOISE_MODES`.
-        variance_noise: the step noise itself, or None.
-    """
-
-    eta: float = 0.0
-    x0_processing: str = FROM_SCHEDULE
-    clip_sample_range: float = 1.0
-    dynamic_thresholding_ratio: float = 0.995
-    sample_max_value: float = 1.0
-    use_clipped_model_output: bool = False
-    noise_mode: str = NOISE_MODES[0]
-    variance_noise: VarianceNoise | None = None
+NOISE_PRECISIONS = ("half", "full")
 
 
 def socket(kind: str, tooltip: str) -> tuple[str, dict[str, Any]]:
@@ -296,6 +224,46 @@ _INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
         "samplers draw on the CPU.",
         **_ADVANCED,
     ),
+    # inversion and noise files
+    "method": choice(
+        INVERSION_METHODS,
+        "variance_noise",
+        "ddim: plain DDIM inversion, near for many steps. fixed_point: each step refined, much nearer. edict: exact, "
+        "two coupled tracks, two model calls per step. variance_noise: exact at one call per step, records the noise "
+        "of every step, and is the one for edits. All but the last are sampled at eta 0.",
+    ),
+    "noise_path": choice(
+        NOISE_PATHS,
+        NOISE_PATHS[0],
+        "For variance_noise. cycle (CycleDiffusion) gives noise like that of an ordinary run: free edits. "
+        "edit_friendly gives larger noise that holds on to the structure of the picture.",
+        **_ADVANCED,
+    ),
+    "refinements": integer(
+        4, 0, 100, "For fixed_point: how often each step may be improved. 0 is plain ddim.", **_ADVANCED
+    ),
+    "noise_precision": choice(
+        NOISE_PRECISIONS,
+        NOISE_PRECISIONS[0],
+        "For variance_noise. half: the noise is rounded so that it can be stored in half the space; the picture still "
+        "comes back exactly. full: no rounding.",
+        **_ADVANCED,
+    ),
+    "filename_prefix": text("noise/ddim", "Where the file goes in the output folder; a number is added."),
+    "precision": choice(
+        NOISE_PRECISIONS,
+        NOISE_PRECISIONS[0],
+        "half: the noise in 16 bits, half the size; loses nothing if it was inverted with noise_precision half. "
+        "full: as it is.",
+    ),
+    # interpolation
+    "latent_a": socket(LATENT, "Noises to go through, one per picture of the batch; from DDIM Invert."),
+    "latent_b": socket(
+        LATENT,
+        "Where to go from latent_a, picture by picture. Not connected: through the pictures of latent_a in turn.",
+    ),
+    "frames": integer(9, 1, 4096, "How many latents, both ends included."),
+    "loop": switch(False, "Go back to the first, for an endless loop; the last frame is then not the first again."),
 }
 
 
