@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.context import ExecutionBlocker
-from host.object_info import node_output_is_list
+from host.object_info import NodeClass, node_output_is_list
 
 __all__ = ["Returned", "argument_sets", "call_all", "finished", "join_outputs", "read_returns"]
 
@@ -90,12 +90,12 @@ class Returned:
         graphs: The nodes that each call put into the graph, or None. Empty where no call did.
     """
 
-    tuples: list[Sequence[Any]] = field(default_factory=list)
+    tuples: Sequence[Sequence[Any]] = field(default_factory=list)
     ui: dict[str, list] = field(default_factory=dict)
     graphs: list[dict[str, dict] | None] = field(default_factory=list)
 
 
-def read_returns(results: Sequence[Any], node: type) -> Returned:
+def read_returns(results: Sequence[Any], node: NodeClass) -> Returned:
     """Take apart the values that a node's calls returned: tuples, or {"ui", "result", "expand"}."""
     tuples: list[Sequence[Any]] = []
     graphs: list[dict[str, dict] | None] = []
@@ -110,13 +110,13 @@ def read_returns(results: Sequence[Any], node: type) -> Returned:
     return Returned(tuples, ui, graphs if any(graph is not None for graph in graphs) else [])
 
 
-def _ui_list(node: type, key: str, values: Any) -> Sequence[Any]:
+def _ui_list(node: NodeClass, key: str, values: Any) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)):
         raise TypeError(f"{node.__name__} returned ui[{key!r}] of type {type(values).__name__}; a list is expected")
     return values
 
 
-def _as_tuple(node: type, result: Any) -> Sequence[Any]:
+def _as_tuple(node: NodeClass, result: Any) -> Sequence[Any]:
     if isinstance(result, ExecutionBlocker):
         return [result] * len(node.RETURN_TYPES)
     if not isinstance(result, (list, tuple)):
@@ -127,7 +127,7 @@ def _as_tuple(node: type, result: Any) -> Sequence[Any]:
     return result
 
 
-def join_outputs(tuples: Sequence[Sequence[Any]], node: type) -> list[list]:
+def join_outputs(tuples: Sequence[Sequence[Any]], node: NodeClass) -> list[list]:
     """Return, for each output, the list of its values over all calls; outputs that are lists are joined."""
     if not tuples:
         return []

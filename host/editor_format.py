@@ -72,7 +72,7 @@ class _Converter:
 
     def convert(self, graph: EditorGraph) -> dict[str, dict]:
         everywhere = list(self._unfold(Scope((), graph)))
-        prompt = {}
+        prompt: dict[str, dict[str, Any]] = {}
         for scope, node in everywhere:
             if node.kind not in _VIRTUAL:
                 prompt[scope.execution_id(node)] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from host.object_info import input_types
+from host.object_info import NodeClass, input_types
 
 __all__ = ["is_widget", "widget_inputs", "widget_values"]
 
@@ -42,12 +42,12 @@ def is_widget(kind: Any, options: dict) -> bool:
     return name in _WIDGET_TYPES and not options.get("forceInput", False)
 
 
-def widget_inputs(node: type) -> dict[str, tuple[Any, dict]]:
+def widget_inputs(node: NodeClass) -> dict[str, tuple[Any, dict]]:
     """Return the inputs of a class that have widgets: {name: (type, options)}."""
     return {name: spec for name, spec in _specs(node) if is_widget(*spec)}
 
 
-def widget_values(node: type, values: list | dict | None) -> dict[str, Any]:
+def widget_values(node: NodeClass, values: list | dict | None) -> dict[str, Any]:
     """Return {input name: value} of a node's widgets, defaults where the file has none.
 
     Args:
@@ -64,7 +64,7 @@ def widget_values(node: type, values: list | dict | None) -> dict[str, Any]:
     return {name: values[name] if name in values else _default(*spec) for name, spec in known.items()}
 
 
-def _specs(node: type) -> Iterator[tuple[str, tuple[Any, dict]]]:
+def _specs(node: NodeClass) -> Iterator[tuple[str, tuple[Any, dict]]]:
     """Yield (name, (type, options)) of the visible inputs in order."""
     declared = input_types(node)
     for category in ("required", "optional"):
@@ -72,7 +72,7 @@ def _specs(node: type) -> Iterator[tuple[str, tuple[Any, dict]]]:
             yield name, (spec[0], spec[1] if len(spec) > 1 else {})
 
 
-def _fitting_layout(node: type, length: int) -> list[str]:
+def _fitting_layout(node: NodeClass, length: int) -> list[str]:
     """Return the names that a list of `length` widget values belongs to."""
     layouts = [
         _layout(node, controls=controls, forced=forced) for forced in (False, True) for controls in (True, False)
@@ -80,7 +80,7 @@ def _fitting_layout(node: type, length: int) -> list[str]:
     return next((layout for layout in layouts if len(layout) == length), layouts[0])
 
 
-def _layout(node: type, *, controls: bool, forced: bool) -> list[str]:
+def _layout(node: NodeClass, *, controls: bool, forced: bool) -> list[str]:
     """Return the names of all widgets in order, with those that belong to no input."""
     names: list[str] = []
     uploads = False

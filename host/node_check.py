@@ -11,7 +11,7 @@ from typing import Any
 from host.awaiting import settle
 from host.context import ExecutionBlocker
 from host.links import Link, is_link
-from host.object_info import find_input, input_types
+from host.object_info import NodeClass, find_input, input_types
 from host.registry import Registry
 from host.values import Problem, check_value, problem, types_match
 
@@ -88,7 +88,7 @@ def type_name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _check_inputs(check: NodeCheck, prompt: dict, registry: Registry, declared: dict, node: type) -> None:
+def _check_inputs(check: NodeCheck, prompt: dict, registry: Registry, declared: dict, node: NodeClass) -> None:
     """Check each declared input, then let the class have its own say."""
     validator = getattr(node, "VALIDATE_INPUTS", None)
     taken, takes_all = _parameters(validator)
@@ -201,7 +201,7 @@ def _parameters(validator: Any) -> tuple[frozenset[str], bool]:
     return frozenset(spec.args) | frozenset(spec.kwonlyargs), spec.varkw is not None
 
 
-def _ask_class(check: NodeCheck, node: type, validator: Any, declared: dict, received: dict[str, Any]) -> None:
+def _ask_class(check: NodeCheck, node: NodeClass, validator: Any, declared: dict, received: dict[str, Any]) -> None:
     """Call VALIDATE_INPUTS with the constants it asks for; a linked input, not known yet, is None."""
     taken, takes_all = _parameters(validator)
     faulty = {found["extra_info"].get("input_name") for found in check.problems}

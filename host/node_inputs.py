@@ -7,13 +7,13 @@ from typing import Any
 
 from host.graph import DynamicPrompt
 from host.links import is_link
-from host.object_info import find_input, input_types
+from host.object_info import NodeClass, find_input, input_types
 
 __all__ = ["gather_inputs", "hidden_inputs"]
 
 
 def gather_inputs(
-    node: type,
+    node: NodeClass,
     inputs: Mapping[str, Any],
     fetch: Callable[[str, int], list | None],
 ) -> tuple[dict[str, list], set[str]]:
@@ -42,7 +42,7 @@ def gather_inputs(
 
 
 def hidden_inputs(
-    node: type,
+    node: NodeClass,
     node_id: str,
     graph: DynamicPrompt | None,
     extra_data: Mapping[str, Any],

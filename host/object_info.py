@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["find_input", "input_types", "node_info", "node_output_is_list"]
+__all__ = ["NodeClass", "find_input", "input_types", "node_info", "node_output_is_list"]
+
+# A class by ComfyUI's conventions: INPUT_TYPES(), RETURN_TYPES, FUNCTION, CATEGORY and more.
+NodeClass = Any
 
 # Attributes of a class that appear under their own key only where the class has them (the flags: where true).
 _OPTIONAL = {
@@ -15,7 +18,7 @@ _OPTIONAL = {
 _FLAGS = {"deprecated": "DEPRECATED", "experimental": "EXPERIMENTAL", "dev_only": "DEV_ONLY"}
 
 
-def input_types(node: type) -> dict[str, dict[str, tuple]]:
+def input_types(node: NodeClass) -> dict[str, dict[str, tuple]]:
     """Return the declared inputs of a class: {"required": {name: (type, options)}, "optional", "hidden"}."""
     return node.INPUT_TYPES()
 
@@ -32,12 +35,12 @@ def find_input(declared: dict[str, dict], name: str) -> tuple[Any, str, dict] | 
     return None
 
 
-def node_output_is_list(node: type) -> list[bool]:
+def node_output_is_list(node: NodeClass) -> list[bool]:
     """Return, for each output of the class, whether it gives a list of values rather than one."""
     return list(getattr(node, "OUTPUT_IS_LIST", [False] * len(node.RETURN_TYPES)))
 
 
-def node_info(node_id: str, node: type, display_name: str) -> dict[str, Any]:
+def node_info(node_id: str, node: NodeClass, display_name: str) -> dict[str, Any]:
     """Return the `/object_info` entry of a class, key for key as ComfyUI 0.33 writes it."""
     declared = input_types(node)
     info = {

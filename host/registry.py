@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from host.object_info import node_info
+from host.object_info import NodeClass, node_info
 from host.payload import jsonable
 
 __all__ = ["PackError", "Registry", "load_pack", "pack_module_name", "stock_registry"]
@@ -41,7 +41,7 @@ class Registry:
         pack_directories: {pack name: the pack's own folder}.
     """
 
-    nodes: Mapping[str, type]
+    nodes: Mapping[str, NodeClass]
     display_names: Mapping[str, str]
     web_directories: Mapping[str, Path]
     pack_directories: Mapping[str, Path]

@@ -73,14 +73,14 @@ class Run:
         """Run one node, or wait for an async one where nothing else can run."""
         for node_id in [node_id for node_id, task in self._tasks.items() if task.done()]:
             self._waiting.release(node_id)
-        node_id = self._waiting.pick()
-        if node_id is None and self._tasks:
+        picked = self._waiting.pick()
+        if picked is None and self._tasks:
             await self._wait_for_tasks()
-        elif node_id is None:
+        elif picked is None:
             raise NodeError(self._waiting.stuck()[0], RuntimeError("Dependency cycle detected"), {})
-        elif await self._run_node(node_id):
-            self._waiting.finish(node_id)
-            self._progress.finish(node_id)
+        elif await self._run_node(picked):
+            self._waiting.finish(picked)
+            self._progress.finish(picked)
 
     async def _wait_for_tasks(self) -> None:
         """Sleep until an async node is done, or the run is cancelled."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from host.graph import DynamicPrompt
 from host.links import is_link
-from host.object_info import input_types
+from host.object_info import NodeClass, input_types
 
 __all__ = ["Signatures"]
 
@@ -27,7 +27,7 @@ class Signatures:
         changed: {node id: what IS_CHANGED said}; filled before a signature is asked for.
     """
 
-    def __init__(self, graph: DynamicPrompt, classes: Mapping[str, type], changed: Mapping[str, Any]) -> None:
+    def __init__(self, graph: DynamicPrompt, classes: Mapping[str, NodeClass], changed: Mapping[str, Any]) -> None:
         self._graph = graph
         self._classes = classes
         self._changed = changed
@@ -83,7 +83,7 @@ class Signatures:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _depends_on_id(node: type) -> bool:
+def _depends_on_id(node: NodeClass) -> bool:
     """Say whether two equal nodes of this class may give different results."""
     return bool(getattr(node, "NOT_IDEMPOTENT", False)) or "UNIQUE_ID" in input_types(node).get("hidden", {}).values()
 

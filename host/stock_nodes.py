@@ -139,7 +139,8 @@ class LoadImage:
         An animation gives one picture per frame; a picture without alpha channel a mask of zeros, (B, 64,
         64).
         """
-        pictures, masks = [], []
+        pictures: list[torch.Tensor] = []
+        masks: list[torch.Tensor] = []
         with Image.open(folders().resolve(image)) as file:
             for frame in ImageSequence.Iterator(file):
                 upright = ImageOps.exif_transpose(frame)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from host.graph import DynamicPrompt
 from host.links import is_link
-from host.object_info import find_input, input_types
+from host.object_info import NodeClass, find_input, input_types
 
 __all__ = ["Waiting"]
 
@@ -25,7 +25,7 @@ class Waiting:
         is_done: Says whether a node's outputs are at hand, so that nobody needs to wait for it.
     """
 
-    def __init__(self, graph: DynamicPrompt, classes: Mapping[str, type], is_done: Callable[[str], bool]) -> None:
+    def __init__(self, graph: DynamicPrompt, classes: Mapping[str, NodeClass], is_done: Callable[[str], bool]) -> None:
         self._graph = graph
         self._classes = classes
         self._is_done = is_done

@@ -35,7 +35,7 @@ kinds = st.sampled_from(
 )
 nodes = st.fixed_dictionaries({"class_type": kinds, "inputs": st.dictionaries(names, links | values, max_size=4)})
 prompts = st.dictionaries(ids, nodes, max_size=4)
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick

@@ -136,7 +136,7 @@ definitions = st.builds(
 workflows = st.builds(lambda graph, inner: {**graph, "definitions": inner}, graphs, definitions | values)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=values | workflows)
 def test_anything_is_read_or_refused(registry, value):
     try:
