@@ -131,7 +131,8 @@ def _refuse_unknown(prompt: dict[str, Any], registry: Registry, file: str) -> No
         if not (isinstance(node.get("class_type"), str) and node["class_type"] in registry.nodes)
     ]
     if unknown:
-        raise UsageError(f"{file} cannot be run:\n  " + "\n  ".join(unknown))
+        hint = "this host has this project's nodes and LoadImage, SaveImage, PreviewImage; ComfyUI has the others"
+        raise UsageError("\n  ".join([f"{file} cannot be run:", *unknown, hint]))
 
 
 def _describe(checked: Any, file: str) -> str:
