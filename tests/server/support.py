@@ -119,7 +119,7 @@ class Client:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data=data, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=200) as response:
                 return Answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -128,7 +128,7 @@ class Client:
     def raw(self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         """Sends ``target`` as it is: urllib would tidy up dots and encodings."""
         parts = urllib.parse.urlsplit(self.address)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=200)
         try:
             connection.putrequest(method, target, skip_host="Host" in (headers or {}))
             for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
@@ -159,7 +159,7 @@ class Client:
     def socket(self, sid: str | None = None, flags: dict | None = None) -> Socket:
         sid = sid or uuid.uuid4().hex
         connection = websocket.create_connection(
-            f"{self.address.replace('http', 'ws', 1)}/ws?clientId={sid}", timeout=60
+            f"{self.address.replace('http', 'ws', 1)}/ws?clientId={sid}", timeout=200
         )
         socket = Socket(connection, sid)
         if flags is not None:
@@ -174,7 +174,7 @@ class Client:
         assert answer.status == 200, answer.body
         return answer.json["prompt_id"]
 
-    def finished(self, prompt_id: str, timeout: float = 60) -> dict:
+    def finished(self, prompt_id: str, timeout: float = 200) -> dict:
         """The history entry of a prompt, waiting for it."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -184,7 +184,7 @@ class Client:
             time.sleep(0.05)
         raise AssertionError(f"prompt {prompt_id} has not finished after {timeout} seconds")
 
-    def wait(self, condition, timeout: float = 60) -> Any:
+    def wait(self, condition, timeout: float = 200) -> Any:
         """What ``condition()`` gives once it is true."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -289,7 +289,7 @@ class HostProcess(Client):
         return self._reap()
 
     def _reap(self) -> int:
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=100)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
