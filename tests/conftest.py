@@ -12,12 +12,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import ddim  # noqa: E402
+
+# Tests move small tensors: threads cost more than they give, and 30 times more on a busy machine.
+torch.set_num_threads(1)
 
 
 def load_pack() -> ModuleType:
