@@ -71,28 +71,42 @@ def label_rows(conditioning: list, batch: int) -> Tensor:
     return rows.repeat(math.ceil(batch / len(rows)), 1)[:batch]
 
 
+# How a mask is brought to the size of latents with that many dimensions: sound, pictures, video.
+_MASKS = {
+    3: ("linear", lambda mask: mask.reshape(-1, 1, mask.shape[-1])),
+    4: ("bilinear", lambda mask: mask.reshape(-1, 1, *mask.shape[-2:])),
+    5: ("trilinear", lambda mask: mask if mask.ndim == 5 else mask.reshape(1, 1, -1, *mask.shape[-2:])),
+}
+
+
 def latent_mask(mask: Tensor | None, latent: Tensor) -> Tensor | None:
     """A LATENT's noise_mask in the size of its samples: 1 where the picture may change.
 
     Args:
-        mask: ``(H', W')``, ``(n, H', W')`` or ``(n, 1, H', W')`` in [0, 1], or None.
-        latent: ``(B, C, H, W)``.
+        mask: ``(H', W')``, ``(n, H', W')`` or ``(n, 1, H', W')`` in [0, 1], or None; for video n frames.
+        latent: ``(B, C, H, W)``, ``(B, C, T, H, W)`` or ``(B, C, L)``.
 
     Returns:
-        ``(B, 1, H, W)``, or None.
+        ``(B, 1, ...)``, or None.
     """
     if mask is None:
         return None
-    given = mask.float().reshape(-1, 1, *mask.shape[-2:])
-    sized = F.interpolate(given, size=latent.shape[-2:], mode="bilinear")
-    return sized.repeat(math.ceil(len(latent) / len(sized)), 1, 1, 1)[: len(latent)]
+    mode, shaped = _MASKS[latent.ndim]
+    sized = F.interpolate(shaped(mask.float()), size=latent.shape[2:], mode=mode)
+    return sized.repeat(math.ceil(len(latent) / len(sized)), *[1] * (latent.ndim - 1))[: len(latent)]
 
 
 def preview(x0: Tensor) -> Any:
     """The first image of a predicted batch for people who wait, in ComfyUI's form ``(format, picture, size)``.
 
     Args:
-        x0: ``(B, 3, H, W)`` in about [-1, 1].
+        x0: ``(B, 3, H, W)`` in about [-1, 1], or ``(B, 3, T, H, W)``, of which the first frame is shown.
+
+    Returns:
+        None for latents that are no pictures.
     """
-    pixels = ((x0[0].float() + 1) * 127.5).round().clamp(0, 255).nan_to_num().to(torch.uint8)
+    frame = x0[0, :, 0] if x0.ndim == 5 else x0[0]
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        return None
+    pixels = ((frame.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num().to(torch.uint8)
     return "JPEG", Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()), 512

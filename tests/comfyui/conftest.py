@@ -112,7 +112,7 @@ class Ref(int):
 
 def _encoded(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[str(len(tensors))] = value.contiguous()
+        tensors[str(len(tensors))] = value.clone().contiguous()  # safetensors refuses shared memory
         return {"$tensor": str(len(tensors) - 1)}
     if isinstance(value, Ref):
         return {"$ref": int(value)}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from ddim import SchedulerConfig
 
 pytestmark = pytest.mark.comfyui
 
@@ -130,13 +133,11 @@ PROMPTS = {"positive": "29", "negative": ""}
 
 def embedded_sample(pack: Any, calls: Any, given: dict[str, Any]) -> torch.Tensor:
     """The same run in the embedded host."""
-    import sys
-
     nodes = pack.NODE_CLASS_MAPPINGS
     spec = importlib.util.spec_from_file_location("wavy", Path(__file__).parent / "wavy.py")
     wavy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(wavy)
-    config = pack.ddim.SchedulerConfig(**wavy.CONFIG, prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    config = SchedulerConfig(**wavy.CONFIG, prediction_type="v_prediction", rescale_betas_zero_snr=True)
     model = sys.modules["pack.nodes.bridge"].model_from_network(wavy.Wavy(), config)
     prompts = {key: nodes["DDIMDemoPrompt"]().encode(digits)[0] for key, digits in PROMPTS.items()}
     schedule = nodes["DDIMSchedule"]().build(**calls.schedule_defaults(), model=model)["result"][0]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.comfyui
 
 SCALE = 0.18215  # SD1.5's latent scale: the samples of a LATENT are divided by it
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-EMPTY = {"samples": torch.zeros(2, 4, 8, 8)}
+EMPTY = {"samples": torch.zeros(1, 4, 8, 8)}
 MODEL_NODES = "comfy_extras.nodes_model_advanced"
 
 
@@ -55,8 +55,8 @@ def test_ddim_sample_is_diffusers_on_the_same_network(
 
     settings = {"timestep_spacing": spacing, "rescale_betas_zero_snr": zero_snr, "prediction_type": prediction_type}
     schedule, _ = calls.schedule(**settings)
-    noise = torch.randn(9, 2, 4, 8, 8, generator=torch.Generator().manual_seed(9))
-    noise[0] = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(9, 1, 4, 8, 8, generator=torch.Generator().manual_seed(9))
+    noise[0] = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     scheduler = DDIMScheduler(**SD, **settings)
     scheduler.set_timesteps(8)
     errors = {}

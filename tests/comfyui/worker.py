@@ -121,8 +121,8 @@ def write_checkpoint(path, seed, full):
 
     generator = torch.Generator().manual_seed(seed)
     unet = UNetModel(image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[1],
-                     channel_mult=[1], transformer_depth=[1], transformer_depth_output=[1, 1],
-                     transformer_depth_middle=1, context_dim=768, use_spatial_transformer=True, num_heads=8,
+                     channel_mult=[1], transformer_depth=[1], transformer_depth_output=[0, 0],
+                     transformer_depth_middle=-1, context_dim=768, use_spatial_transformer=True, num_heads=8,
                      num_head_channels=-1, legacy=False, dtype=torch.float32)  # fmt: skip
     parts = {"model.diffusion_model.": unet}
     if full:
@@ -171,7 +171,7 @@ def cancel_during(model, call_number, node, inputs):
     try:
         call(node, {**inputs, "model": watched})
         ended = "finished"
-    except Exception as error:
+    except BaseException as error:  # newer versions interrupt with one that is no Exception
         ended = type(error).__name__
     nodes.interrupt_processing(False)
     return {"calls": calls, "ended": ended}

@@ -22,8 +22,9 @@ class Wavy(torch.nn.Module):
     """A network without a right answer, so that every difference in a run shows."""
 
     def forward(self, x: torch.Tensor, timestep: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        weight = (rows * torch.linspace(-1, 1, rows.shape[1])).sum(1)[:, None, None, None]
-        return torch.sin(3 * x + weight) + 0.2 * torch.cos(x.flip(-1) * (1 + timestep[:, None, None, None] / 500))
+        shape = (-1, *[1] * (x.ndim - 1))
+        weight = (rows * torch.linspace(-1, 1, rows.shape[1])).sum(1).reshape(shape)
+        return torch.sin(3 * x + weight) + 0.2 * torch.cos(x.flip(-1) * (1 + timestep.reshape(shape) / 500))
 
 
 @pytest.fixture
@@ -154,6 +155,18 @@ def test_a_mask_keeps_what_it_covers(call: Any, wavy: Any, prompts: Any) -> None
     assert torch.allclose(result["samples"][..., :4], picture[..., :4], atol=1e-6)
     assert (result["samples"][..., 4:] - picture[..., 4:]).abs().mean() > 0.1
     assert result["kept"] == "as it is"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 3, 5, 8, 8), (2, 3, 16)], ids=["picture", "video", "sound"])
+def test_latents_may_have_any_rank(call: Any, wavy: Any, prompts: Any, shape: tuple[int, ...]) -> None:
+    schedule, _ = call("DDIMSchedule", steps=3, model=wavy)
+    mask = torch.zeros(1, *shape[-2:]).index_fill(2, torch.arange(4), 1.0)
+    start = torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape)
+    given = {"model": wavy, **prompts, "schedule": schedule, "eta": 1.0, "guidance_rescale": 0.5}
+    result, _ = call("DDIMSample", **given, latent_image={"samples": start, "noise_mask": mask})
+    assert result["samples"].shape == shape and torch.isfinite(result["samples"]).all()
+    assert torch.allclose(result["samples"][..., 4:], start[..., 4:], atol=1e-5)
+    assert (result["samples"][..., :4] - start[..., :4]).abs().mean() > 0.1
 
 
 def test_guidance_rescale_is_the_patch_and_patches_stack(call: Any, wavy: Any, prompts: Any) -> None:
