@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
 import random
+import re
 import string
 import uuid
 from pathlib import Path
@@ -18,8 +19,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from host.context import folders
 from host.folders import FolderError
+from host.payload import dumps
 
 __all__ = ["DISPLAY_NAMES", "NODES", "LoadImage", "PreviewImage", "SaveImage"]
+
+log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"})
 _NO_MASK = 64  # side of the all-zero mask of a picture without alpha channel
@@ -205,13 +209,18 @@ def _to_pil(image: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def _metadata(prompt: Any, extra: dict | None) -> PngInfo:
-    """Return the text chunks `prompt`, `workflow`, ... that let a picture be opened as a workflow."""
+def _metadata(prompt: Any, extra: Any) -> PngInfo:
+    """Return the text chunks `prompt`, `workflow`, ... that let a picture be opened as a workflow.
+
+    A client may ask for any metadata; a name that PNG has no place for is left out.
+    """
     info = PngInfo()
-    if prompt is not None:
-        info.add_text("prompt", json.dumps(prompt))
-    for name, value in (extra or {}).items():
-        info.add_text(name, json.dumps(value))
+    texts = ({} if prompt is None else {"prompt": prompt}) | (extra if isinstance(extra, dict) else {})
+    for name, value in texts.items():
+        if re.fullmatch("[ -~]{1,79}", name):
+            info.add_text(name, dumps(value))
+        else:
+            log.warning("metadata %r is not saved: a name in a PNG has 1 to 79 printable letters", name[:100])
     return info
 
 

@@ -96,6 +96,8 @@ class Waiting:
 
     def _eager_sources(self, node_id: str) -> list[str]:
         """Return the nodes that a node's inputs come from, lazy inputs left out."""
+        if not self._graph.has_node(node_id):
+            raise ValueError(f"an input is linked to node {node_id}, which does not exist")
         declared = input_types(self._classes[node_id])
         sources = []
         for name, value in self._graph.get_node(node_id)["inputs"].items():

@@ -80,6 +80,13 @@ REFUSED_CLEARER: dict[str, dict[str, Any]] = {
     "link by number": {"1": NUMBER, "2": node("ToyAdd", a=[1, 0], b=0.0), "3": shown("2")},
 }
 
+# Some outputs run, others do not: accepted, with the errors of the others.
+PARTLY: dict[str, dict[str, Any]] = {
+    "one bad": {"1": NUMBER, "2": shown("1"), "3": node("ToyNumber", **GOOD | {"seed": -1}), "4": shown("3")},
+    "bad upstream": {"1": NUMBER, "2": shown("1"), "3": node("ToyAdd", b="x"), "4": node("ToyAdd", a=["3", 0], b=1.0),
+                     "5": shown("4")},
+}  # fmt: skip
+
 # Sequences of prompts, run one after the other in a fresh host; streams of events and history must be equal.
 CHAIN = {"1": NUMBER, "2": node("ToyAdd", a=["1", 0], b=2.0), "3": shown("2")}
 LIST = {"1": node("ToyList", count=3), "2": node("ToyAdd", a=["1", 0], b=1.0), "3": shown("2")}
@@ -122,6 +129,7 @@ PLAYED: dict[str, list[dict[str, Any]]] = {
         }
     ]
     * 2,
+    "an input that no class declares": [{"1": node("ToyNumber", **GOOD | {"upload": "image"}), "2": shown("1")}],
     "constant for any": [{"1": node("ToyShow", value="text")}],
 }
 
@@ -273,6 +281,14 @@ def test_broken_graphs_are_refused_by_both(comfy, ours, name):
     status, _ = comfy.ask("/prompt", {"prompt": REFUSED_CLEARER[name]})
     assert status == 400
     assert validate(REFUSED_CLEARER[name], ours).error is not None
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_partly_good_prompts_are_accepted_with_the_errors_of_the_rest(comfy, ours, name):
+    status, answer = comfy.ask("/prompt", {"prompt": PARTLY[name]})
+    found = validate(PARTLY[name], ours)
+    assert status == 200 and found.error is None
+    assert ordered({"node_errors": found.node_errors}) == ordered({"node_errors": answer["node_errors"]})
 
 
 @pytest.mark.parametrize("name", PLAYED)

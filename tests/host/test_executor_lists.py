@@ -104,6 +104,22 @@ def test_added_nodes_are_cached_as_long_as_their_maker_is_queued(play, node, cal
     assert calls == ["ToyAdd", "ToyAdd", "ToyAdd", "ToyShow"]
 
 
+def test_an_expansion_that_leads_nowhere_is_an_error_of_its_node(registry, play, node, monkeypatch):
+    prompt = {"1": node("ToyNumber", value=1.0, seed=0, mode="plain"), "2": node("ToyExpand", value=["1", 0])}
+    prompt["3"] = node("ToyShow", value=["2", 0])
+    added = {"class_type": "ToyAdd", "inputs": {"a": ["nowhere", 0], "b": 1.0}}
+    for graph, result, message in (
+        ({"x": added}, ["x", 0], "linked to node nowhere, which does not exist"),
+        ({}, ["y", 0], "linked to node y, which does not exist"),
+        ({"x": {"class_type": "Nope", "inputs": {}}}, ["x", 0], "unknown class 'Nope'"),
+    ):
+        expansion = {"expand": graph, "result": (result,)}
+        monkeypatch.setattr(registry.nodes["ToyExpand"], "run", lambda self, value, own, e=expansion: e)
+        told = play(prompt)
+        assert told.result.failure.node_id == "2"
+        assert message in str(told.result.failure.exception)
+
+
 def test_an_error_in_an_added_node_is_told_of_the_queued_node(registry, play, node, monkeypatch):
     def fail(self, a, b):
         raise ArithmeticError("no")

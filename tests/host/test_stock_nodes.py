@@ -73,6 +73,14 @@ def test_a_picture_carries_its_prompt_and_workflow(folders: Folders):
     assert json.loads(info["other"]) == "ä"
 
 
+def test_metadata_that_no_picture_can_hold_is_left_out(folders: Folders, caplog):
+    save(prompt={"x": float("nan")}, extra_pnginfo={"": 1, "a" * 80: 2, "ü": 3, "a\0b": 4, "fine": [float("inf")]})
+    with Image.open(folders.output / "x_00001_.png") as picture:
+        assert picture.info == {"prompt": '{"x": null}', "fine": "[null]"}
+    save(extra_pnginfo=["no", "object"])
+    assert len(caplog.records) == 4
+
+
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
 def test_grey_and_transparent_pictures(folders: Folders, channels, mode):
     save(images=torch.rand(1, 4, 4, channels))
