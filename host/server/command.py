@@ -51,6 +51,7 @@ def add_serve_command(commands: Any) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     logging.getLogger("host").setLevel(logging.INFO)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # its errors are what strangers send: answered 400
     packs = args.pack or [ROOT]
     data = args.data_directory.absolute()
     opening = args.open or next((pack / _OPENING for pack in packs if (pack / _OPENING).is_file()), None)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from .paths import OutsideFolder
 from .wire import problem
@@ -67,7 +68,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         error.headers.update(_HEADERS)
         raise
-    except (OutsideFolder, UnicodeError) as error:
+    except (OutsideFolder, UnicodeError, web.RequestPayloadError, HttpProcessingError) as error:
         response = _json_error(400, str(error))
     except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody is there to read the answer
         log.debug("%s %r: the client left: %r", request.method, request.path[:200], error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket as sockets
 import threading
 import time
 import urllib.parse
 import uuid
+import zlib
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,23 @@ def test_a_prompt_that_is_too_large_is_refused(server):
         assert server.post("/prompt", body).status == 413
     except OSError:
         pass  # the host closed the connection before it had read all
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "x", "gzip, gzip"])
+@pytest.mark.parametrize("path", ["/prompt", "/upload/image", "/settings", "/userdata/encoded.json"])
+def test_bodies_in_a_wrong_encoding_are_refused(server, encoding, path):
+    form = "multipart/form-data; boundary=x" if "upload" in path else "application/json"
+    for body in (b"garbage", gzip.compress(b"{}")[:-9], zlib.compress(b"{}")[1:]):
+        answer = server.raw("POST", path, body, {"Content-Type": form, "Content-Encoding": encoding})
+        assert answer.status < 500, answer.body
+
+
+def test_a_body_that_unpacks_to_a_huge_one_is_refused(server):
+    bomb = gzip.compress(b'{"prompt":"' + bytes(300 << 20) + b'"}', 1)
+    before = server.rss()
+    answer = server.raw("POST", "/prompt", bomb, {"Content-Encoding": "gzip"})
+    assert len(bomb) < 2 << 20 and answer.status == 413
+    assert server.rss() < before + (260 << 20)
 
 
 def test_a_client_that_does_not_read_stops_nobody(server):
