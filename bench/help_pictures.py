@@ -1,0 +1,277 @@
+"""Draws the pictures of the help pages, from the core and the demo model: ``python -m bench.help_pictures [name ...]``.
+
+Every picture is a result of this project's own code; run it again when the core or the demo weights change.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+from torch import Tensor
+
+from ddim import (
+    DDIMScheduler,
+    Schedule,
+    SchedulerConfig,
+    import_config,
+    invert,
+    make_schedule,
+    reconstruct,
+    sample,
+    slerp,
+)
+from demo import UNCONDITIONAL, DemoModel, load_demo_model
+from demo.data import draw_tones, load_scans, render, stroke_masks
+from demo.draw import draw_digits, initial_noise, make_scheduler
+
+FOLDER = Path(__file__).resolve().parents[1] / "web" / "docs" / "pictures"
+BLUE, ORANGE, GREY = "#2f80e0", "#d9691a", "#888888"
+WIDTH = 7.2  # inches at 100 dots
+
+
+@lru_cache(maxsize=1)
+def demo() -> DemoModel:
+    return load_demo_model()
+
+
+def digits(labels: Sequence[int], *, steps: int = 20, seed: int = 3, zero_snr_fix: bool = True, **options) -> Tensor:
+    """Pictures of the demo model, (N, 3, 32, 32)."""
+    scheduler = make_scheduler(demo(), steps, zero_snr_fix=zero_snr_fix)
+    return draw_digits(demo(), torch.tensor(labels), initial_noise(len(labels), seed), scheduler, **options)
+
+
+def conditional(labels: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The demo model with its prompt and no guidance, as the core calls it."""
+    rows = torch.tensor(labels)
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return demo().network(x, t.expand(len(x)), rows)
+
+    return model
+
+
+def real_digits(count: int = 6) -> tuple[Tensor, list[int]]:
+    """Scanned digits that the demo model was not trained on, as its pictures."""
+    scans = load_scans("held_out")
+    tones = draw_tones(count, torch.Generator().manual_seed(2))
+    return render(stroke_masks(scans.scans[:count]), tones), scans.labels[:count].tolist()
+
+
+def strip(ax, pictures: Tensor, label: str = "") -> None:
+    """Pictures side by side in one row, with a word at the left."""
+    row = torch.cat(list(torch.nn.functional.pad(pictures, (1, 1, 1, 1), value=1.0)), dim=-1)
+    ax.imshow(((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_frame_on(False)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center")
+
+
+def strips(rows: dict[str, Tensor], height: float = 0.75) -> None:
+    """A figure of labelled rows."""
+    _, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, height * len(rows)), squeeze=False)
+    for ax, (label, pictures) in zip(axes[:, 0], rows.items(), strict=True):
+        strip(ax, pictures, label)
+
+
+def sd(**changes) -> SchedulerConfig:
+    """Stable Diffusion's noise levels."""
+    settings = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+    return SchedulerConfig(**{**settings, **changes})
+
+
+def levels(schedule: Schedule) -> tuple[list[int], list[float]]:
+    return list(range(len(schedule.noise))), schedule.noise.alpha_bar.tolist()
+
+
+def draw_schedule() -> None:
+    _, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.0), sharey=True)
+    for ax, spacing in zip(axes, ("trailing", "leading", "linspace", "quad"), strict=True):
+        schedule = make_schedule(10, sd(timestep_spacing=spacing))
+        ax.plot(*levels(schedule), color=BLUE, lw=1.5)
+        visited = schedule.plan.timesteps
+        ax.plot(visited, schedule.alpha_bars[:-1], "o", color="black", ms=3)
+        ax.vlines(visited, 0, schedule.alpha_bars[:-1], color=GREY, lw=0.6)
+        ax.set_title(f"{spacing}\n{visited[0]} ... {visited[-1]}", fontsize=9)
+        ax.set_xlim(1040, -40)
+        ax.set_xticks([999, 500, 0])
+        ax.set_xlabel("t", fontsize=8)
+    axes[0].set_ylabel("share of the picture\n(alpha_bar)", fontsize=8)
+
+
+def draw_config() -> None:
+    configs = {
+        "Stable Diffusion": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+        "DDPM, pixels": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
+        "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+        "SD 2 v-model, zero SNR": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+                                   "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+    }  # fmt: skip
+    _, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    for (name, config), style in zip(configs.items(), ("-", "--", ":", "-."), strict=True):
+        schedule = make_schedule(20, import_config(config).config)
+        ax.plot(*levels(schedule), style, label=name, lw=1.8)
+    ax.set_xlim(1020, -20)
+    ax.set_xlabel("timestep: noise on the left, picture on the right")
+    ax.set_ylabel("alpha_bar")
+    ax.legend(fontsize=8)
+
+
+def draw_model_sampling() -> None:
+    labels = [3, 8, 1, 0, 7, 5, 2, 9]
+    strips({
+        "as trained\n(zero SNR)": digits(labels, seed=11),
+        "usual levels": digits(labels, seed=11, zero_snr_fix=False),
+    })  # fmt: skip
+
+
+def draw_sample() -> None:
+    labels, kept = [4, 7, 2], []
+    scheduler = make_scheduler(demo(), 12)
+    model = conditional(labels)
+    sample(model, initial_noise(3, 5), scheduler, callback=lambda i, t, x_t, x0: kept.append((int(t), x_t, x0)))
+    shown = kept[:: max(1, len(kept) // 6)] + kept[-1:]
+    rows = {
+        "noisy": torch.stack([x_t[0] for _, x_t, _ in shown]),
+        "predicted": torch.stack([x[0] for _, _, x in shown]),
+    }
+    strips(rows, 1.05)
+    for i, (t, _, _) in enumerate(shown):
+        plt.gcf().axes[0].text(34 * i + 17, -3, f"t {t}", ha="center", fontsize=8)
+
+
+def draw_sampler() -> None:
+    """eta in one dimension, where the exact model is known: data at -1 and +1 with a little width."""
+    means, width = torch.tensor([-1.0, 1.0], dtype=torch.float64), 0.08
+    _, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.2), sharey=True)
+    start = torch.linspace(-2.2, 2.2, 14, dtype=torch.float64)[:, None]
+    for ax, eta in zip(axes, (0.0, 0.5, 1.0), strict=True):
+        scheduler = DDIMScheduler.from_settings(sd(timestep_spacing="trailing"))
+        scheduler.set_timesteps(60)
+        paths = [start]
+
+        def epsilon(x: Tensor, t: Tensor, scheduler=scheduler) -> Tensor:
+            alpha_bar = float(scheduler.alphas_cumprod[int(t)])
+            spread = alpha_bar * width**2 + 1 - alpha_bar
+            weights = torch.softmax(-((x - alpha_bar**0.5 * means) ** 2) / (2 * spread), dim=1)
+            return (1 - alpha_bar) ** 0.5 * (weights * (x - alpha_bar**0.5 * means)).sum(1, keepdim=True) / spread
+
+        end = sample(epsilon, start, scheduler, eta=eta, seed=1, callback=lambda i, t, x, x0, p=paths: p.append(x))
+        ax.plot(torch.stack([*paths[1:], end])[:, :, 0].numpy(), color=BLUE, lw=0.9, alpha=0.8)
+        ax.set_title(f"eta {eta:g}", fontsize=9)
+        ax.set_xlabel("step")
+    axes[0].set_ylabel("x")
+
+
+def draw_cfg_rescale() -> None:
+    labels = [3, 8, 1, 0, 7, 5, 2, 9]
+    strips({
+        "cfg 3": digits(labels, guidance_scale=3.0, guidance_rescale=0.0),
+        "cfg 12": digits(labels, guidance_scale=12.0, guidance_rescale=0.0),
+        "cfg 12,\nrescale 0.7": digits(labels, guidance_scale=12.0, guidance_rescale=0.7),
+    })  # fmt: skip
+
+
+def inverted(method: str, steps: int = 20) -> tuple[Tensor, Tensor, Tensor, float]:
+    """A picture, its noise, what comes back, and the error."""
+    pictures, labels = real_digits()
+    scheduler, model = make_scheduler(demo(), steps), conditional(labels)
+    found = invert(model, pictures, scheduler, method=method, seed=1)
+    back = reconstruct(model, found, scheduler)
+    return pictures, found.latent, back, float(found.residual.sqrt().mean())
+
+
+def draw_invert() -> None:
+    pictures, _, _, _ = inverted("ddim")
+    rows = {"picture": pictures}
+    for method in ("ddim", "variance_noise"):
+        _, noise, back, error = inverted(method)
+        rows |= {f"{method}:\nnoise": noise / 2, f"back, error\n{error:.1e}": back}
+    strips(rows)
+
+
+def draw_save_noise() -> None:
+    pictures, noise, _, _ = inverted("variance_noise")
+    strips({"picture": pictures, "in the file": noise / 2})
+
+
+def draw_load_noise() -> None:
+    pictures, noise, back, _ = inverted("variance_noise")
+    strips({"from the file": noise / 2, "sampled": back, "difference": (back - pictures).abs() - 1})
+
+
+def draw_interpolate() -> None:
+    noise, steps = initial_noise(2, 21), 9
+    arc = torch.cat([slerp(noise[:1], noise[1:], i / (steps - 1)) for i in range(steps)])
+    line = torch.cat([noise[:1].lerp(noise[1:], i / (steps - 1)) for i in range(steps)])
+    model = conditional([8] * steps)
+    rows = {name: sample(model, x, make_scheduler(demo(), 20)) for name, x in (("slerp", arc), ("straight", line))}
+    strips(rows)
+
+
+def draw_demo_model() -> None:
+    pictures = digits(list(range(10)) * 3, seed=4)
+    strips({"": pictures[:10], " ": pictures[10:20], "  ": pictures[20:]}, 0.72)
+
+
+def draw_demo_prompt() -> None:
+    noise = initial_noise(1, 8).expand(10, -1, -1, -1)
+    scheduler = make_scheduler(demo(), 20)
+    pictures = draw_digits(demo(), torch.arange(10), noise, scheduler)
+    strips({"0 ... 9": pictures, "no digit": digits([UNCONDITIONAL] * 10, guidance_scale=1.0)})
+
+
+def draw_demo_latent() -> None:
+    strips({"seed 1": initial_noise(8, 1) / 2, "seed 2": initial_noise(8, 2) / 2})
+
+
+def draw_demo_encode() -> None:
+    scans = load_scans("held_out").scans[:8].float()
+    large = (scans / scans.amax()).reshape(8, 1, *scans.shape[-2:]).expand(-1, 3, -1, -1) * -2 + 1
+    small = torch.nn.functional.interpolate(large, size=(32, 32), mode="bilinear", antialias=True)
+    strips({f"{scans.shape[-1]}x{scans.shape[-2]}": large, "32x32": small})
+
+
+def draw_demo_decode() -> None:
+    pictures = digits(list(range(10)), seed=6)
+    rows = [torch.cat(list(pictures[i : i + 5]), dim=-1) for i in (0, 5)]
+    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.7), width_ratios=(1, 2.2))
+    strip(axes[0], pictures[:1])
+    strip(axes[1], torch.cat(rows, dim=-2)[None])
+    axes[0].set_title("columns 0: one each", fontsize=9)
+    axes[1].set_title("columns 5: a grid", fontsize=9)
+
+
+PICTURES = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")
+            and name != "draw_digits"}  # fmt: skip
+
+
+def save(path: Path) -> None:
+    """The open figure as a small PNG of at most 128 colours."""
+    buffer = io.BytesIO()
+    plt.savefig(buffer, dpi=100, bbox_inches="tight", facecolor="white")
+    plt.close("all")
+    Image.open(buffer).convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def main(names: Sequence[str]) -> None:
+    """Draw the named pictures, or all."""
+    matplotlib.use("Agg")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in names or PICTURES:
+        PICTURES[name]()
+        save(FOLDER / f"{name}.png")
+        print(f"{name}: {(FOLDER / f'{name}.png').stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
