@@ -28,7 +28,7 @@ from ddim import (
     sample,
     slerp,
 )
-from demo import UNCONDITIONAL, DemoModel, load_demo_model
+from demo import UNCONDITIONAL, DemoModel, held_out_picture, load_demo_model
 from demo.data import draw_tones, load_scans, render, stroke_masks
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
@@ -232,6 +232,10 @@ def draw_demo_prompt() -> None:
 
 def draw_demo_latent() -> None:
     strips({"seed 1": initial_noise(8, 1) / 2, "seed 2": initial_noise(8, 2) / 2})
+
+
+def draw_demo_picture() -> None:
+    strips({f"scan {i}": torch.stack([held_out_picture(label, i) for label in range(10)]) * 2 - 1 for i in (0, 5)})
 
 
 def draw_demo_encode() -> None:
