@@ -46,41 +46,24 @@ def check_node(node_id: str, prompt: dict, registry: Registry, declared: dict[st
         registry: The classes.
         declared: {class: its INPUT_TYPES()}, filled as classes are met: some list a folder.
     """
-    node = prompt[node_id]
+    node, kind = prompt[node_id], prompt[node_id]["class_type"]
     inputs = node.get("inputs")
     if not isinstance(inputs, dict):
-        return NodeCheck(
-            {},
-            [
-                problem(
-                    "exception_during_validation",
-                    "Exception when validating node",
-                    f"node {node_id} ({node['class_type']}) has no object 'inputs'",
-                    {},
-                )
-            ],
-            [],
-        )
+        return NodeCheck({}, [_raised(f"node {node_id} ({kind}) has no object 'inputs'", {})], [])
     check = NodeCheck(dict(inputs), [], [])
     try:
-        kind = node["class_type"]
         if kind not in declared:
             declared[kind] = input_types(registry.nodes[kind])
         _check_inputs(check, prompt, registry, declared[kind], registry.nodes[kind])
     except Exception as error:
-        log.warning("validating node %s (%s) raised", node_id, node["class_type"], exc_info=True)
-        check.problems.append(
-            problem(
-                "exception_during_validation",
-                "Exception when validating node",
-                str(error),
-                {
-                    "exception_type": type_name(type(error)),
-                    "traceback": traceback.format_tb(error.__traceback__),
-                },
-            )
-        )
+        log.warning("validating node %s (%s) raised", node_id, kind, exc_info=True)
+        lines = traceback.format_tb(error.__traceback__)
+        check.problems.append(_raised(str(error), {"exception_type": type_name(type(error)), "traceback": lines}))
     return check
+
+
+def _raised(details: str, extra_info: dict[str, Any]) -> Problem:
+    return problem("exception_during_validation", "Exception when validating node", details, extra_info)
 
 
 def type_name(kind: type) -> str:

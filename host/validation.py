@@ -19,8 +19,9 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "Validation", "validate"]
 
 log = logging.getLogger(__name__)
 
-MAX_NODES = 5000  # a prompt of more nodes is refused
+MAX_NODES = 3000  # a prompt of more nodes is refused
 MAX_DEPTH = 64  # as is one whose values nest deeper than this
+_NAMED_OF_CYCLE = 50  # nodes of a cycle that a message names
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,23 @@ def _check_all(prompt: dict, registry: Registry, outputs: list[str]) -> dict[str
         if node_id not in checks:
             checks[node_id] = check_node(node_id, prompt, registry, declared)
             pending += [link.node_id for link in reversed(checks[node_id].links)]
-    for cycle in find_cycles(_edges(checks), outputs):
-        path = " -> ".join(f"{node_id} ({prompt[node_id]['class_type']})" for node_id in (*cycle, cycle[0]))
-        for node_id in cycle:
-            checks[node_id].problems.append(
-                problem(
-                    "dependency_cycle",
-                    "Dependency cycle detected",
-                    path,
-                    {"node_id": node_id, "cycle_nodes": cycle},
-                )
-            )
+    _report_cycles(prompt, checks, outputs)
     return checks
+
+
+def _report_cycles(prompt: dict, checks: dict[str, NodeCheck], outputs: list[str]) -> None:
+    """Put each cycle among the problems of its nodes; a node is told of one, and of a long one the beginning."""
+    told: set[str] = set()
+    for cycle in find_cycles(_edges(checks), outputs):
+        if not told.isdisjoint(cycle):
+            continue
+        told.update(cycle)
+        named = cycle[:_NAMED_OF_CYCLE]
+        steps = [f"{node_id} ({prompt[node_id]['class_type']})" for node_id in named]
+        path = " -> ".join([*steps, *(["..."] if named != cycle else []), steps[0]])
+        for node_id in cycle:
+            info = {"node_id": node_id, "cycle_nodes": named}
+            checks[node_id].problems.append(problem("dependency_cycle", "Dependency cycle detected", path, info))
 
 
 def _edges(checks: dict[str, NodeCheck]) -> dict[str, list[str]]:
@@ -165,39 +171,37 @@ def _edges(checks: dict[str, NodeCheck]) -> dict[str, list[str]]:
 
 def _conclude(prompt: dict, outputs: list[str], checks: dict[str, NodeCheck]) -> Validation:
     """Say which outputs can run, and what is wrong with the others."""
-    bad = {node_id for node_id, check in checks.items() if check.problems}
-    sources = {node_id: [link.node_id for link in check.links] for node_id, check in checks.items()}
     node_errors: dict[str, dict[str, Any]] = {}
     good = []
-    for output in outputs:
-        involved = [node_id for node_id in reachable(sources, output) if node_id in bad]
-        if not involved:
+    for output, bad in _bad_sources(outputs, checks).items():
+        if not bad:
             good.append(output)
-        for node_id in involved:
-            entry = node_errors.setdefault(
-                node_id,
-                {
-                    "errors": checks[node_id].problems,
-                    "dependent_outputs": [],
-                    "class_type": prompt[node_id]["class_type"],
-                },
-            )
-            entry["dependent_outputs"].append(output)
-    converted = {node_id: {**node, "inputs": _inputs_of(node, checks.get(node_id))} for node_id, node in prompt.items()}
+        for node_id in bad:
+            kind, problems = prompt[node_id]["class_type"], checks[node_id].problems
+            entry = {"errors": problems, "dependent_outputs": [], "class_type": kind}
+            node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+    for node_id, entry in node_errors.items():
+        log.info("node %s (%s): %s", node_id, entry["class_type"], _lines(entry["errors"]))
     error = None
     if not good:
-        details = "\n".join(
-            f"{found['message']}: {found['details']}" for output in outputs for found in checks[output].problems
-        )
+        details = _lines([found for output in outputs for found in checks[output].problems])
         error = problem("prompt_outputs_failed_validation", "Prompt outputs failed validation", details, {})
-    for node_id, entry in node_errors.items():
-        log.info(
-            "node %s (%s): %s",
-            node_id,
-            entry["class_type"],
-            "; ".join(f"{found['message']}: {found['details']}" for found in entry["errors"]),
-        )
+    converted = {node_id: {**node, "inputs": _inputs_of(node, checks.get(node_id))} for node_id, node in prompt.items()}
     return Validation(error, node_errors, tuple(good), converted)
+
+
+def _bad_sources(outputs: list[str], checks: dict[str, NodeCheck]) -> dict[str, list[str]]:
+    """Return, for each output, the nodes with problems that it depends on, itself included."""
+    bad = {node_id for node_id, check in checks.items() if check.problems}
+    sources = {node_id: [link.node_id for link in check.links] for node_id, check in checks.items()}
+    return {
+        output: [node_id for node_id in reachable(sources, output) if node_id in bad] if bad else []
+        for output in outputs
+    }
+
+
+def _lines(problems: list[Problem]) -> str:
+    return "\n".join(f"{found['message']}: {found['details']}" for found in problems)
 
 
 def _inputs_of(node: dict, check: NodeCheck | None) -> dict[str, Any]:
