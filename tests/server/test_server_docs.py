@@ -1,0 +1,49 @@
+"""The page about the server says what is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from host.server import app, command, file_routes, hub, state, wire
+from tests.server.support import graph
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/server.md").read_text()
+
+
+def test_the_example_program_runs(server, tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "prompt.json").write_text(json.dumps(graph(0.123, prefix="docs")))
+    program = program.replace("http://127.0.0.1:8188", server.address)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, check=True, timeout=200)
+    (picture,) = tmp_path.glob("docs_*.png")
+    with Image.open(picture) as shown:
+        assert shown.size == (32, 16)
+
+
+def test_every_option_is_described():
+    listed = set(re.findall(r"^\| `(--[a-z-]+)", PAGE, re.MULTILINE))
+    help_text = subprocess.run(
+        [sys.executable, "-m", "host", "serve", "--help"], cwd=command.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert listed == set(re.findall(r"^ +(--[a-z-]+)", help_text, re.MULTILINE)) - {"--help"}
+
+
+@pytest.mark.parametrize("request_line", re.findall(r"`((?:GET|POST) /[^`]*)`", PAGE.split("| request |")[1]))
+def test_every_request_of_the_table_exists(request_line):
+    method, path = request_line.split()
+    routes = {(route.method, re.sub(r"\{\w+\}", "NAME", route.path)) for m in app._MODULES for route in m.ROUTES}
+    assert (method, re.sub(r"ID|NODE", "NAME", path)) in routes
+
+
+def test_the_limits():
+    assert wire.MAX_BODY_BYTES == 32 << 20 and wire.MAX_DEPTH == 100
+    assert state.MAX_UPLOAD_BYTES == 100 << 20 and file_routes.MAX_PIXELS == 64 << 20 and hub.MAX_SOCKETS == 256
+    for said in ("32 MiB", "100 deep", "5000 nodes", "100 MiB", "64\n  megapixels", "256 web sockets"):
+        assert said in PAGE
