@@ -13,6 +13,7 @@ from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
 from .fast_step import fast_step
+from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
@@ -105,6 +106,8 @@ class DDIMInverseScheduler(PlannedScheduler):
     def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
         super()._use_plan(plan, device)
         self._carry = StateCarry()
+        stride = len(self) // len(plan) if plan and self._settings.parity == "diffusers" else None
+        self._levels = LevelTable(self._noise, self._next, stride)
 
     def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
         a, b = self._noise.alpha_bar_at(t_next), self._noise.levels[t]
@@ -122,7 +125,7 @@ class DDIMInverseScheduler(PlannedScheduler):
 
         Args:
             model_output: of the model at ``(sample, timestep)``, shape ``(B, ...)``.
-            timestep: an element of ``timesteps``, or its value.
+            timestep: an element of ``timesteps``, or its value; or one per image, shape ``(B,)``.
             sample: at the level below, same shape; not modified.
             return_dict: False gives the tuple ``(prev_sample, pred_original_sample)``.
 
@@ -134,6 +137,8 @@ class DDIMInverseScheduler(PlannedScheduler):
         """
         self._require_plan()
         check_pair(model_output, sample)
+        if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
+            return self._step_by_levels(model_output, timestep, sample, return_dict)
         coefficients = self._coefficients_at(self._timestep_value(timestep), 0.0)
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
@@ -143,4 +148,15 @@ class DDIMInverseScheduler(PlannedScheduler):
             self._carry.remember(following, result)
         x0 = predicted_x0(coefficients, sample, model_output, self._process_x0) if x0 is None else x0
         x0 = x0.to(sample.dtype)
+        return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)
+
+    def _step_by_levels(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """The step with the noise levels as tensors: for a timestep per image, and inside ``torch.compile``."""
+        upper, lower = self._levels.of(timestep, sample)
+        following, x0, _ = step_by_levels(
+            (lower, upper), sample, model_output, self._settings.prediction_type, 0.0, self._process_x0, False
+        )
+        following, x0 = following.to(sample.dtype), x0.to(sample.dtype)
         return DDIMSchedulerOutput(following, x0) if return_dict else (following, x0)

@@ -137,7 +137,7 @@ class DDIMScheduler(PlannedScheduler):
 
         Args:
             model_output: shape ``(B, ...)``, any float dtype.
-            timestep: an element of ``timesteps``, or its value.
+            timestep: an element of ``timesteps``, or its value; or one per image, shape ``(B,)``.
             sample: x_t, same shape; not modified.
             eta: 0 (deterministic) to 1 (DDPM), or ``"sigma_hat"``.
             use_clipped_model_output: derive epsilon again from the clipped x_0.

@@ -24,9 +24,20 @@ def quantile(values: Tensor, ratio: float) -> Tensor:
         Shape ``(B,)``, on the device and in the dtype of ``values``.
     """
     low, weight = _rank(values.shape[1], ratio, values.dtype)
-    by_numpy = values.device.type == "cpu" and not (values.requires_grad and torch.is_grad_enabled())
+    by_numpy = _has_cpu_memory(values) and not (values.requires_grad and torch.is_grad_enabled())
     below, above = _select_on_cpu(values.detach(), low) if by_numpy else _select_by_torch(values, low)
     return torch.lerp(below, above if weight else below, weight)
+
+
+def _has_cpu_memory(values: Tensor) -> bool:
+    """Whether numpy can see the values: not on a device, nor inside ``torch.compile``, ``vmap`` or ``grad``."""
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    try:
+        values.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _rank(count: int, ratio: float, dtype: torch.dtype) -> tuple[int, float]:

@@ -38,9 +38,9 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
     """
     if cap == 1.0:
         return clip(x0, 1.0)
-    limits = quantile(x0.abs().flatten(1).to(working_dtype(x0.dtype)), ratio).clamp_(1.0, cap)
+    limits = quantile(x0.abs().flatten(1).to(working_dtype(x0.dtype)), ratio).clamp(1.0, cap)
     limits = limits.reshape(-1, *[1] * (x0.ndim - 1))
-    return torch.clamp(x0, -limits, limits).div_(limits)
+    return torch.clamp(x0, -limits, limits) / limits
 
 
 @dataclass(frozen=True)
