@@ -126,8 +126,7 @@ def bare_worker(comfyui_path: Path, comfyui_python: str) -> Iterator[Worker]:
     """Without the pack, until a test loads it."""
     worker = Worker(comfyui_python, comfyui_path)
     yield worker
-    worker.process.stdin.close()
-    worker.process.wait(timeout=60)
+    worker.process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")
