@@ -12,11 +12,12 @@ import asyncio
 import errno
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
 
 from .paths import OutsideFolder
 from .wire import problem
@@ -25,7 +26,6 @@ __all__ = ["answer_errors", "same_site_only"]
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PORTS = {"http": 80, "https": 443}
 # What the file system says: a name that no file can have, a file that has just gone, one that is not ours, a full disk.
 _FILE_ERRORS = {
@@ -41,7 +41,7 @@ _HEADERS = {
 }
 
 
-def same_site_only(names: Iterable[str]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def same_site_only(names: Iterable[str]) -> Middleware:
     """Middleware that refuses other sites.
 
     Args:
@@ -74,7 +74,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.debug("%s %r: the client left: %r", request.method, request.path[:200], error)
         response = _json_error(400, "the request ended early")
     except OSError as error:
-        status = _FILE_ERRORS.get(error.errno, 500)
+        status = _FILE_ERRORS.get(error.errno or 0, 500)
         if status == 500:
             log.exception("%s %r failed", request.method, request.path[:200])
         response = _json_error(status, error.strerror or "the file system refused")

@@ -22,7 +22,7 @@ __all__ = ["PRESETS", "ROUTES"]
 
 _SETTINGS = "comfy.settings.json"
 # The page asks for these at every start and logs an error where there are none.
-_DEFAULTS = {"comfy.templates.json": []}
+_DEFAULTS: dict[str, Any] = {"comfy.templates.json": []}
 # A first visit opens on the graph, not on a template browser, and asks nothing of any server outside.
 PRESETS = {
     "Comfy.TutorialCompleted": True,
