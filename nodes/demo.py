@@ -17,6 +17,7 @@ __all__ = ["DDIMDemoDecode", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoModel"
 
 CATEGORY = "DDIM/demo"
 SIZE = 32  # pixels per side
+SCANS = 8  # of each digit
 LABELS = 11  # ten digits, and "no class" for guidance
 
 
@@ -105,11 +106,13 @@ class DDIMDemoPicture:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        tooltip = "Digits 0 to 9, one per picture; spaces and commas are ignored."
+        tooltip = (
+            "Digits 0 to 9, one per picture; spaces and commas are ignored. The same digit again is its next scan."
+        )
         return {
             "required": {
                 "digits": text("3", tooltip),
-                "scan": integer(0, 0, 7, "Which of the eight scans of each digit."),
+                "scan": integer(0, 0, SCANS - 1, "Which of the eight scans of each digit comes first."),
             }
         }
 
@@ -119,7 +122,9 @@ class DDIMDemoPicture:
         labels = _labels(digits)
         if not labels:
             raise DDIMError("digits must name at least one digit, got none")
-        return (torch.stack([held_out_picture(label, scan) for label in labels]).permute(0, 2, 3, 1).contiguous(),)
+        again = [labels[:i].count(label) for i, label in enumerate(labels)]
+        chosen = [(label, (scan + more) % SCANS) for label, more in zip(labels, again, strict=True)]
+        return (torch.stack([held_out_picture(*one) for one in chosen]).permute(0, 2, 3, 1).contiguous(),)
 
 
 class DDIMDemoEncode:

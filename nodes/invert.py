@@ -117,6 +117,7 @@ def _invert(at: Run, *, options: dict[str, Any], keep: Callable[[Inversion], Non
     model = _Reporting(at, steps, model_calls(options["method"], steps, options["refinements"]))
     scheduler = with_settings(at.schedule, SamplerSettings())
     found = invert(model, at.latent, scheduler, image_indices=at.image_indices, **options)
+    model.finish()
     keep(found)
     return found.latent
 
@@ -131,6 +132,7 @@ class _Reporting:
         calls: how many calls the method makes at most.
         done: calls so far.
         shown: steps reported so far.
+        last: what was seen last: x_t and x_0.
     """
 
     at: Run
@@ -138,16 +140,22 @@ class _Reporting:
     calls: int
     done: int = 0
     shown: int = 0
+    last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x_t: Tensor, t: Any) -> Tensor:
         check_cancelled()
         x0 = self.at.denoise(x_t, t)
-        self.done += 1
+        self.done, self.last = self.done + 1, (x_t, x0)
         reached = min(self.done * self.steps // self.calls, self.steps)
         if reached > self.shown:
             self.shown = reached
             self.at.report(reached - 1, x_t, x0)
         return x0
+
+    def finish(self) -> None:
+        """Fill the bar where fewer calls were needed."""
+        if self.shown < self.steps and self.last is not None:
+            self.at.report(self.steps - 1, *self.last)
 
 
 def _at_rest(found: Inversion, samples: Tensor, schedule: Schedule) -> Inversion:
