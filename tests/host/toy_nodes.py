@@ -291,6 +291,23 @@ class ToyImage:
         return (torch.full((count, size, 2 * size, 3), grey),)
 
 
+class ToyLook:
+    """Tells of a picture and its mask: shape, mean, corners."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    CATEGORY = "toy"
+    INPUT_TYPES = classmethod(lambda cls: _required(image=("IMAGE",), mask=("MASK",)))
+
+    def run(self, image, mask):
+        seen = []
+        for tensor in (image, mask):
+            corners = torch.stack([tensor[:, 0, 0], tensor[:, -1, -1]]).flatten().tolist()
+            seen.append([list(tensor.shape), str(tensor.dtype), [round(x, 2) for x in corners]])
+        return {"ui": {"seen": seen}}
+
+
 class ToyPass:
     """Hands an image and a mask on; what a bypass has to see through."""
 
