@@ -10,7 +10,7 @@ from .coefficients import PREDICTION_TYPES, SIGMA_HAT
 from .config import SchedulerConfig
 from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
-from .guidance import guide, guided_model, rescale_noise_cfg
+from .guidance import Guided, guide, guided_model, rescale_noise_cfg
 from .interpolation import slerp, slerp_path
 from .inverse_scheduler import DDIMInverseScheduler
 from .inversion import INVERSION_METHODS, NOISE_PATHS, Inversion, invert, model_calls, reconstruct
@@ -41,6 +41,7 @@ __all__ = [
     "DDIMScheduler",
     "DDIMSchedulerOutput",
     "Inversion",
+    "Guided",
     "MappedKey",
     "NoiseSchedule",
     "Schedule",

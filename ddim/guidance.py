@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .errors import check_number
+from .statistics import deviation
+from .tensor_ops import working_dtype
 
-__all__ = ["guide", "guided_model", "rescale_noise_cfg"]
+__all__ = ["Guided", "guide", "guided_model", "rescale_noise_cfg"]
+
+
+class Guided(NamedTuple):
+    """A guided model output that is yet to be combined: a model may return it to :func:`ddim.sample`.
+
+    On a CUDA device the step combines it on its way, in the same kernel; elsewhere it becomes :meth:`tensor` first.
+
+    Attributes:
+        uncond: model output without the condition, shape ``(B, ...)``.
+        text: model output with it, same shape.
+        scale: w of :func:`guide`.
+        rescale: phi of :func:`rescale_noise_cfg`, in [0, 1].
+    """
+
+    uncond: Tensor
+    text: Tensor
+    scale: float
+    rescale: float = 0.0
+
+    def tensor(self) -> Tensor:
+        """The guided output, combined in float32 also where the two are half precision."""
+        dtype = working_dtype(self.text.dtype)
+        return guide(self.uncond.to(dtype), self.text.to(dtype), self.scale, self.rescale)
 
 
 def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidance_rescale: float = 0.0) -> Tensor:
@@ -22,7 +48,10 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
         guidance_rescale: phi of :func:`rescale_noise_cfg`.
     """
     guided = torch.lerp(pred_uncond, pred_text, guidance_scale)
-    return rescale_noise_cfg(guided, pred_text, guidance_rescale) if guidance_rescale else guided
+    if not guidance_rescale:
+        return guided
+    factors = _rescale_factors(guided, pred_text, guidance_rescale)
+    return guided.mul_(factors) if guided.dtype == factors.dtype else (guided * factors).to(guided.dtype)
 
 
 def guided_model(
@@ -57,9 +86,12 @@ def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_resca
         noise_pred_text: conditional model output, same shape.
         guidance_rescale: phi in [0, 1]; the paper uses 0.7.
     """
+    return (noise_cfg * _rescale_factors(noise_cfg, noise_pred_text, guidance_rescale)).to(noise_cfg.dtype)
+
+
+def _rescale_factors(guided: Tensor, text: Tensor, guidance_rescale: float) -> Tensor:
+    """What each guided image is to be multiplied by, shape ``(B, 1, ...)``, in the working dtype."""
     phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
-    dims = tuple(range(1, noise_cfg.ndim))
-    std_text = noise_pred_text.std(dim=dims, keepdim=True)
-    std_cfg = noise_cfg.std(dim=dims, keepdim=True)
-    ratio = torch.where(std_cfg > 0, std_text / std_cfg, torch.ones_like(std_cfg))
-    return noise_cfg * (phi * ratio + (1 - phi))
+    std_text, std_guided = deviation(text), deviation(guided)
+    ratio = torch.where(std_guided > 0, std_text / std_guided, 1.0)
+    return ratio.mul(phi).add_(1 - phi).reshape(-1, *[1] * (guided.ndim - 1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from .errors import DDIMError, check_integer
 from .normal_counter import MAX_ELEMENTS, key_of_seed, normals
 
-__all__ = ["NoiseKey", "generator_noise", "image_numbers", "keyed_noise"]
+__all__ = ["KeyedStep", "NoiseKey", "generator_noise", "image_numbers", "keyed_noise"]
 
 _WORD = 0xFFFFFFFF
 
@@ -42,9 +43,14 @@ def keyed_noise(
     Raises:
         DDIMError: for numbers out of range or indices that do not fit the batch.
     """
-    key = NoiseKey.of(shape, seed, image_indices)
-    drawn = torch.empty(tuple(shape), dtype=torch.float32, device="cpu")
-    key.fill(drawn, check_integer("step", step, 0, _WORD))
+    from .fused import fused_noise, possible_on  # which builds on this module
+
+    step_key = KeyedStep(NoiseKey.of(shape, seed, image_indices), check_integer("step", step, 0, _WORD))
+    place = torch.empty(0, device=device).device  # of None: the default device
+    if possible_on(place):
+        drawn = fused_noise(step_key, torch.empty(tuple(shape), dtype=torch.float32, device=place))
+    else:
+        drawn = step_key.key.fill(torch.empty(tuple(shape), dtype=torch.float32, device="cpu"), step_key.step)
     return drawn.to(device=device, dtype=dtype)
 
 
@@ -59,6 +65,7 @@ class NoiseKey:
 
     words: tuple[int, int]
     images: np.ndarray
+    _on_devices: dict[torch.device, Tensor | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, shape: Sequence[int], seed: int, image_indices: Sequence[int] | None = None) -> NoiseKey:
@@ -73,6 +80,25 @@ class NoiseKey:
         rows = out.view(out.shape[0], math.prod(out.shape[1:]))
         normals(self.words, self.images, step, rows.numpy())
         return out
+
+    def images_on(self, device: torch.device) -> Tensor | None:
+        """``images`` as int32 words on a device, without waiting for it; None where they are 0..B-1."""
+        if device not in self._on_devices:
+            self._on_devices[device] = self._copied_to(device)
+        return self._on_devices[device]
+
+    def _copied_to(self, device: torch.device) -> Tensor | None:
+        if np.array_equal(self.images, np.arange(len(self.images), dtype=np.uint64)):
+            return None
+        words = torch.from_numpy(self.images.astype(np.uint32).view(np.int32))
+        return words.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else words.to(device)
+
+
+class KeyedStep(NamedTuple):
+    """Keyed noise of one step that is yet to be drawn: a kernel on a device draws it itself."""
+
+    key: NoiseKey
+    step: int
 
 
 def image_numbers(shape: Sequence[int], image_indices: Sequence[int] | None) -> list[int]:

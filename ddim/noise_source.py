@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .errors import DDIMError
-from .noise import NoiseKey, generator_noise
+from .fused import possible_on
+from .noise import KeyedStep, NoiseKey, generator_noise
 from .scheduler import DDIMScheduler
 
 __all__ = ["NoiseSource", "noise_source"]
 
-NoiseSource = Callable[[int], Tensor]
+NoiseSource = Callable[[int], Tensor | KeyedStep]
 Generators = torch.Generator | Sequence[torch.Generator]
 
 
@@ -27,7 +28,8 @@ def noise_source(
 ) -> NoiseSource:
     """A function from the index of a step to its noise, shape ``(B, ...)``, on the device of ``x``.
 
-    What it returns is lent until its next call: drawn noise is written to one buffer again and again.
+    What it returns is lent until its next call: drawn noise is written to one buffer again and again. Where a kernel
+    can draw keyed noise itself, its key is returned.
 
     Raises:
         DDIMError: for more than one source, or one that does not fit.
@@ -60,6 +62,9 @@ def _from_generators(x: Tensor, generator: Generators) -> NoiseSource:
 
 
 def _from_key(x: Tensor, key: NoiseKey, first_step: int) -> NoiseSource:
+    if possible_on(x.device):
+        key.images_on(x.device)
+        return lambda i: KeyedStep(key, first_step + i)
     buffer: list[Tensor] = []  # allocated at the first step that has noise
 
     def draw(i: int) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from .coefficients import Eta, per_step
 from .errors import DDIMError
 from .fast_step import fast_step
+from .fused import possible_on
+from .guidance import Guided
 from .noise_source import noise_source
 from .scheduler import DDIMScheduler
 from .stepping import predicted_x0
@@ -19,7 +21,7 @@ from .variance_noise import VarianceNoise, add_residual
 
 __all__ = ["sample"]
 
-Model = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[[Tensor, Tensor], Tensor | Guided]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -42,8 +44,9 @@ def sample(
     reference to the tensor, as in ``trajectory.append(x_t)``) stays as it is; of a mere view of it, keep a clone.
 
     Args:
-        model: ``model(x_t, t)`` gives the model output; ``t`` is an element of ``scheduler.timesteps``. It sees
-            ``x_t`` in the dtype of ``x``; the state between steps is float32 (float64 for float64).
+        model: ``model(x_t, t)`` gives the model output, or a :class:`Guided` pair of them; ``t`` is an element of
+            ``scheduler.timesteps``. It sees ``x_t`` in the dtype of ``x``; the state between steps is float32 (float64
+            for float64).
         x: the noisy start, shape ``(B, ...)``; not modified.
         scheduler: with its plan set.
         eta: one for all steps or one per step, in [0, 1], or ``"sigma_hat"``.
@@ -69,7 +72,10 @@ def sample(
     recorded = isinstance(variance_noise, VarianceNoise)
     state = _State(x)
     for i, (step, t) in enumerate(zip(coefficients, scheduler.timesteps, strict=True)):
-        output = state.widened(_checked(model(state.lent(), t), x))
+        output = _checked(model(state.lent(), t), x)
+        if isinstance(output, Guided) and (callback is not None or not possible_on(x.device)):
+            output = output.tensor()
+        output = state.widened(output)
         noise = noise_of(i) if step.noise or recorded else None
         base = state.seen if step.follows_seen else state.current
         following, x0 = fast_step(
@@ -82,15 +88,19 @@ def sample(
             out=state.spare_for(output),
         )
         if callback is not None:
+            assert isinstance(output, Tensor)
             callback(i, t, state.seen, predicted_x0(step, base, output, scheduler.process_x0) if x0 is None else x0)
         del base  # names of the loop's own must not count as holders of a sample
-        state.advance(add_residual(following, step, noise))
+        state.advance(add_residual(following, step, noise if isinstance(noise, VarianceNoise) else None))
         del following
     return state.current.to(x.dtype)
 
 
-def _checked(output: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(output, Tensor) or output.shape != x.shape or not output.is_floating_point():
+def _checked(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:
+    if isinstance(output, Guided):
+        _checked(output.uncond, x)
+        _checked(output.text, x)
+    elif not isinstance(output, Tensor) or output.shape != x.shape or not output.is_floating_point():
         kind = f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise DDIMError(f"model(x_t, t) must return a floating-point tensor of shape {tuple(x.shape)}, got {kind}")
     return output
@@ -133,22 +143,25 @@ class _State:
     def _count(self) -> int:
         return sys.getrefcount(self.current)  # counted in one place: what it adds itself differs between Pythons
 
-    def widened(self, output: Tensor) -> Tensor:
-        """A model output of another dtype, in the working dtype."""
-        dtype = self.current.dtype
-        if output.dtype == dtype or self._tracked(output):
+    def widened(self, output: Tensor | Guided) -> Tensor | Guided:
+        """A model output of another dtype in the working dtype, but for kernels that widen it on their way."""
+        if isinstance(output, Guided) or output.dtype == self.current.dtype:
+            return output
+        if self._tracked(output) or possible_on(output.device):
             return output
         if self._wide is None:
             self._wide = torch.empty_like(self.current)
         return self._wide.copy_(output)
 
-    def spare_for(self, output: Tensor) -> Tensor | None:
+    def spare_for(self, output: Tensor | Guided) -> Tensor | None:
         """A buffer for the next sample, if there is one that nobody needs."""
         spare = self._spare
-        if spare is None or self._tracked(output) or self._tracked(self.current):
+        if spare is None or self._tracked(self.current):
             return None
-        if spare.untyped_storage().data_ptr() == output.untyped_storage().data_ptr():  # a view of it was kept
-            return None
+        place = spare.untyped_storage().data_ptr()
+        for tensor in (output.uncond, output.text) if isinstance(output, Guided) else (output,):
+            if self._tracked(tensor) or tensor.untyped_storage().data_ptr() == place:  # a view of it was kept
+                return None
         return spare
 
     def advance(self, following: Tensor) -> None:

@@ -1,0 +1,101 @@
+"""Runs the GPU kernels in Triton's interpreter and prints what came out, as JSON.
+
+A process of its own: whether Triton interprets is decided when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+import ddim
+from ddim.coefficients import StepCoefficients
+from ddim.fast_step import fast_step
+from ddim.fused import fusable, fused_noise
+from ddim.guidance import Guided
+from ddim.noise import KeyedStep, NoiseKey
+from ddim.stepping import apply_step
+from ddim.x0_processing import Clip, Threshold
+
+SHAPE = (2, 3, 19, 21)  # an odd number of elements, in more than one tile
+
+
+def tensors(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    return [torch.randn(SHAPE, generator=torch.Generator().manual_seed(i)).to(dtype) for i in range(4)]
+
+
+def noise_bits() -> dict[str, bool]:
+    """Whether the noise of the kernel has the bits of the CPU's."""
+    cases = {
+        "one image": ((1, 2500), 0, 0, None),
+        "a few elements": ((3, 7), -5, 1, None),
+        "numbered images": ((3, 2, 300), 2**70, 2**32 - 1, [2**32 - 1, 0, 77]),
+    }
+    found = {}
+    for name, (shape, seed, step, images) in cases.items():
+        drawn = fused_noise(KeyedStep(NoiseKey.of(shape, seed, images), step), torch.empty(shape))
+        by_torch = NoiseKey.of(shape, seed, images).fill(torch.empty(shape), step)
+        found[name] = torch.equal(drawn, by_torch) and torch.equal(drawn, ddim.keyed_noise(shape, seed, step, images))
+    return found
+
+
+def step_errors() -> dict[str, float]:
+    """Largest difference from the readable step, over the size of its terms."""
+    errors = {}
+    outputs = [torch.float32, torch.float16, torch.bfloat16]
+    processors = {"plain": None, "clip": Clip(0.8), "threshold": Threshold(0.9, 3.0)}
+    cases = product(ddim.PREDICTION_TYPES, processors, ["none", "given", "keyed"], [False, True], [False, True])
+    for i, (prediction, processing, source, rederive, guided) in enumerate(cases):
+        step = StepCoefficients.at(0.2, 0.5, prediction, 0.0 if source == "none" else 0.7)
+        x, z = tensors()[0], tensors()[3]
+        _, m, text, _ = tensors(outputs[i % 3])
+        key = KeyedStep(NoiseKey.of(SHAPE, 3, [5, 9]), 4)
+        noise = {"none": None, "given": z, "keyed": key}[source]
+        output = Guided(m, text, 4.0, 0.6) if guided else m
+        combined = Guided(m.double(), text.double(), 4.0, 0.6).tensor() if guided else m.double()
+        options = dict(process_x0=processors[processing], use_clipped_model_output=rederive)
+        z = None if noise is None else ddim.keyed_noise(SHAPE, 3, 4, [5, 9]) if source == "keyed" else z
+        expected, _ = apply_step(step, x.double(), combined, noise=None if z is None else z.double(), **options)
+        target = x.clone() if i % 2 else None
+        result, _ = fast_step(step, x if target is None else target, output, noise=noise, out=target, **options)
+        assert target is None or result is target
+        name = f"{prediction} {processing} {source} {'rederived ' if rederive else ''}{'guided' if guided else ''}"
+        errors[name.strip()] = float((result.double() - expected).abs().max() / expected.abs().max())
+    return errors
+
+
+def whole_runs() -> dict[str, float]:
+    """Differences of ``sample()`` with the kernels from the same in float64, which they do not take."""
+    errors = {}
+    for name, options in {
+        "eta 0": {},
+        "eta 1": {"eta": 1.0, "seed": 3},
+        "numbered": {"eta": 0.5, "seed": 4, "image_indices": [8, 2]},
+        "given": {"eta": 1.0, "variance_noise": torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(9))},
+    }.items():
+        scheduler = ddim.make_schedule(3, ddim.SchedulerConfig(prediction_type="v_prediction")).scheduler()
+        x = tensors()[0]
+        runs = [ddim.sample(lambda x, t: torch.tanh(x), start, scheduler, **options) for start in (x, x.double())]
+        errors[name] = float((runs[0] - runs[1]).abs().max())
+    return errors
+
+
+def what_is_fused() -> dict[str, bool]:
+    x = tensors()[0]
+    return {
+        "float32": fusable(x),
+        "float16": fusable(x.half()),
+        "float64": fusable(x.double()),
+        "other layout": fusable(x.transpose(1, 2)),
+        "needs gradients": fusable(x.clone().requires_grad_()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({f.__name__: f() for f in (noise_bits, step_errors, whole_runs, what_is_fused)}))
