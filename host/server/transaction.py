@@ -11,7 +11,7 @@ __all__ = ["Transaction"]
 class Transaction:
     """All or nothing, with the lock held. IMMEDIATE: a writer waits for its turn instead of failing at commit."""
 
-    def __init__(self, lock: threading.RLock, db: sqlite3.Connection) -> None:  # type: ignore[valid-type]
+    def __init__(self, lock: threading.RLock, db: sqlite3.Connection) -> None:
         self._lock, self._db = lock, db
 
     def __enter__(self) -> None:
