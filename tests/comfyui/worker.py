@@ -88,7 +88,7 @@ def attribute(value, path):
 
 def pack_value(name, arguments):
     """An object of the pack's own, such as VarianceNoise."""
-    return {"refs": keep([getattr(sys.modules["pack.nodes.sockets"], name)(**arguments)])}
+    return {"refs": keep([getattr(sys.modules["pack.nodes.values"], name)(**arguments)])}
 
 
 def network(model, x, timestep, context):
@@ -110,7 +110,7 @@ def random_weights(shapes, generator):
         if len(shape) > 1:
             made[name] = torch.randn(shape, generator=generator) / max(1, shape[1:].numel()) ** 0.5
         else:
-            made[name] = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+            made[name] = torch.ones(shape) if name.endswith(("weight", "scale")) else torch.zeros(shape)
     return made
 
 
