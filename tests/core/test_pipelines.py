@@ -172,3 +172,13 @@ def test_callbacks_see_every_step(networks) -> None:
     picture(pipe, callback_on_step_end=watch, output_type="latent", num_inference_steps=3)
     assert [index for index, _, _ in seen] == [0, 1, 2]
     assert [t for _, t, _ in seen] == pipe.scheduler.timesteps.tolist()
+
+
+def test_a_saved_pipeline_leaves_our_scheduler_to_its_own_file(networks, tmp_path) -> None:
+    """diffusers saves subclasses of its own classes only; it says so and goes on."""
+    scheduler = DDIMScheduler(**SD, timestep_spacing="trailing")
+    make_pipe(networks, scheduler=scheduler).save_pretrained(tmp_path)
+    assert not (tmp_path / "scheduler").exists()
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    theirs = diffusers.DDIMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
+    assert theirs.config.timestep_spacing == "trailing"
