@@ -14,6 +14,8 @@ from .serving import ServeError, Settings, serve
 
 __all__ = ["add_serve_command"]
 
+log = logging.getLogger(__name__)
+
 ROOT = Path(__file__).resolve().parents[2]
 BAD_INPUT = 2
 _OPENING = Path("example_workflows", "digits.json")
@@ -38,7 +40,7 @@ def add_serve_command(commands: Any) -> None:
         metavar="FOLDER",
         help="serve this node pack instead of this project's; may be given more than once",
     )
-    parser.add_argument("--open", type=Path, metavar="WORKFLOW", help="workflow with which an empty editor opens")
+    parser.add_argument("--open", type=_file, metavar="WORKFLOW", help="workflow with which an empty editor opens")
     parser.add_argument(
         "--allow-host",
         action="append",
@@ -66,8 +68,16 @@ def _serve(args: argparse.Namespace) -> int:
 def _load(packs: list[Path]) -> Registry:
     registry = stock_registry()
     for pack in packs:
+        log.info("loading the nodes of %s", pack)
         registry = load_pack(pack, registry)
     return registry
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
 
 
 def _port(text: str) -> int:

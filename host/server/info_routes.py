@@ -9,7 +9,6 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -17,7 +16,7 @@ from .paths import inside
 from .state import HOST, MAX_UPLOAD_BYTES, Host
 from .wire import problem, read_object, reply
 
-__all__ = ["FEATURES", "OWN_EXTENSION", "ROUTES"]
+__all__ = ["FEATURES", "ROUTES"]
 
 FEATURES = {
     "supports_preview_metadata": True,
@@ -25,7 +24,6 @@ FEATURES = {
     "node_replacements": False,
     "assets": False,
 }
-OWN_EXTENSION = "host"  # the name under which the host's own scripts are served
 # Sections of a pack's locales/<language>/; `main` holds the top level.
 _LOCALES = ("nodeDefs", "commands", "settings")
 _PROTOCOL_VERSION = "0.33.0"  # the ComfyUI whose protocol this host speaks; clients compare it
@@ -40,19 +38,6 @@ async def get_object_info_of(request: web.Request) -> web.Response:
     """One node; ``{}`` for an unknown one."""
     registry, name = request.app[HOST].registry, request.match_info["name"]
     return reply({name: registry.object_info(name)} if name in registry.nodes else {})
-
-
-async def get_extensions(request: web.Request) -> web.Response:
-    """The addresses of every script that the page loads at its start."""
-    host = request.app[HOST]
-    folders = {**host.registry.web_directories, OWN_EXTENSION: Path(__file__).parent / "web"}
-    return reply(
-        sorted(
-            f"/extensions/{quote(name)}/{quote(path.relative_to(folder).as_posix())}"
-            for name, folder in folders.items()
-            for path in folder.rglob("*.js")
-        )
-    )
 
 
 async def get_i18n(request: web.Request) -> web.Response:
@@ -232,7 +217,6 @@ def _constant(value: Any) -> Any:
 ROUTES = [
     web.get("/object_info", get_object_info),
     web.get("/object_info/{name}", get_object_info_of),
-    web.get("/extensions", get_extensions),
     web.get("/i18n", get_i18n),
     web.get("/features", get_features),
     web.get("/system_stats", get_system_stats),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import urllib.parse
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.server.support import editor_workflow, graph
+from tests.server.support import HostProcess, editor_workflow, graph
 
 
 def png(color=(10, 20, 30, 255), size=(8, 6), text: dict | None = None) -> bytes:
@@ -174,6 +176,15 @@ def test_user_files(server):
     assert server.post(f"/userdata/workflows%2F{'x' * 300}", b"x").status == 400
 
 
+@pytest.mark.parametrize("name", ["a {x}.json", "100% + # ? & [y].json", "\U0001f600 é.json", "%41.json", "a;b=c.json"])
+def test_user_files_of_any_name(server, name):
+    path = f"/userdata/{urllib.parse.quote('workflows/' + name, safe='')}"
+    assert server.post(path, b"{}").json == f"workflows/{name}"
+    assert server.get(path).json == {}
+    assert name in server.get("/userdata?dir=workflows").json
+    assert server.request("DELETE", path).status == 204
+
+
 def test_templates(server):
     assert server.get("/api/workflow_templates").json == {"toy": ["toy"]}
     assert server.get("/api/workflow_templates/toy/toy.json").json == editor_workflow()
@@ -232,3 +243,16 @@ def test_the_log(server):
     socket.close()
     assert server.get("/internal/logs/raw").json["entries"] and "prompt" in server.get("/internal/logs").json
     assert server.request("PATCH", "/internal/logs/subscribe", {"clientId": 5}).status == 400
+
+
+def test_a_pack_may_lie_in_a_folder_of_any_name(toy_pack, tmp_path):
+    name = "my pack {x} %41é"
+    shutil.copytree(toy_pack, tmp_path / name)
+    host = HostProcess(tmp_path / "data", [tmp_path / name])
+    try:
+        (script,) = [path for path in host.get("/extensions").json if path.endswith("toy.js")]
+        assert host.get(script).body == (toy_pack / "web/toy.js").read_bytes()
+        assert host.get(f"/api/workflow_templates/{urllib.parse.quote(name)}/toy.json").json == editor_workflow()
+        assert host.get("/workflow_templates").json == {name: ["toy"]}
+    finally:
+        host.stop()
