@@ -33,6 +33,8 @@ _WIDGET_TYPES = frozenset(
 )
 _UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
 _SEED_NAMES = ("seed", "noise_seed")
+_CONTROL, _FILTER = " control ", " filter "  # no input's name begins with a space
+_CONTROL_WORDS = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
 _ZEROS: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, "STRING": ""}
 
 
@@ -58,7 +60,7 @@ def widget_values(node: NodeClass, values: list | dict | None) -> dict[str, Any]
     """
     known = widget_inputs(node)
     if isinstance(values, list):
-        layout = _fitting_layout(node, len(values))
+        layout = _fitting_layout(node, values)
         values = dict(zip(layout, values, strict=False))
     values = values or {}
     return {name: values[name] if name in values else _default(*spec) for name, spec in known.items()}
@@ -72,12 +74,23 @@ def _specs(node: NodeClass) -> Iterator[tuple[str, tuple[Any, dict]]]:
             yield name, (spec[0], spec[1] if len(spec) > 1 else {})
 
 
-def _fitting_layout(node: NodeClass, length: int) -> list[str]:
-    """Return the names that a list of `length` widget values belongs to."""
-    layouts = [
-        _layout(node, controls=controls, forced=forced) for forced in (False, True) for controls in (True, False)
-    ]
-    return next((layout for layout in layouts if len(layout) == length), layouts[0])
+def _fitting_layout(node: NodeClass, values: list) -> list[str]:
+    """Return the names that a list of widget values belongs to; inputs that were added later have none.
+
+    Editors write the steering widgets' values, people's scripts may not. Where one of the editor's words stands in such
+    a place, the list has them; only else does its length decide.
+    """
+    with_controls = [_layout(node, controls=True, forced=forced) for forced in (False, True)]
+    without = [_layout(node, controls=False, forced=forced) for forced in (False, True)]
+    steered = [layout for layout in with_controls if _has_control_words(layout, values)]
+    fitting = (layout for layout in steered or (*without, *with_controls) if len(layout) == len(values))
+    return next(fitting, (steered or with_controls)[0])
+
+
+def _has_control_words(layout: list[str], values: list) -> bool:
+    """Say whether the values of the steering widgets are the editor's words, and there is one."""
+    found = [value for name, value in zip(layout, values, strict=False) if name.startswith(_CONTROL)]
+    return bool(found) and all(isinstance(word, str) and word in _CONTROL_WORDS for word in found)
 
 
 def _layout(node: NodeClass, *, controls: bool, forced: bool) -> list[str]:
@@ -103,7 +116,7 @@ def _control_names(name: str, kind: Any, options: dict) -> list[str]:
     if not options.get("control_after_generate", default):
         return []
     is_combo = isinstance(kind, list) or kind == "COMBO"
-    return [f" control {name}", f" filter {name}"] if is_combo else [f" control {name}"]
+    return [_CONTROL + name, _FILTER + name] if is_combo else [_CONTROL + name]
 
 
 def _default(kind: Any, options: dict) -> Any:

@@ -51,6 +51,16 @@ def test_widgets_that_the_file_does_not_know_get_their_defaults(registry):
     assert widget_values(registry.nodes["ToyNumber"], None)["value"] == 1.0
 
 
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_a_file_from_before_inputs_were_added_keeps_its_places(registry, count):
+    saved = [2.0, 7, "randomize", "double", "text", True][:count]
+    found = widget_values(registry.nodes["ToyNumber"], saved)
+    whole = {"value": 2.0, "seed": 7, "mode": "double", "label": "text", "negate": False}
+    defaults = {"mode": "plain", "label": "x"}
+    known = {3: ["value", "seed"], 4: ["value", "seed", "mode"], 5: list(whole)}[count]
+    assert found == {name: value if name in known else defaults.get(name, value) for name, value in whole.items()}
+
+
 def test_values_of_inputs_that_lost_their_widget_are_skipped(registry):
     assert widget_values(registry.nodes["ToyAdd"], [0.25, 4.0]) == {"b": 4.0}
     assert widget_values(registry.nodes["ToyAdd"], [4.0]) == {"b": 4.0}
