@@ -1,0 +1,155 @@
+"""The example workflows of inversion, run in the embedded host; what they show must be true."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import host.context
+from demo.judge import find_stroke, read_digits, train_judge
+from host.executor import Executor
+from host.folders import default_folders
+from host.registry import load_pack
+from host.validation import validate
+from host.workflow import read_workflow
+
+SCALE, SIDE = 3, 32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    base = tmp_path_factory.mktemp("host")
+    (base / "input").mkdir()
+    before = host.context.use_folders(default_folders(base))
+    yield base
+    host.context.use_folders(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(repo_root: Path, folder: Path) -> Callable[..., dict[str, Tensor]]:
+    """Runs a workflow; gives for each file prefix the grid's pictures, (rows, columns, 3, 32, 32) in [-1, 1]."""
+    registry = load_pack(repo_root)
+
+    def run(name: str, change: Callable[[dict[str, Any]], None] = lambda prompt: None) -> dict[str, Tensor]:
+        prompt = read_workflow(repo_root / "example_workflows" / f"{name}.json", registry).prompt
+        change(prompt)
+        checked = validate(prompt, registry)
+        assert checked.error is None, checked
+        result = Executor(registry).run(
+            checked.prompt, uuid.uuid4().hex, checked.outputs, {}, lambda *event: None, threading.Event()
+        )
+        assert result.status == "success", result
+        told = [image for output in result.outputs.values() for image in output.get("images", [])]
+        return {each["filename"].rsplit("_", 2)[0]: grid(folder / "output" / path_of(each)) for each in told}
+
+    return run
+
+
+def path_of(told: dict[str, str]) -> Path:
+    return Path(told["subfolder"]) / told["filename"]
+
+
+def grid(path: Path) -> Tensor:
+    pixels = np.asarray(Image.open(path).convert("RGB"), np.float32)[::SCALE, ::SCALE] / 127.5 - 1
+    rows, columns = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
+    return torch.from_numpy(pixels).reshape(rows, SIDE, columns, SIDE, 3).permute(0, 2, 4, 1, 3)
+
+
+def levels(a: Tensor, b: Tensor) -> Tensor:
+    """Largest difference in levels of 0..255."""
+    return (a - b).abs().max() * 127.5
+
+
+def slant(images: Tensor) -> Tensor:
+    """How far the stroke leans: horizontal shift per row, by least squares over the ink, (N,)."""
+    ink = find_stroke(images)
+    y, x = torch.meshgrid(*(torch.arange(float(side)) for side in ink.shape[1:]), indexing="ij")
+    total = ink.sum((1, 2))
+    mean_x, mean_y = ((ink * axis).sum((1, 2)) / total for axis in (x, y))
+    dx, dy = x - mean_x[:, None, None], y - mean_y[:, None, None]
+    return (ink * dx * dy).sum((1, 2)) / (ink * dy * dy).sum((1, 2))
+
+
+def tones(images: Tensor) -> Tensor:
+    """Colour of the paper, (N, 3)."""
+    return torch.cat([images[..., 0, :], images[..., -1, :]], -1).median(-1).values
+
+
+def test_a_picture_comes_back_from_recorded_noise_and_not_from_the_plain_one(pictures: Any) -> None:
+    shown = pictures("invert_and_reconstruct")
+    assert levels(shown["exact"], shown["original"]) <= 1.01
+    plain = (shown["plain"] - shown["original"]).square().mean()
+    assert 1e-4 < float(plain) < 0.1
+
+
+def test_a_3_becomes_an_8_and_keeps_tone_and_slant(pictures: Any) -> None:
+    shown = pictures("edit_3_into_8")
+    before, after = shown["before"][0], shown["after"][0]
+    judge = train_judge()
+    assert int((read_digits(judge, after) == 8).sum()) >= 7
+    assert float((tones(after) - tones(before)).abs().mean()) < 0.1
+    kept = torch.corrcoef(torch.stack([slant(before), slant(after)]))[0, 1]
+    assert float(kept) > 0.4, (slant(before), slant(after))
+
+
+def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
+    def as_it_was(prompt: dict[str, Any]) -> None:
+        for node in prompt.values():
+            if node["class_type"] == "DDIMDemoPrompt" and node["inputs"]["digits"] == "8":
+                node["inputs"]["digits"] = "3"
+            if node["class_type"] == "DDIMSample":
+                node["inputs"]["cfg"] = 1.0
+            if node["class_type"] == "DDIMDemoPicture":
+                node["inputs"]["digits"] = "33"
+            if node["class_type"] == "DDIMSchedule":
+                node["inputs"]["steps"] = 12
+
+    shown = pictures("edit_3_into_8", as_it_was)
+    assert levels(shown["after"], shown["before"]) <= 1.01
+
+
+def test_between_two_digits_every_frame_is_a_picture(pictures: Any, call_picture: Any) -> None:
+    frames = pictures("interpolate_inverted_digits")["frames"]
+    assert frames.shape[:2] == (3, 9)
+    for column, (digits, scan) in ((0, ("307", 3)), (-1, ("852", 2))):
+        assert float((frames[:, column] - call_picture(digits, scan)).square().mean()) < 5e-3
+    ends = torch.linalg.vector_norm((frames[:, 0] - frames[:, -1]).flatten(1), dim=1)
+    mean_of_ends = (frames[:, :1] + frames[:, -1:]) / 2
+    apart = torch.linalg.vector_norm((frames - mean_of_ends).flatten(2), dim=2)
+    assert bool((apart[:, 1:-1] > 0.1 * ends[:, None]).all()), "a frame is a double exposure"
+    assert float(frames.flatten(2).std(2).min()) > 0.05
+
+
+@pytest.fixture(scope="module")
+def call_picture() -> Callable[[str, int], Tensor]:
+    from demo import held_out_picture
+
+    return lambda digits, scan: torch.stack([held_out_picture(int(digit), scan) for digit in digits]) * 2 - 1
+
+
+def test_a_shared_file_of_noise_gives_the_picture_back(pictures: Any, folder: Path, call_picture: Any) -> None:
+    shown = pictures("share_noise_file")["digits"]
+    assert levels(shown[0], call_picture("27", 1)) <= 1.01
+    (written,) = (folder / "output" / "noise").glob("*.safetensors")
+    whole = 21 * 2 * 3 * SIDE * SIDE * 4  # latent and twenty steps in float32
+    assert written.stat().st_size < 0.6 * whole
+
+    def from_a_friend(prompt: dict[str, Any]) -> None:
+        """The file lies in the input folder, and nothing inverts or saves."""
+        (loader,) = (node for node in prompt.values() if node["class_type"] == "DDIMLoadNoise")
+        loader["inputs"] = {"noise_file": "gift.safetensors"}
+        for key in [k for k, node in prompt.items() if node["class_type"] in ("DDIMInvert", "DDIMSaveNoise")]:
+            del prompt[key]
+
+    written.rename(folder / "input" / "gift.safetensors")
+    again = pictures("share_noise_file", from_a_friend)["digits"]
+    assert torch.equal(again, shown)
