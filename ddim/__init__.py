@@ -10,6 +10,7 @@ from .coefficients import PREDICTION_TYPES, SIGMA_HAT
 from .config import SchedulerConfig
 from .config_import import ConfigReport, MappedKey, import_config
 from .errors import DDIMError
+from .graph import CapturedSample, capture_sample
 from .guidance import Guided, guide, guided_model, rescale_noise_cfg
 from .interpolation import slerp, slerp_path
 from .inverse_scheduler import DDIMInverseScheduler
@@ -17,6 +18,7 @@ from .inversion import INVERSION_METHODS, NOISE_PATHS, Inversion, invert, model_
 from .noise import keyed_noise
 from .noise_schedule import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .output import DDIMSchedulerOutput
+from .parallel import ParallelSample, sample_parallel
 from .predictions import output_from_x0, predict_epsilon, predict_x0
 from .sampling import sample
 from .schedule import Schedule, make_schedule
@@ -35,6 +37,7 @@ __all__ = [
     "PREDICTION_TYPES",
     "SIGMA_HAT",
     "TIMESTEP_SPACINGS",
+    "CapturedSample",
     "ConfigReport",
     "DDIMError",
     "DDIMInverseScheduler",
@@ -44,12 +47,14 @@ __all__ = [
     "Guided",
     "MappedKey",
     "NoiseSchedule",
+    "ParallelSample",
     "Schedule",
     "SchedulerConfig",
     "TimestepPlan",
     "VarianceNoise",
     "__version__",
     "betas_from_alpha_bar",
+    "capture_sample",
     "guide",
     "guided_model",
     "import_config",
@@ -68,6 +73,7 @@ __all__ = [
     "rescale_noise_cfg",
     "rescale_zero_terminal_snr",
     "sample",
+    "sample_parallel",
     "save_noise",
     "slerp",
     "slerp_path",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from functools import cache
-from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,13 +24,21 @@ _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
+class Kernels(NamedTuple):
+    """What the modules that import Triton offer."""
+
+    step: Callable[..., None]
+    noise: Callable[..., None]
+    rescale: Callable[..., Tensor]
+
+
 @cache
-def _kernels() -> ModuleType | None:
+def _kernels() -> Kernels | None:
     if importlib.util.find_spec("triton") is None:  # CPU builds and builds for Windows come without it
         return None
-    from . import triton_kernels
+    from . import triton_kernels, triton_rescale
 
-    return triton_kernels
+    return Kernels(triton_kernels.step_kernel, triton_kernels.write_noise, triton_rescale.rescale_factors)
 
 
 def possible_on(device: torch.device) -> bool:
@@ -76,9 +85,9 @@ def fused_step(
     guided = output if isinstance(output, Guided) else None
     first = guided.uncond.contiguous() if guided else output
     text = guided.text.contiguous() if guided else None
-    factors = kernels.rescale_factors(first, text, guided.scale, guided.rescale) if guided and guided.rescale else None
+    factors = kernels.rescale(first, text, guided.scale, guided.rescale) if guided and guided.rescale else None
     keyed = noise if isinstance(noise, KeyedStep) else None
-    kernels.step_kernel(
+    kernels.step(
         sample,
         first,
         result,
@@ -101,5 +110,5 @@ def fused_noise(keyed: KeyedStep, out: Tensor) -> Tensor:
     """Fill a contiguous float32 tensor with keyed noise on its own device."""
     kernels = _kernels()
     assert kernels is not None
-    kernels.write_noise(out, keyed.key.words, keyed.step, keyed.key.images_on(out.device))
+    kernels.noise(out, keyed.key.words, keyed.step, keyed.key.images_on(out.device))
     return out

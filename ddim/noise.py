@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,6 @@ class NoiseKey:
 
     words: tuple[int, int]
     images: np.ndarray
-    _on_devices: dict[torch.device, Tensor | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, shape: Sequence[int], seed: int, image_indices: Sequence[int] | None = None) -> NoiseKey:
@@ -83,15 +83,15 @@ class NoiseKey:
 
     def images_on(self, device: torch.device) -> Tensor | None:
         """``images`` as int32 words on a device, without waiting for it; None where they are 0..B-1."""
-        if device not in self._on_devices:
-            self._on_devices[device] = self._copied_to(device)
-        return self._on_devices[device]
-
-    def _copied_to(self, device: torch.device) -> Tensor | None:
         if np.array_equal(self.images, np.arange(len(self.images), dtype=np.uint64)):
             return None
-        words = torch.from_numpy(self.images.astype(np.uint32).view(np.int32))
-        return words.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else words.to(device)
+        return _words_on(self.images.astype(np.uint32).tobytes(), device)
+
+
+@lru_cache(maxsize=32)  # so that a captured graph finds them on the device
+def _words_on(words: bytes, device: torch.device) -> Tensor:
+    there = torch.from_numpy(np.frombuffer(words, np.int32).copy())
+    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
 
 
 class KeyedStep(NamedTuple):

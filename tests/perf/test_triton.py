@@ -107,3 +107,21 @@ def test_on_a_gpu_a_whole_run_never_waits():
         ddim.sample(lambda x, t: x * 0.5, x, scheduler, eta=1.0, seed=1, image_indices=[3])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_graph_of_a_run_is_refused_where_there_is_no_cuda():
+    x = torch.zeros((1, 3))
+    with pytest.raises(ddim.DDIMError, match="needs x and the scheduler's timesteps on a CUDA device"):
+        ddim.capture_sample(lambda x, t: x, x, ddim.make_schedule(3).scheduler())
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("images", [None, [3, 1]])
+def test_on_a_gpu_a_recorded_run_gives_what_the_run_gives(images):
+    scheduler = ddim.make_schedule(10).scheduler("cuda")
+    options = dict(eta=1.0, seed=1, image_indices=images)
+    starts = [torch.randn((2, 4, 16, 16), device="cuda") for _ in range(3)]
+    recorded = ddim.capture_sample(lambda x, t: torch.tanh(x), starts[0], scheduler, **options)
+    for x in starts:
+        assert torch.equal(recorded(x), ddim.sample(lambda x, t: torch.tanh(x), x, scheduler, **options))
