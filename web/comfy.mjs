@@ -44,6 +44,12 @@ export function onPreview(feature) {
     feature({ nodeId: String(detail.displayNodeId ?? detail.nodeId), blob: detail.blob }));
 }
 
+/** Call `feature` with the progress of running nodes: `feature({nodeId, value, total})`. */
+export function onProgress(feature) {
+  api.addEventListener("progress", ({ detail }) =>
+    feature({ nodeId: String(detail.node ?? ""), value: detail.value, total: detail.max }));
+}
+
 /** Call `feature` when any run starts. */
 export const onRunStart = (feature) => api.addEventListener("execution_start", feature);
 
@@ -204,6 +210,19 @@ function linkInto(node, slot) {
   if (node.getInputLink) return node.getInputLink(slot) ?? null;
   const id = node.inputs?.[slot]?.link;
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
+}
+
+/** The node whose output feeds an input, through reroutes; null where there is none in the same graph. */
+export function sourceNode(node, name) {
+  let at = node;
+  let slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
+  for (let depth = 0; depth < 20 && slot >= 0; depth += 1) {
+    const link = linkInto(at, slot);
+    const origin = link ? at.graph?.getNodeById(link.origin_id) : null;
+    if (!origin || origin.type !== "Reroute") return origin ?? null;
+    [at, slot] = [origin, 0];
+  }
+  return null;
 }
 
 function sourceValue(graph, link, depth) {

@@ -5,6 +5,7 @@ import { nodeOfOutput, registerExtension } from "./comfy.mjs";
 import { attachConfigDrop, takeDroppedConfigs } from "./config_import.mjs";
 import { attachInversion, showInversion } from "./inversion_report.mjs";
 import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
+import { attachSamplerReplay, startSamplerReplays } from "./sampler_replay.mjs";
 import { attachReplay, lookAtReplays, showReplay } from "./step_replay.mjs";
 import { loadText } from "./text.mjs";
 
@@ -14,7 +15,7 @@ registerExtension({
   name: "ddim.nodes",
   settings: [
     { id: "DDIM.SchedulePlot", name: "Live plot on schedule nodes", type: "boolean", defaultValue: true, category: category("SchedulePlot") },
-    { id: "DDIM.StepReplay", name: "Step replay on DDIM Sample", type: "boolean", defaultValue: true, category: category("StepReplay"),
+    { id: "DDIM.StepReplay", name: "Step replay on DDIM samplers", type: "boolean", defaultValue: true, category: category("StepReplay"),
       onChange: lookAtReplays },
   ],
   async init() {
@@ -25,10 +26,12 @@ registerExtension({
   setup() {
     takeDroppedConfigs();
     startPlots();
+    startSamplerReplays();
   },
   nodeCreated(node) {
     attachPlot(node);
     attachReplay(node);
+    attachSamplerReplay(node);
     attachInversion(node);
     attachConfigDrop(node);
   },
