@@ -9,6 +9,8 @@ import pytest
 from tests.web.panels import PANEL, PLOT, drop_on_node, one_node, panel, text, wait_text
 
 pytestmark = pytest.mark.browser
+# What does not depend on who draws the node is tried in one renderer.
+ONE_RENDERER = pytest.mark.parametrize("editor", ["canvas"], indirect=True)
 
 SDXL = {
     "_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0", "beta_end": 0.014, "beta_start": 0.0009,
@@ -59,6 +61,7 @@ def test_bad_choices_are_told_on_the_node(editor):
     wait_text(editor, node, PLOT, "1000 steps, t 999 to 0")
 
 
+@ONE_RENDERER
 def test_a_value_from_a_linked_primitive_is_plotted(editor):
     node = one_node(editor, "DDIMSchedule")
     editor.evaluate(
@@ -89,7 +92,8 @@ def test_saved_workflows_and_prompts_hold_no_trace(editor, example):
             assert len(values[node["id"]]) == len(node.get("widgets_values", [])), node["type"]
 
 
-def test_panels_survive_a_change_of_renderer(editor, request):
+@ONE_RENDERER
+def test_panels_survive_a_change_of_renderer(editor):
     node = one_node(editor, "DDIMSchedule")
     renderer = editor.evaluate("app.extensionManager.setting.get('Comfy.VueNodes.Enabled')")
     try:
@@ -140,6 +144,7 @@ def test_a_config_dropped_on_the_canvas_becomes_a_node(editor):
     editor.page.get_by_text("scheduler_config.json imported").first.wait_for()
 
 
+@ONE_RENDERER
 def test_a_config_dropped_on_a_schedule_node_fills_it(editor):
     node = one_node(editor, "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps")
@@ -152,6 +157,7 @@ def test_a_config_dropped_on_a_schedule_node_fills_it(editor):
     assert "Taken from" not in text(editor, node, PLOT)
 
 
+@ONE_RENDERER
 def test_other_files_go_where_they_went_before(editor, example):
     node = one_node(editor, "DDIMSchedule")
     assert drop_on_node(editor, node, "other.json", json.dumps({"a": 1})) is False
@@ -160,6 +166,7 @@ def test_other_files_go_where_they_went_before(editor, example):
     editor.wait("(count) => app.graph.nodes.length === count", len(example["nodes"]))
 
 
+@ONE_RENDERER
 def test_a_config_that_ddim_cannot_follow_is_refused_in_words(editor):
     node = one_node(editor, "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps")
