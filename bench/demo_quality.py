@@ -55,14 +55,27 @@ def kolmogorov_smirnov(a: Tensor, b: Tensor) -> float:
     return (below_a - below_b).abs().max().item()
 
 
-def draw(model: DemoModel, count: int, steps: int, seed: int, *, zero_snr_fix: bool = True) -> Run:
+def draw(
+    model: DemoModel,
+    count: int,
+    steps: int,
+    seed: int,
+    *,
+    zero_snr_fix: bool = True,
+    precision: torch.dtype = torch.float32,
+) -> Run:
     """Draw as many pictures, the classes in turn, with a progress bar."""
     labels = torch.arange(count) % CLASSES
     scheduler = make_scheduler(model, steps, zero_snr_fix=zero_snr_fix)
     name = f"{steps} steps, {'trailing, zero SNR' if zero_snr_fix else 'leading, no zero SNR'}"
     with tqdm(total=steps, desc=name, unit="step", leave=False) as bar:
         pictures = draw_digits(
-            model, labels, initial_noise(count, seed), scheduler, on_step=lambda: bar.update() and None
+            model,
+            labels,
+            initial_noise(count, seed),
+            scheduler,
+            precision=precision,
+            on_step=lambda: bar.update() and None,
         )
     return Run(name, labels, pictures)
 
@@ -117,11 +130,11 @@ def measure(model: DemoModel, judge: SVC, seed: int, per_class: int, images: Pat
     print("|---|---|---|---|---|---|")
     for row in (*(quality_row(judge, run, data_brightness) for run in (fixed, usual)), data_row(data_brightness)):
         print(row)
-    save_brightness_picture(images / "demo-brightness.png", fixed.pictures, usual.pictures, data_pictures[:SAMPLES])
-    runs = [draw(model, CLASSES * per_class, steps, seed) for steps in STEP_COUNTS]
-    print(f"\n{per_class} pictures of each digit from the same initial noise, read as asked\n")
+    save_brightness_picture(images / "brightness.png", fixed.pictures, usual.pictures, data_pictures[:SAMPLES])
+    runs = [draw(model, CLASSES * per_class, steps, seed, precision=torch.bfloat16) for steps in STEP_COUNTS]
+    print(f"\n{per_class} pictures of each digit from the same initial noise, read as asked (network in bfloat16)\n")
     print(steps_table(judge, runs))
-    save_steps_picture(images / "demo-steps.png", {run.name.split()[0]: run.pictures[:CLASSES] for run in runs})
+    save_steps_picture(images / "steps.png", {run.name.split()[0]: run.pictures[:CLASSES] for run in runs})
     demands = {
         f"classifier at least {LEAST_JUDGE_ACCURACY:.0%}": accuracy >= LEAST_JUDGE_ACCURACY,
         f"read as asked at least {LEAST_RECOGNISED:.0%}": recognised(judge, fixed).float().mean() >= LEAST_RECOGNISED,
@@ -138,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bench.demo_quality", description="Measure the demo model's pictures.")
     parser.add_argument("--weights", type=Path, default=None, help="weight file (default: the project's)")
     parser.add_argument("--seed", type=int, default=0, help="of the initial noise (default: %(default)s)")
-    parser.add_argument("--per-class", type=int, default=20, help="pictures of each digit in the comparison of step "
+    parser.add_argument("--per-class", type=int, default=10, help="pictures of each digit in the comparison of step "
                         "counts; its 1000 steps take most of the time (default: %(default)s)")  # fmt: skip
     parser.add_argument("--images", type=Path, default=Path(__file__).parent.parent / "docs" / "images",
                         help="folder for the pictures (default: %(default)s)")  # fmt: skip

@@ -50,6 +50,7 @@ def draw_digits(
     guidance_rescale: float = GUIDANCE_RESCALE,
     eta: float = 0.0,
     seed: int = 0,
+    precision: torch.dtype = torch.float32,
     on_step: Callable[[], None] | None = None,
 ) -> Tensor:
     """Draw a picture of each label.
@@ -63,6 +64,8 @@ def draw_digits(
         guidance_rescale: In [0, 1].
         eta: In [0, 1]; 0 is deterministic.
         seed: Of the step noise when eta is above 0.
+        precision: The network's; bfloat16 takes a third of the time where the processor knows it. The state and the
+            guidance are float32 always.
         on_step: Called after each step.
 
     Returns:
@@ -71,7 +74,9 @@ def draw_digits(
     both = torch.cat([labels, torch.full_like(labels, UNCONDITIONAL)])
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        v_text, v_none = model.network(torch.cat([x_t, x_t]), t.expand(len(both)), both).chunk(2)
+        with torch.autocast(x_t.device.type, precision, enabled=precision != torch.float32):
+            v = model.network(torch.cat([x_t, x_t]), t.expand(len(both)), both)
+        v_text, v_none = v.float().chunk(2)
         return guide(v_none, v_text, guidance_scale, guidance_rescale)
 
     def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from demo import Architecture, DemoWeightsError, DigitsUNet, load_demo_model
+from demo import DEFAULT_WEIGHTS, Architecture, DemoWeightsError, DigitsUNet, load_demo_model
 from demo.data import CLASS_NAMES
 from demo.weights_file import MAX_FILE_BYTES, SCHEDULER_CONFIG, save_weights
 
@@ -151,3 +151,10 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_behind(good: Path, 
         save_weights(good, contents[0], SMALL, {"class_names": 3})  # type: ignore[dict-item]
     assert good.read_bytes() == before
     assert [path.name for path in good.parent.iterdir()] == [good.name]
+
+
+def test_the_file_of_the_project_is_small_and_says_where_it_is_from() -> None:
+    model = load_demo_model()
+    assert DEFAULT_WEIGHTS.stat().st_size <= MAX_FILE_BYTES
+    assert model.metadata["training_command"] == "python -m demo.train"
+    assert model.class_names == CLASS_NAMES
