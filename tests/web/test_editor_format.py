@@ -170,12 +170,14 @@ def page(browser, toys, tmp_path_factory) -> Iterator[Editor]:
     Image.new("RGB", (4, 4)).save(data / "input" / "a.png")
     before = context.use_folders(default_folders(data))
     host = HostProcess(data, [ROOT, toys])
-    editor = Editor(browser, host.address)
-    editor.evaluate(_HELP)
-    yield editor
-    editor.close()
-    host.stop()
-    context.use_folders(before)
+    try:
+        editor = Editor(browser, host.address)
+        editor.evaluate(_HELP)
+        yield editor
+        editor.close()
+    finally:
+        host.stop()
+        context.use_folders(before)
 
 
 def _told(prompt: dict[str, dict]) -> dict[str, tuple]:
