@@ -103,11 +103,10 @@ class DDIMInverseScheduler(PlannedScheduler):
                 "is nothing to reproduce; use parity='exact'"
             )
 
-    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
-        super()._use_plan(plan, device)
+    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None, steps: int | None = None) -> None:
+        super()._use_plan(plan, device, steps)
         self._carry = StateCarry()
-        stride = len(self) // len(plan) if plan and self._settings.parity == "diffusers" else None
-        self._levels = LevelTable(self._noise, self._next, stride)
+        self._levels = LevelTable(self._noise, self._next, self._stride())
 
     def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
         a, b = self._noise.alpha_bar_at(t_next), self._noise.levels[t]

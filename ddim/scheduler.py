@@ -105,12 +105,11 @@ class DDIMScheduler(PlannedScheduler):
         if last in plan.timesteps and self._noise.levels[last] == 0.0 < self._noise.levels[last - 1]:
             prediction(self._settings.prediction_type, 0.0)
 
-    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
-        super()._use_plan(plan, device)
+    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None, steps: int | None = None) -> None:
+        super()._use_plan(plan, device, steps)
         self._carry = StateCarry()
         self._run_noise = RunNoise(self._index, plan.first if plan else 0, self._runs, self._settings)
-        stride = len(self) // len(plan) if plan and self._settings.parity == "diffusers" else None
-        self._levels = LevelTable(self._noise, self._next, stride)
+        self._levels = LevelTable(self._noise, self._next, self._stride())
 
     def _step_coefficients(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
         a, b = self._noise.levels[t], self._noise.alpha_bar_at(t_next)

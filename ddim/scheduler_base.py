@@ -106,7 +106,8 @@ class PlannedScheduler(ConfiguredScheduler):
                     f"timesteps has {len(plan)} entries but num_inference_steps is {show(num_inference_steps)}; "
                     "leave num_inference_steps out"
                 )
-        self.set_plan(plan, device)
+        self._check_plan(plan)
+        self._use_plan(plan, device, num_inference_steps)
 
     def set_plan(self, plan: TimestepPlan, device: torch.device | str | None = None) -> None:
         """Use a plan made elsewhere (a part of one, say).
@@ -117,15 +118,21 @@ class PlannedScheduler(ConfiguredScheduler):
         self._check_plan(plan)
         self._use_plan(plan, device)
 
-    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None) -> None:
-        """Start a run; without a plan, show all training timesteps until ``set_timesteps`` is called."""
+    def _use_plan(self, plan: TimestepPlan | None, device: torch.device | str | None, steps: int | None = None) -> None:
+        """Start a run; without a plan, show all training timesteps until ``set_timesteps`` is called.
+
+        Args:
+            plan: of the run.
+            device: of ``timesteps``.
+            steps: the count that was asked for; diffusers' lists may have one entry more.
+        """
         self._plan = plan
         self._runs += 1
         self._coefficients: dict[tuple[int, Eta], StepCoefficients] = {}
         self._next = dict(plan.pairs) if plan else {}
         self._walk = self._visited(plan) if plan else ()
         self._index = {t: i for i, t in enumerate(self._walk)}
-        self.num_inference_steps = len(plan) if plan else None
+        self.num_inference_steps = (int(steps) if steps else len(plan)) if plan else None
         with torch.inference_mode(False):  # inference tensors do not count changes in place
             self.timesteps = torch.tensor(self._walk, device=device) if plan else self._all_timesteps()
         self._planned_timesteps = self.timesteps
@@ -158,13 +165,20 @@ class PlannedScheduler(ConfiguredScheduler):
             self._coefficients[t, eta] = found
         return found
 
+    def _stride(self) -> int | None:
+        """How far diffusers' rule steps from any timestep; None with parity="exact", where only the plan tells."""
+        if self._settings.parity != "diffusers" or self.num_inference_steps is None:
+            return None
+        return len(self) // self.num_inference_steps
+
     def _next_of(self, t: int) -> int:
         """Where the plan goes from ``t``; with parity="diffusers" any timestep goes to ``t - T // S``."""
         found = self._next.get(t)
         if found is not None:
             return found
-        if self._settings.parity == "diffusers" and t in range(len(self)) and self.num_inference_steps is not None:
-            return t - len(self) // self.num_inference_steps
+        stride = self._stride()
+        if stride is not None and t in range(len(self)):
+            return t - stride
         raise DDIMError(
             f"timestep {show(t)} is not in the plan of {len(self._walk)} steps ({self._walk[0]} to {self._walk[-1]}); "
             "take it from scheduler.timesteps"
@@ -227,6 +241,7 @@ class PlannedScheduler(ConfiguredScheduler):
             "extras": self._extras,
             "given": self._given,
             "plan": self._plan,
+            "steps": self.num_inference_steps,
             "runs": self._runs,
             "device": self.timesteps.device,
         }
@@ -234,5 +249,5 @@ class PlannedScheduler(ConfiguredScheduler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._given = state["given"]
         self._set_up(state["settings"], state["extras"])
-        self._use_plan(state["plan"], state["device"])
+        self._use_plan(state["plan"], state["device"], state["steps"])
         self._runs = state["runs"]

@@ -58,6 +58,12 @@ def test_the_step_counts_where_diffusers_gives_a_timestep_of_minus_one() -> None
     assert len(wrong) == 62 and wrong[:6] == [61, 103, 121, 122, 201, 206]
 
 
+def test_a_plan_with_one_entry_more_still_counts_as_what_was_asked_for() -> None:
+    scheduler = DDIMScheduler(timestep_spacing="trailing", parity="diffusers")
+    scheduler.set_timesteps(61)
+    assert scheduler.num_inference_steps == 61 and len(scheduler.timesteps) == 62
+
+
 def test_where_diffusers_guess_misses_its_own_list() -> None:
     missed = {
         spacing: sum(
