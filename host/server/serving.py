@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
 _TEMP_DAYS = 7
+_MAX_FILES = 65_536
 
 
 class ServeError(Exception):
@@ -76,6 +77,7 @@ def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout) -> 
 
 
 async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
+    _allow_many_connections()
     async with AsyncExitStack() as stack:
         folders = _make_folders(settings.data)
         stack.enter_context(_lock(settings.data))
@@ -111,6 +113,17 @@ def _drop_old_files(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.lstat().st_mtime < oldest:
             path.unlink()
+
+
+def _allow_many_connections() -> None:
+    """Idle connections of one client must not use up the files that the others need."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

@@ -248,21 +248,22 @@ class HostProcess(Client):
         packs: the packs it serves.
         port: 0 for a free one.
         log: where ToySteps notes its marks.
+        files: how many files it may open before it asks for more; 0 leaves that as it is.
     """
 
-    def __init__(
-        self, data: Path, packs: list[Path], port: int = 0, log: Path | None = None, extra: tuple = ()
-    ) -> None:
+    def __init__(self, data: Path, packs: list[Path], port: int = 0, log: Path | None = None, files: int = 0) -> None:
         data.mkdir(parents=True, exist_ok=True)
         arguments = [sys.executable, "-m", "host", "serve", "--port", str(port), "--data-directory", str(data)]
         for pack in packs:
             arguments += ["--pack", str(pack)]
+        if files:
+            arguments = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"TOY_LOG": str(log)} if log else {})}
         self.data = data
         self.errors = data / "stderr.txt"
         with self.errors.open("a") as errors:
             self.process = subprocess.Popen(
-                [*arguments, *extra], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
             )
         super().__init__(self._read_address())
 
