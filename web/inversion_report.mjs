@@ -41,9 +41,16 @@ function contents(report) {
   const rows = errors.slice(0, MOST_ROWS).map((error, i) => row(i, error, worst));
   const table = html("table", { class: "ddim-errors" }, html("caption", {}, say("inversion.caption")), ...rows);
   const more = errors.length - rows.length;
-  const notes = [...(report.notes ?? []), ...(more > 0 ? [say("inversion.more", { more, worst: figure(worst) })] : [])];
+  const notes = [
+    say(`inversion.${verdict(worst)}`),
+    ...(more > 0 ? [say("inversion.more", { more, worst: figure(worst) })] : []),
+    ...(report.notes ?? []).map((note) => say(`inversion.after_${report.method}`, {}, note)),
+  ];
   return [head, table, messages(notes.map((text) => ({ level: "note", text })))];
 }
+
+/** In words, by the largest error; latents and pixels are both of size about 1. */
+const verdict = (worst) => (worst < 1e-3 ? "exact" : worst < 0.03 ? "near" : "far");
 
 function row(index, error, worst) {
   const share = worst > 0 && error !== null ? error / worst : 0;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PLOT, REPLAY = "ddim_schedule_plot", "ddim_step_replay"
+PLOT, REPLAY, INVERSION = "ddim_schedule_plot", "ddim_step_replay", "ddim_inversion_report"
 # What a node's panel says, wherever the renderer has put its element.
 PANEL = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).element"
 

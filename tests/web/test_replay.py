@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from demo import DEFAULT_WEIGHTS
-from tests.web.panels import PANEL, PLOT, REPLAY, panel, text, wait_text
+from tests.web.panels import INVERSION, PANEL, PLOT, REPLAY, panel, text, wait_text
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="the demo is not trained")]
 
 
@@ -54,3 +56,26 @@ def test_a_run_reports_what_it_took_from_the_model(editor, example):
     wait_text(editor, schedule, PLOT, "when the graph runs")
     editor.run()
     wait_text(editor, schedule, PLOT, "Noise levels from the MODEL; its output is read as v_prediction.")
+
+
+@pytest.mark.parametrize("editor", ["canvas"], indirect=True)
+def test_an_inversion_says_how_well_each_picture_comes_back(editor):
+    editor.load(json.loads((ROOT / "example_workflows/invert_and_reconstruct.json").read_text()))
+    kinds = {node["id"]: node["type"] for node in editor.evaluate("app.graph.serialize().nodes")}
+    schedule, digits = (
+        next(i for i, kind in kinds.items() if kind == f"DDIM{name}") for name in ("Schedule", "DemoPicture")
+    )
+    exact = next(
+        i for i, kind in kinds.items() if kind == "DDIMInvert" and editor.widget(i, "method") == "variance_noise"
+    )
+    assert "how well each image comes back" in text(editor, exact, INVERSION)
+    editor.set_widget(schedule, "steps", 4)
+    editor.set_widget(digits, "digits", "37")
+    editor.run()
+    wait_text(editor, exact, INVERSION, "variance_noise, 2 images")
+    wait_text(editor, exact, INVERSION, "Every image comes back exactly.")
+    rows = editor.evaluate(
+        f"([id, name]) => [...({PANEL})([id, name]).querySelectorAll('.ddim-number')].map((e) => +e.textContent)",
+        [exact, INVERSION],
+    )
+    assert len(rows) == 2 and all(0 <= error < 1e-4 for error in rows)
