@@ -47,6 +47,13 @@ def test_run_shows_the_picture(editor):
     assert answer.status == 200 and answer.headers["content-type"] == "image/png"
 
 
+def test_the_example_runs(editor, example):
+    editor.load(example)
+    editor.run()
+    save = next(node["id"] for node in example["nodes"] if node["type"] == "SaveImage")
+    assert len(editor.outputs(save)["images"]) >= 1
+
+
 def test_a_repeated_run_shows_the_picture_again(editor):
     workflow = toy()
     editor.load(workflow)
