@@ -27,6 +27,9 @@ TORCH_SECONDS = time.perf_counter() - _started
 import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
+importlib.import_module(
+    "utils.extra_config"
+)  # first, as in main.py: nodes.py puts a folder with another utils in front
 import comfy.sd  # noqa: E402
 import server  # noqa: E402, F401 (ComfyUI has imported it before it looks for packs)
 from safetensors.torch import load, save, save_file  # noqa: E402
