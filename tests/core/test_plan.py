@@ -72,8 +72,13 @@ def test_where_diffusers_guess_misses_its_own_list() -> None:
         )
         for spacing in ("leading", "trailing", "linspace")
     }
-    assert missed["leading"] == 0
-    assert 970 <= missed["trailing"] <= 984 and 990 <= missed["linspace"] <= 998
+    assert missed == {"leading": 0, "trailing": 984, "linspace": 998}
+
+
+def test_diffusers_trailing_stops_short_of_the_end_for_372_counts() -> None:
+    plans = [make_plan(steps, 1000, "trailing", parity="diffusers") for steps in range(1, 1001)]
+    assert sum(plan.pairs[-1][1] == 0 for plan in plans) == 372
+    assert all(make_plan(steps, 1000, "trailing").pairs[-1][1] == END for steps in range(1, 1001))
 
 
 def test_quad_is_the_papers_parabola() -> None:

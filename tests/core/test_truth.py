@@ -167,6 +167,12 @@ def test_zero_snr_with_trailing_keeps_the_mean_exactly_where_leading_loses_it(
     assert brightness(mixture, steps, timestep_spacing="leading", **zero_snr) < 0.993
 
 
+@pytest.mark.parametrize(("steps", "mean"), [(5, 0.824), (10, 0.909), (20, 0.953), (50, 0.981)])
+def test_parity_diffusers_loses_the_mean_with_linspace_as_diffusers_does(mixture, steps: int, mean: float) -> None:
+    settings = {"timestep_spacing": "linspace", "rescale_betas_zero_snr": True, "parity": "diffusers"}
+    assert round(brightness(mixture, steps, **settings), 3) == mean
+
+
 # -- k-diffusion ------------------------------------------------------------------------------------------------------
 
 
