@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import ddim
 from demo import UNCONDITIONAL, held_out_picture, load_demo_model
-from host.__main__ import main as run_host
+from host.cli import main as run_host
 
 Model = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAPER_STEPS = (10, 20, 50, 100, 200, 500, 1000)
 PAPER_ERROR = (0.014, 0.0065, 0.0023, 0.0009, 0.0004, 0.0001, 0.0001)  # CIFAR-10, pictures scaled to [0, 1]
 METHOD_STEPS = (10, 20, 50)
-SCANS = 2  # of each digit
+SCANS = 1  # of each digit
 MODES, SHAPE, SPREAD = 6, (4, 16, 16), 0.3
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
