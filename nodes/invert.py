@@ -50,6 +50,7 @@ class DDIMInvert:
         "Round-trip error of the worst picture: root mean square, in latent units.",
     )
     FUNCTION = "invert"
+    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class DDIMSample:
         "it when the schedule stops early.",
     )
     FUNCTION = "sample"
+    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

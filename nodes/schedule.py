@@ -44,6 +44,7 @@ class DDIMSchedule:
         "The same steps for SamplerCustom and its like: one sigma per step, and the last.",
     )
     FUNCTION = "build"
+    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class DDIMScheduleFromConfig:
         "What became of each key of the config.",
     )
     FUNCTION = "build"
+    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -24,7 +24,7 @@ FLAGS = [
 RENDERERS = ("canvas", "vue")
 _READY = (
     "window.app?.extensionManager && app.graph && !document.querySelector('#splash-loader')"
-    " && !app.extensionManager.spinner"
+    " && !app.extensionManager.spinner && app.api.socket?.readyState === 1"
 )
 _EVENTS = (
     "execution_start", "executing", "executed", "progress", "execution_success", "execution_error",
@@ -59,7 +59,7 @@ class Editor:
         self.outside: list[str] = []
         self.context = browser.new_context(viewport={"width": 1600, "height": 950})
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("request", self._on_request)

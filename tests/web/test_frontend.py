@@ -47,11 +47,32 @@ def test_run_shows_the_picture(editor):
     assert answer.status == 200 and answer.headers["content-type"] == "image/png"
 
 
-def test_the_example_runs(editor, example):
+def load_small(editor, example: dict) -> dict[str, int]:
+    """Opens the example with few pictures, few steps and a new seed; node ids by class."""
+    ids = {node["type"]: node["id"] for node in example["nodes"]}
     editor.load(example)
+    editor.set_widget(ids["DDIMDemoLatent"], "batch_size", 2)
+    editor.set_widget(ids["DDIMSchedule"], "steps", 3)
+    editor.set_widget(ids["DDIMSample"], "seed", uuid.uuid4().int % 2**32)
+    return ids
+
+
+def test_the_example_runs(editor, example):
+    ids = load_small(editor, example)
+    events = editor.run()
+    assert len(editor.outputs(ids["SaveImage"])["images"]) == 1
+    assert {data["node"] for kind, data in events if kind == "progress"} == {str(ids["DDIMSample"])}
+
+
+def test_after_a_reload_a_cached_run_shows_everything_again(editor, example):
+    """A page that was loaded anew has no outputs; the run has nothing to do, and yet every node shows its own."""
+    ids = load_small(editor, example)
     editor.run()
-    save = next(node["id"] for node in example["nodes"] if node["type"] == "SaveImage")
-    assert len(editor.outputs(save)["images"]) >= 1
+    editor.reload()
+    assert editor.outputs(ids["DDIMSample"]) is None
+    editor.run()
+    assert editor.outputs(ids["SaveImage"])["images"]
+    assert editor.outputs(ids["DDIMSample"])["ddim_replay"] and editor.outputs(ids["DDIMSchedule"])["ddim_schedule"]
 
 
 def test_a_repeated_run_shows_the_picture_again(editor):
