@@ -10,6 +10,7 @@ Every prediction type is linear in the sample and the model output, so x_0 and e
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -105,9 +106,10 @@ def check_eta(eta: Eta, *, above_one: bool = False) -> Eta:
     if isinstance(eta, str):
         check_choice("eta", eta, (SIGMA_HAT,))
         return SIGMA_HAT
-    return check_number(
-        "eta", eta, 0.0, math.inf if above_one else 1.0, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'"
-    )
+    high = sys.float_info.max if above_one else 1.0
+    if isinstance(eta, float) and 0.0 <= eta <= high:
+        return eta  # all that torch.compile can trace where eta is symbolic
+    return check_number("eta", eta, 0.0, high, why=" (0 is deterministic DDIM, 1 is DDPM) or 'sigma_hat'")
 
 
 def per_step(eta: Eta | Sequence[Eta], steps: int) -> tuple[Eta, ...]:
