@@ -62,7 +62,7 @@ class Worker:
         self._lock = threading.Lock()
         self._run: _Run | None = None
         self._stopping = False
-        self._free: set[str] = set()
+        self._free_wanted = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -87,7 +87,7 @@ class Worker:
     def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """Drops cached results (and with them the models they hold) before the next job runs."""
         if unload_models or free_memory:
-            self._free.add("cache")
+            self._free_wanted.set()
             self._wake.set()
 
     def interrupt(self, job_id: str | None = None) -> bool:
@@ -126,8 +126,8 @@ class Worker:
                 time.sleep(1)
 
     def _drop_caches(self) -> None:
-        if self._free:
-            self._free.clear()
+        if self._free_wanted.is_set():
+            self._free_wanted.clear()
             self._executor.free()
 
     def _next(self) -> _Run | None:
@@ -209,10 +209,11 @@ class Worker:
 
 
 def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
+    """An error of no node. The page checks every field of a job: a null here would empty its history."""
     return {
         "prompt_id": job_id,
-        "node_id": None,
-        "node_type": None,
+        "node_id": "",
+        "node_type": "",
         "executed": [],
         "exception_message": str(error),
         "exception_type": type(error).__name__,
