@@ -11,6 +11,8 @@ __all__ = ["history_entry", "job_detail", "job_item", "summarise"]
 _MEDIA = ("images", "video", "audio", "3d", "text")
 _TEXT_SUFFIXES = (".txt", ".md", ".json")
 _3D_SUFFIXES = (".obj", ".fbx", ".gltf", ".glb", ".usdz")
+_TEXTS = ("filename", "subfolder", "content", "display_name", "mediaType")
+_FOLDERS = ("input", "output", "temp")
 _MAX_TEXT = 1024
 
 
@@ -88,8 +90,12 @@ def _items(outputs: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _previewable(media: str, item: dict[str, Any]) -> bool:
-    name, kind = str(item.get("filename", "")).lower(), str(item.get("format", ""))
-    return media in _MEDIA or kind.startswith(("video/", "audio/")) or name.endswith(_TEXT_SUFFIXES + _3D_SUFFIXES)
+    """Whether the page can show the item, and will not stumble over it: it checks these fields of every job."""
+    name, kind = item.get("filename", ""), str(item.get("format", ""))
+    if not all(isinstance(item.get(text, ""), str) for text in _TEXTS) or item.get("type", "output") not in _FOLDERS:
+        return False
+    known = media in _MEDIA or kind.startswith(("video/", "audio/"))
+    return known or name.lower().endswith(_TEXT_SUFFIXES + _3D_SUFFIXES)
 
 
 def _rank(item: dict[str, Any]) -> int:
