@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from .beta_schedules import BETA_SCHEDULES
 from .coefficients import PREDICTION_TYPES
 from .errors import DDIMError, check_choice, check_integer, check_number, show
@@ -61,8 +63,9 @@ class SchedulerConfig(Mapping[str, Any]):
             low = TINY if name == "sample_max_value" and self.parity == "diffusers" else low
             self._set(name, _plain(check_number(name, getattr(self, name), low, high, why=why), getattr(self, name)))
         for name in ("clip_sample", "set_alpha_to_one", "thresholding", "rescale_betas_zero_snr"):
-            if not isinstance(getattr(self, name), bool):
-                raise DDIMError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise DDIMError(f"{name} must be True or False, got {show(getattr(self, name))}")
+            self._set(name, bool(getattr(self, name)))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

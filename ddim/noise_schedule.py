@@ -75,6 +75,11 @@ def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
     """
     root = (alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)).sqrt()
     first, last = root[0].clone(), root[-1].clone()
+    if first < last:
+        raise DDIMError(
+            f"rescale_zero_terminal_snr takes alpha_bar, which falls with the timestep, got {float(first):g} to "
+            f"{float(last):g} (square roots); for betas give torch.cumprod(1 - betas, 0)"
+        )
     if len(root) < 2 or first == last:
         raise DDIMError(
             "rescale_betas_zero_snr needs at least two timesteps of different noise level, "

@@ -56,6 +56,10 @@ class PlannedScheduler(ConfiguredScheduler):
         """Float32, shape ``(T,)``."""
         return self._noise.betas.float()
 
+    @betas.setter
+    def betas(self, value: Tensor) -> None:
+        self._refuse_other_levels("betas", value, self.betas)
+
     @property
     def alphas(self) -> Tensor:
         """1 - beta, float32, shape ``(T,)``."""
@@ -65,6 +69,19 @@ class PlannedScheduler(ConfiguredScheduler):
     def alphas_cumprod(self) -> Tensor:
         """``alpha_bar``, float32, shape ``(T,)``."""
         return self._noise.alpha_bar.float()
+
+    @alphas_cumprod.setter
+    def alphas_cumprod(self, value: Tensor) -> None:
+        self._refuse_other_levels("alphas_cumprod", value, self.alphas_cumprod)
+
+    @staticmethod
+    def _refuse_other_levels(name: str, value: Tensor, own: Tensor) -> None:
+        """Training scripts assign the table moved to a device, which changes nothing; other levels are refused."""
+        if not isinstance(value, Tensor) or value.shape != own.shape or not torch.equal(value.cpu().float(), own):
+            raise DDIMError(
+                f"{name} cannot be changed: the steps are made of the levels of construction; make another scheduler "
+                "with trained_betas=... (betas_from_alpha_bar gives the betas of any levels)"
+            )
 
     def __len__(self) -> int:
         return self._settings.num_train_timesteps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddim import DDIMError, DDIMInverseScheduler, DDIMScheduler, make_schedule
+from ddim import DDIMError, DDIMInverseScheduler, DDIMScheduler, make_schedule, rescale_zero_terminal_snr
 
 
 @pytest.mark.parametrize("scheduler_class", [DDIMScheduler, DDIMInverseScheduler])
@@ -162,3 +162,29 @@ def test_a_plan_of_another_noise_schedule() -> None:
 
 def test_the_message_is_an_instance_of_value_error_for_diffusers_users() -> None:
     assert issubclass(DDIMError, ValueError)
+
+
+def test_the_tables_may_be_moved_but_not_changed() -> None:
+    scheduler = DDIMScheduler()
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to("cpu")  # what training scripts do
+    scheduler.betas = scheduler.betas.double()
+    for name in ("alphas_cumprod", "betas"):
+        with pytest.raises(DDIMError, match=f"{name} cannot be changed.*trained_betas"):
+            setattr(scheduler, name, getattr(scheduler, name) * 0.5)
+
+
+def test_rescaling_betas_by_mistake() -> None:
+    with pytest.raises(DDIMError, match=r"give torch.cumprod\(1 - betas, 0\)"):
+        rescale_zero_terminal_snr(DDIMScheduler().betas)
+
+
+def test_numpys_scalars_are_taken_for_what_they_are() -> None:
+    config = DDIMScheduler(
+        num_train_timesteps=np.int64(10),
+        beta_end=np.float32(0.5),
+        clip_sample=np.bool_(False),
+        steps_offset=np.int32(1),
+    ).config
+    assert [type(config[name]) for name in ("num_train_timesteps", "beta_end", "clip_sample", "steps_offset")] == [
+        int, float, bool, int
+    ]  # fmt: skip
