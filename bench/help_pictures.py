@@ -255,8 +255,11 @@ def draw_demo_decode() -> None:
     axes[1].set_title("columns 5: a grid", fontsize=9)
 
 
-PICTURES = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")
-            and name != "draw_digits"}  # fmt: skip
+PICTURES = {
+    name.removeprefix("draw_"): draw
+    for name, draw in list(globals().items())
+    if name.startswith("draw_") and draw.__module__ == __name__
+}
 
 
 def save(path: Path) -> None:

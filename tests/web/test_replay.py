@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from demo import DEFAULT_WEIGHTS
 from tests.web.panels import INVERSION, PANEL, PLOT, REPLAY, panel, text, wait_text
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="the demo is not trained")]
+pytestmark = pytest.mark.browser
 
 
 def test_replay_of_a_run_is_scrubbed(editor, example):
