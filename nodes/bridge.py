@@ -39,9 +39,8 @@ from ..ddim import (
     NoiseSchedule,
     Schedule,
     SchedulerConfig,
-    betas_from_alpha_bar,
-    plan_from_timesteps,
 )
+from .bridge_sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 from .sockets import FROM_SCHEDULE, SamplerSettings
 
 __all__ = [
@@ -67,10 +66,6 @@ __all__ = [
     "with_output_patch",
     "with_settings",
 ]
-
-# ComfyUI's stand-in for alpha_bar = 0, whose sigma would be infinite: sigma 4518.76. SIGMAS of both are equal so; the
-# runs themselves use the schedule's exact 0.
-SMALLEST_ALPHA_BAR = 4.8973451890853435e-08
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,52 +255,6 @@ def image_indices(latent: dict[str, Any]) -> tuple[int, ...]:
     return tuple(range(len(latent["samples"]))) if given is None else tuple(int(index) for index in given)
 
 
-def sigmas_of_levels(alpha_bar: Tensor) -> Tensor:
-    """sigma = sqrt((1 - alpha_bar) / alpha_bar), float32; alpha_bar 0 gives ComfyUI's largest, 4518.76."""
-    levels = alpha_bar.to(torch.float64).clamp_min(SMALLEST_ALPHA_BAR)
-    return ((1 - levels) / levels).sqrt().float()
-
-
-def schedule_sigmas(schedule: Schedule, table: Tensor | None = None) -> Tensor:
-    """SIGMAS of a schedule: one per step and the last, float32 CPU, shape ``(S + 1,)``.
-
-    Args:
-        schedule: whose timesteps are looked up.
-        table: a MODEL's own sigmas, shape ``(T,)``, so that each maps back to its timestep without loss.
-    """
-    if table is None:
-        return sigmas_of_levels(torch.tensor(schedule.alpha_bars, dtype=torch.float64))
-    last = schedule.plan.pairs[-1][1]
-    end = table[last] if last >= 0 else sigmas_of_levels(torch.tensor(schedule.noise.final_alpha_bar))
-    return torch.cat([table[list(schedule.plan.timesteps)], end.reshape(1)])
-
-
-def schedule_from_sigmas(sigmas: Tensor) -> Schedule:
-    """A schedule with one timestep per sigma, for runs that are given SIGMAS alone.
-
-    alpha_bar = 1 / (1 + sigma^2); the least noisy sigma is timestep 0.
-
-    Args:
-        sigmas: descending, at least two; the last may be 0.
-
-    Raises:
-        DDIMError: if they rise, or are negative or not finite.
-    """
-    values = sigmas.detach().to("cpu", torch.float64)
-    if not torch.isfinite(values).all() or (values < 0).any() or (values.diff() > 0).any() or values[0] == 0:
-        raise DDIMError(
-            f"the DDIM sampler needs SIGMAS that fall from noise to clean, got {_shown(values)}; "
-            "to go from clean to noise use DDIM Invert"
-        )
-    ends_clean = values[-1] == 0
-    levels = (1 / (1 + values[values > 0] ** 2)).flip(0)
-    config = SchedulerConfig(
-        trained_betas=tuple(betas_from_alpha_bar(levels).tolist()), prediction_type="sample", clip_sample=False
-    )
-    plan = plan_from_timesteps(range(len(levels) - 1, -1, -1), len(levels))
-    return Schedule(config, plan if ends_clean else plan.part(0, len(plan) - 1))
-
-
 def spoken_by(facts: ModelFacts, schedule: Schedule) -> str | None:
     """What the network's raw output is: the MODEL's word, unless the schedule says v_prediction or sample.
 
@@ -364,8 +313,3 @@ def _check_latent(latent: dict[str, Any]) -> None:
     given = latent.get("batch_index")
     if given is not None and len(given) != len(samples):
         raise DDIMError(f"latent_image has {len(samples)} images and names {len(given)} of a batch (batch_index)")
-
-
-def _shown(values: Tensor) -> str:
-    listed = [f"{value:.4g}" for value in values.tolist()]
-    return ", ".join(listed if len(listed) <= 8 else [*listed[:4], "...", *listed[-3:]])
