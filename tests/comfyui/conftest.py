@@ -218,10 +218,10 @@ class Server:
         return entry
 
     def files(self, entry: dict[str, Any], key: str = "images") -> list[Path]:
-        """The output files of a run."""
+        """The output files of a run, in the order of its nodes' ids."""
         return [
             self.base / image["type"] / image["subfolder"] / image["filename"]
-            for output in entry["outputs"].values()
+            for _, output in sorted(entry["outputs"].items())
             for image in output.get(key, [])
         ]
 

@@ -118,7 +118,7 @@ def run_embedded(prompt: dict[str, Any], embedded: Registry) -> list[np.ndarray]
             checked.prompt, uuid.uuid4().hex, checked.outputs, {}, lambda *event: None, threading.Event()
         )
         assert result.status == "success", result
-        told = [image for output in result.outputs.values() for image in output.get("images", [])]
+        told = [image for _, output in sorted(result.outputs.items()) for image in output.get("images", [])]
         return [
             np.asarray(Image.open(folders.of_kind(i["type"]) / i["subfolder"] / i["filename"]).convert("RGB"), np.int16)
             for i in told
