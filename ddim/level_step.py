@@ -46,12 +46,26 @@ class LevelTable:
         Raises:
             DDIMError: for a timestep outside the plan. Inside ``torch.compile`` the sample becomes NaN instead.
         """
-        rows = self._table(like.device)[self._indices(timesteps, like)]
+        home = _with_float64(like.device)
+        rows = self._table(home)[self._indices(timesteps, like.shape[0], home)]
         rows = rows.reshape(-1, 3, *[1] * (like.ndim - 1))
         a, b, ends = rows[:, 0], rows[:, 1], rows[:, 2] > 0
-        if not torch.compiler.is_compiling() and bool(a.isnan().any()):
-            raise DDIMError("every timestep must be in the plan; take them from scheduler.timesteps")
+        if not torch.compiler.is_compiling():
+            self._check(a, b)
         return a, b if final is None else torch.where(ends, final, b)
+
+    @staticmethod
+    def _check(a: Tensor, b: Tensor) -> None:
+        usable = (a >= 0) & (a <= 1) & (b >= 0) & (b <= 1)
+        if bool(usable.all()):
+            return
+        if bool(a.isnan().any()):
+            raise DDIMError("every timestep must be in the plan; take them from scheduler.timesteps")
+        before, after = (float(level[~usable].flatten()[0]) for level in (a, b))
+        raise DDIMError(
+            f"alpha_bar must be in [0, 1] before and after a step, got {before:g} and {after:g}; "
+            "a beta above 1 makes the timesteps after it unusable"
+        )
 
     def _table(self, device: torch.device) -> Tensor:
         table = self._tables.get(device)
@@ -68,20 +82,25 @@ class LevelTable:
             table = self._tables[device] = table.to(device)
         return table
 
-    def _indices(self, timesteps: int | Tensor, like: Tensor) -> Tensor:
+    def _indices(self, timesteps: int | Tensor, images: int, device: torch.device) -> Tensor:
         if not isinstance(timesteps, Tensor):
             timesteps = torch.full((1,), timesteps, dtype=torch.int64)
-        if timesteps.is_floating_point() or timesteps.numel() not in (1, like.shape[0]):
+        if timesteps.is_floating_point() or timesteps.numel() not in (1, images):
             raise DDIMError(
-                f"timesteps must be whole numbers, one for all images or one each (1 or {like.shape[0]}), "
+                f"timesteps must be whole numbers, one for all images or one each (1 or {images}), "
                 f"got {timesteps.numel()} of {timesteps.dtype}"
             )
-        timesteps = timesteps.to(like.device, torch.int64).flatten()
+        timesteps = timesteps.to(device, torch.int64).flatten()
         if not torch.compiler.is_compiling():
             outside = (timesteps < 0) | (timesteps >= len(self._noise))
             if bool(outside.any()):
                 raise DDIMError(f"timesteps must be in 0..{len(self._noise) - 1}, got {int(timesteps[outside][0])}")
         return timesteps
+
+
+def _with_float64(device: torch.device) -> torch.device:
+    """The device itself, or the CPU for a device without float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 @dataclass(frozen=True)
@@ -152,19 +171,19 @@ def step_by_levels(
     sigma2, share2 = _variances(a, b, eta)
     root_next, direction = b.sqrt(), (1 - b - share2).clamp(min=0).sqrt()
     x, m = sample.to(dtype), model_output.to(dtype)
-    x0 = weights.x0_x.to(dtype) * x + weights.x0_m.to(dtype) * m
-    sigma = sigma2.sqrt().to(dtype)
+    x0 = weights.x0_x.to(x) * x + weights.x0_m.to(x) * m
+    sigma = sigma2.sqrt().to(x)
     if process_x0 is None:
         k_x = root_next * weights.x0_x + direction * weights.epsilon_x
         k_m = root_next * weights.x0_m + direction * weights.epsilon_m
-        return k_x.to(dtype) * x + k_m.to(dtype) * m, x0, sigma
+        return k_x.to(x) * x + k_m.to(x) * m, x0, sigma
     x0 = process_x0(x0)
     if use_clipped_model_output:
         again = _from_sample(a)
-        epsilon = again.epsilon_x.to(dtype) * x + again.epsilon_m.to(dtype) * x0
+        epsilon = again.epsilon_x.to(x) * x + again.epsilon_m.to(x) * x0
     else:
-        epsilon = weights.epsilon_x.to(dtype) * x + weights.epsilon_m.to(dtype) * m
-    return root_next.to(dtype) * x0 + direction.to(dtype) * epsilon, x0, sigma
+        epsilon = weights.epsilon_x.to(x) * x + weights.epsilon_m.to(x) * m
+    return root_next.to(x) * x0 + direction.to(x) * epsilon, x0, sigma
 
 
 def _variances(a: Tensor, b: Tensor, eta: Eta) -> tuple[Tensor, Tensor]:

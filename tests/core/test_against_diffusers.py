@@ -104,9 +104,8 @@ def run_ours(case: Case, parity: str) -> tuple[DDIMScheduler, Any] | str:
     try:
         scheduler = DDIMScheduler(**case.config, parity=parity)
         scheduler.set_timesteps(case.steps)
-        noise = case.noise if case.arguments["eta"] else None
         return scheduler, scheduler.step(
-            case.output, case.timestep, case.sample, variance_noise=noise, **case.arguments
+            case.output, case.timestep, case.sample, variance_noise=case.noise, **case.arguments
         )
     except DDIMError as error:
         return str(error)

@@ -188,3 +188,13 @@ def test_numpys_scalars_are_taken_for_what_they_are() -> None:
     assert [type(config[name]) for name in ("num_train_timesteps", "beta_end", "clip_sample", "steps_offset")] == [
         int, float, bool, int
     ]  # fmt: skip
+
+
+def test_steps_from_betas_above_one_are_refused_alone_and_in_a_batch() -> None:
+    scheduler = DDIMScheduler(beta_start=0.1, beta_end=2.0, num_train_timesteps=20, clip_sample=False)
+    scheduler.set_timesteps(20)
+    x = torch.zeros(2, 3)
+    scheduler.step(x, 3, x)
+    for timestep in (11, torch.tensor([3, 11])):
+        with pytest.raises(DDIMError, match=r"alpha_bar .*must be in \[0, 1\]"):
+            scheduler.step(x, timestep, x)
