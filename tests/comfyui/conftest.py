@@ -202,7 +202,7 @@ class Server:
         assert "prompt_id" in answer, answer
         return answer["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = 240) -> dict[str, Any]:
+    def wait(self, prompt_id: str, seconds: float = 600) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             history = self.get(f"/history/{prompt_id}")

@@ -12,7 +12,7 @@ import torch
 
 from ddim import SchedulerConfig
 
-pytestmark = pytest.mark.comfyui
+pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network is as slow as a real one
 
 COUNTS = [*range(1, 61), 100, 250, 999, 1000]
 PICTURE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(8)) * 3

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddim import keyed_noise
 
-pytestmark = pytest.mark.comfyui
+pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network is as slow as a real one
 
 SCALE = 0.18215  # SD1.5's latent scale: the samples of a LATENT are divided by it
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}

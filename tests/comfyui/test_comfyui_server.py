@@ -18,7 +18,7 @@ from host.registry import Registry, load_pack
 from host.validation import validate
 from host.workflow import read_workflow
 
-pytestmark = pytest.mark.comfyui
+pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network is as slow as a real one
 
 WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "example_workflows").glob("*.json"))
 SMALL = {"width": 64, "height": 64}  # of empty latents and scaled pictures: a random network is as slow as a real one
