@@ -14,8 +14,8 @@ from .fused import INTERPRETED, fusable, fused_noise, fused_step
 from .guidance import Guided
 from .noise import KeyedStep
 from .stepping import predicted_x0
-from .tensor_ops import combine
-from .x0_processing import Clip, ProcessX0
+from .tensor_ops import combine, is_plain
+from .x0_processing import Clip, ProcessX0, Threshold, threshold_in_place
 
 __all__ = ["fast_step"]
 
@@ -53,9 +53,9 @@ def fast_step(
     elif isinstance(process_x0, Clip):
         result = _clipped(coefficients, sample, output, process_x0.limit, use_clipped_model_output, out)
     else:
-        x0 = predicted_x0(coefficients, sample, output, process_x0)
         keep, rest = _split(coefficients, use_clipped_model_output)
-        result = _finished(x0 * keep, sample, output, rest, out=out)
+        x0, free = _processed(coefficients, sample, output, process_x0)
+        result = _finished(torch.mul(x0, keep, out=free), sample, output, rest, out=out)
     if noise is not None:
         result.add_(drawn(noise, sample), alpha=coefficients.noise)
     return result, x0
@@ -109,6 +109,22 @@ def _clipped(
     weights, bound = Linear(keep * coefficients.x0.x, keep * coefficients.x0.m), abs(keep) * limit
     scaled = combine(sample, output, weights, out=None if out is sample else out).clamp_(-bound, bound)
     return _finished(scaled, sample, output, rest, out=out)
+
+
+def _processed(
+    coefficients: StepCoefficients, sample: Tensor, output: Tensor, process_x0: ProcessX0
+) -> tuple[Tensor, Tensor | None]:
+    """Processed x_0, and a tensor like it that is free to be overwritten, if there is one."""
+    tracked = torch.is_grad_enabled() and (sample.requires_grad or output.requires_grad)
+    if (
+        not isinstance(process_x0, Threshold)
+        or tracked
+        or sample.ndim < 2
+        or not (is_plain(sample) and is_plain(output))
+    ):
+        return predicted_x0(coefficients, sample, output, process_x0), None
+    x0 = combine(sample, output, coefficients.x0)
+    return x0, threshold_in_place(x0, process_x0.ratio, process_x0.cap)
 
 
 def _finished(x0_part: Tensor, sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | None) -> Tensor:

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from .errors import DDIMError
 from .noise_schedule import NoiseSchedule
-from .tensor_ops import working_dtype
+from .tensor_ops import is_plain, working_dtype
 
 __all__ = ["ForwardProcess"]
+
+_LARGE_IMAGE = 1 << 14  # elements: below it, operators on one image at a time cost more than they save
 
 
 class ForwardProcess:
@@ -34,23 +36,35 @@ class ForwardProcess:
         Returns:
             In the dtype of ``original``; the sum is made in float32 or float64 and rounded once.
         """
-        signal, spread = self._factors(original, noise, timesteps)
-        return torch.addcmul(original * signal, noise, spread).to(original.dtype)
+        return self._mixed(original, noise, timesteps, original, noise, 1)
 
     def velocity(self, original: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (2202.00512, appendix D); as :meth:`add_noise`."""
-        signal, spread = self._factors(original, noise, timesteps)
-        return torch.addcmul(noise * signal, original, spread, value=-1).to(original.dtype)
+        return self._mixed(original, noise, timesteps, noise, original, -1)
 
-    def _factors(self, like: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixed(
+        self, original: Tensor, noise: Tensor, timesteps: Tensor, signal: Tensor, spread: Tensor, sign: int
+    ) -> Tensor:
+        """sqrt(alpha_bar) signal + sign sqrt(1 - alpha_bar) spread."""
+        rows = self._rows(original, noise, timesteps)
+        if _by_numbers(original, noise, rows):
+            result = torch.empty_like(original) if len(rows) > 1 else None
+            targets = [(signal, spread, result)] if result is None else zip(signal, spread, result, strict=True)
+            for (a, b), (first, second, out) in zip(rows.tolist(), targets, strict=True):
+                total = first * a if out is None else torch.mul(first, a, out=out)
+                total.add_(second, alpha=sign * b)
+            return total if result is None else result
+        factors = rows.reshape(-1, 2, *[1] * (original.ndim - 1))
+        return torch.addcmul(signal * factors[:, 0], spread, factors[:, 1], value=sign).to(original.dtype)
+
+    def _rows(self, like: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The two roots for each image, or for all: shape ``(B or 1, 2)``."""
         if noise.shape != like.shape or noise.device != like.device:
             raise DDIMError(
                 f"noise must have the sample's shape and device, {tuple(like.shape)} on {like.device}, "
                 f"got {tuple(noise.shape)} on {noise.device}"
             )
-        rows = self._table(like)[self._checked(timesteps, like)]
-        rows = rows.reshape(-1, 2, *[1] * (like.ndim - 1))
-        return rows[:, 0], rows[:, 1]
+        return self._table(like)[self._checked(timesteps, like)]
 
     def _table(self, like: Tensor) -> Tensor:
         key = (like.device, working_dtype(like.dtype))
@@ -73,6 +87,16 @@ class ForwardProcess:
             if low < 0 or high >= len(self._noise):
                 raise DDIMError(f"timesteps must be in 0..{len(self._noise) - 1}, got {low} to {high}")
         return timesteps.to(like.device, torch.int64).flatten()
+
+
+def _by_numbers(original: Tensor, noise: Tensor, rows: Tensor) -> bool:
+    """Whether to go image by image with host numbers: on the CPU, where that is faster and reads nothing back."""
+    if not (is_plain(original) and is_plain(noise) and is_plain(rows)):
+        return False
+    if not original.dtype == noise.dtype == rows.dtype:
+        return False
+    tracked = torch.is_grad_enabled() and (original.requires_grad or noise.requires_grad)
+    return len(rows) == 1 or (not tracked and original.numel() >= _LARGE_IMAGE * len(rows))
 
 
 def _kind(value: object) -> str:

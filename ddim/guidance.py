@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import check_number
 from .statistics import deviation
-from .tensor_ops import working_dtype
+from .tensor_ops import is_plain, working_dtype
 
 __all__ = ["Guided", "guide", "guided_model", "rescale_noise_cfg"]
 
@@ -51,6 +51,8 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
     if not guidance_rescale:
         return guided
     factors = _rescale_factors(guided, pred_text, guidance_rescale)
+    if len(guided) == 1 and is_plain(guided) and is_plain(factors) and not factors.requires_grad:
+        return guided.mul_(factors.item())
     return guided.mul_(factors) if guided.dtype == factors.dtype else (guided * factors).to(guided.dtype)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .tensor_ops import working_dtype
+from .tensor_ops import is_plain, working_dtype
 
 __all__ = ["deviation"]
 
-_CHUNK = 8192  # elements summed in one go: longer sums of squares lose digits in float32
+_CHUNK = 16384  # elements summed in one go: longer sums of squares lose digits in float32
 
 
 def deviation(images: Tensor) -> Tensor:
@@ -24,8 +24,8 @@ def deviation(images: Tensor) -> Tensor:
     """
     rows = images.flatten(1).to(working_dtype(images.dtype))
     # torch's own goes through the rows one element at a time on the CPU: for large ones many times slower
-    large = len(rows) * rows.shape[1] > 4 * _CHUNK and rows.shape[1] > 1
-    if large and rows.device.type == "cpu" and not (rows.requires_grad and torch.is_grad_enabled()):
+    large = rows.numel() > 2 * _CHUNK and rows.shape[1] > 1
+    if large and is_plain(rows) and not (rows.requires_grad and torch.is_grad_enabled()):
         variance = _variance_from_sums(rows)
         if variance is not None:
             return torch.from_numpy(np.sqrt(variance)).to(rows.dtype)
@@ -36,8 +36,10 @@ def _variance_from_sums(rows: Tensor) -> np.ndarray | None:
     """(sum of squares - sum^2 / n) / (n - 1) in float64; None where that would cancel digits away."""
     count = rows.shape[1]
     whole = count - count % _CHUNK
-    norms = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, _CHUNK)), dim=2).numpy()
-    squares = np.square(norms, dtype=np.float64).sum(axis=1)
+    squares = np.zeros(len(rows))
+    if whole:
+        norms = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, _CHUNK)), dim=2)
+        squares += np.square(norms.numpy(), dtype=np.float64).sum(axis=1)
     if whole < count:
         squares += np.square(torch.linalg.vector_norm(rows[:, whole:], dim=1).numpy(), dtype=np.float64)
     spread = squares - np.square(rows.sum(1).numpy(), dtype=np.float64) / count

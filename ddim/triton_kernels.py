@@ -81,6 +81,7 @@ def _step_kernel(
     result,
     count,
     tiles,
+    whole,
     w_x,
     w_m,
     bound,
@@ -115,7 +116,7 @@ def _step_kernel(
             m = t + (t - m) * (scale - 1.0)
         if RESCALED:
             m = m * tl.load(factors + row)
-        y = x * w_x + m * w_m
+        y = x * whole + ((x - m) * w_x + m * w_m)
         if CLIPPED:
             y = tl.where(y > bound, bound, tl.where(y < -bound, -bound, y))  # lets NaN through
             y = y + x * r_x + m * r_m
@@ -151,6 +152,12 @@ def _noise_kernel(result, images, count, tiles, step, key0, key1, NUMBERED: tl.c
 def _signed(word: int) -> int:
     """A 32-bit word as the int32 of the same bits: one argument type for all words."""
     return word - (1 << 32) if word >> 31 else word
+
+
+def _accurate(w_x: float, w_m: float) -> tuple[float, float, float]:
+    """Factors of x, x - m and m in ``w_x x + w_m m`` that lose nothing where w_x is near 1 or both are large."""
+    whole = 1.0 if w_x > 0.5 else 0.0
+    return whole, w_x - whole, w_x + w_m - whole
 
 
 def _tiles(count: int) -> int:
@@ -208,7 +215,7 @@ def step_kernel(
         result,
         count,
         _tiles(count),
-        *weights,
+        *_accurate(*weights),
         0.0 if bound is None else bound,
         *rest,
         sigma,

@@ -15,7 +15,7 @@ from .config import SchedulerConfig
 from .selection import quantile
 from .tensor_ops import working_dtype
 
-__all__ = ["Clip", "ProcessX0", "Threshold", "clip", "make_x0_processor", "threshold"]
+__all__ = ["Clip", "ProcessX0", "Threshold", "clip", "make_x0_processor", "threshold", "threshold_in_place"]
 
 ProcessX0 = Callable[[Tensor], Tensor]
 
@@ -38,9 +38,27 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
     """
     if cap == 1.0:
         return clip(x0, 1.0)
-    limits = quantile(x0.abs().flatten(1).to(working_dtype(x0.dtype)), ratio).clamp(1.0, cap)
-    limits = limits.reshape(-1, *[1] * (x0.ndim - 1))
-    return torch.clamp(x0, -limits, limits) / limits
+    limits, _ = _limits(x0, ratio, cap)
+    return torch.clamp(x0, -limits, limits).div_(limits)
+
+
+def _limits(x0: Tensor, ratio: float, cap: float) -> tuple[Tensor, Tensor]:
+    """s of each image, shaped to broadcast, and a tensor like ``x0`` (in its working dtype) free to be overwritten."""
+    sizes = x0.abs().flatten(1).to(working_dtype(x0.dtype))
+    limits = quantile(sizes, ratio).clamp_(1.0, cap)
+    return limits.reshape(-1, *[1] * (x0.ndim - 1)), sizes.view(x0.shape)
+
+
+def threshold_in_place(x0: Tensor, ratio: float, cap: float) -> Tensor:
+    """:func:`threshold`, written to ``x0``, a float32 or float64 CPU tensor that autograd does not follow.
+
+    Returns:
+        A tensor like ``x0`` that is free to be overwritten: large new tensors cost more than what is done to them.
+    """
+    limits, free = _limits(x0, ratio, cap)
+    for image, limit in zip(x0, limits.flatten().tolist(), strict=True):
+        image.clamp_(-limit, limit).div_(limit)
+    return free
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ddim
-from ddim.coefficients import StepCoefficients
+from ddim.coefficients import Linear, StepCoefficients
 from ddim.fast_step import fast_step
 from ddim.stepping import apply_step
+from ddim.tensor_ops import combine
 from ddim.x0_processing import Clip, Threshold
 
 PROCESSORS = (None, Clip(1.0), Clip(0.3), Threshold(0.995, 3.0), Threshold(0.5, 1.5))
@@ -96,3 +97,30 @@ def test_a_step_costs_so_many_operators_and_passes(
     assert (len(cost.operators), cost.passes) == (operators, passes)
     assert cost.new == (1 if target is None else 0)
     assert cost.host_reads == 0
+
+
+@pytest.mark.parametrize("weights", [(0.999998, -1.6e-3), (1.000003, 2e-3), (645.2, -645.1), (3e4, -3e4 + 1)])
+@pytest.mark.parametrize("out", ["new", "given", "sample"])
+def test_sums_whose_factors_float32_cannot_hold_lose_nothing(weights, out):
+    x, change, _ = tensors(3)
+    m = x + 1e-3 * change if weights[0] > 2 else change
+    exact = weights[0] * x.double() + weights[1] * m.double()
+    tolerance = 1.5e-7 * float(exact.abs().max())
+    target = {"new": None, "given": torch.empty_like(x), "sample": x}[out]
+    result = combine(x, m, Linear(*weights), out=target)
+    assert target is None or result is target
+    assert float((result.double() - exact).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("weights", [(0.999998, -1.6e-3), (645.2, -645.1), (0.5, 0.5)])
+def test_such_sums_have_gradients(weights):
+    x, m, _ = (tensor.double().requires_grad_() for tensor in tensors(4, shape=(2, 3)))
+    torch.autograd.gradcheck(lambda x, m: combine(x, m, Linear(*weights)), (x, m))
+
+
+def test_the_pieces_of_large_half_precision_tensors_make_up_the_whole():
+    for kinds in ((torch.float16, torch.bfloat16), (torch.float32, torch.float16), (torch.bfloat16, torch.float32)):
+        x, m = (tensors(5 + i, kind, (3, 7, 3001))[i] for i, kind in enumerate(kinds))
+        expected = 0.3 * x.float() + 0.7 * m.float()
+        torch.testing.assert_close(combine(x, m, Linear(0.3, 0.7)), expected)
+        torch.testing.assert_close(combine(x, m, Linear(0.3, 0.7), out=torch.empty_like(expected)), expected)

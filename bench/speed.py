@@ -1,0 +1,178 @@
+"""Speed against diffusers: operators, passes over memory, host time, and time per step: ``python -m bench.speed``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ddim
+from bench.peer import CASES, SHAPES, both_schedulers, step_runs, tensors
+from bench.timing import interleaved, print_table
+
+ROOT = Path(__file__).resolve().parent.parent
+VIEWS = ("view", "select", "slice", "reshape", "expand", "detach", "alias", "t.", "unsqueeze", "as_strided", "flatten")
+
+
+class Cost(TorchDispatchMode):
+    """Counts operators and tensor passes: bytes read and written, in units of the sample."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.operators, self.bytes = size, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operators += 1
+        if not func.name().removeprefix("aten::").startswith(VIEWS):
+            out = (kwargs or {}).get("out")
+            read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t is not out]
+            written = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+            self.bytes += sum(t.nbytes for t in (*read, *written))
+        return result
+
+    def __str__(self) -> str:
+        return f"{self.operators} / {self.bytes / self.size:.0f}"
+
+
+def counts_table() -> None:
+    """Operators and passes of a step."""
+    rows = []
+    for case in CASES:
+        found = []
+        for run in step_runs(case, (1, 4, 64, 64)):
+            with Cost(4 * 64 * 64 * case.dtype.itemsize) as cost:
+                run()
+            found.append(cost)
+        rows.append((case.name, *found))
+    print_table("Aten operators / tensor passes of one step (exact)", ("case", "ddim", "diffusers"), rows)
+
+
+def verdict(ratio: float, target: float | None) -> str:
+    """A ratio, with its target where it has one; a miss is marked."""
+    return f"{ratio:.1f}" if target is None else f"{ratio:.1f} ({target:g}){'' if ratio >= target else ' MISSED'}"
+
+
+def steps_table(seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Time of a step for all cases and shapes; gives the times back for plots."""
+    rows, times = [], {}
+    for case in CASES:
+        measured = [interleaved(step_runs(case, shape), seconds) for shape in SHAPES]
+        targets: list[float | None] = list(case.targets) or [None] * len(SHAPES)
+        rows.append((case.name, *(verdict(b / a, goal) for (a, b), goal in zip(measured, targets, strict=True))))
+        times[case.name] = [(a, b) for a, b in measured]
+    head = ("times faster than diffusers (target)", *("x".join(map(str, shape)) for shape in SHAPES))
+    print_table(f"One step, {torch.get_num_threads()} thread(s)", head, rows)
+    return times
+
+
+def host_table() -> None:
+    """What the host spends on a step, whatever the tensors."""
+    ours, theirs = both_schedulers({"clip_sample": False})
+    x, m, *_ = tensors((1,))
+    t, their_t = ours.timesteps[20], theirs.timesteps[20]
+    runs = {
+        "step, one element": (lambda: ours.step(m, t, x), lambda: theirs.step(m, their_t, x)),
+        "step, timestep as a number": (lambda: ours.step(m, int(t), x), lambda: theirs.step(m, int(their_t), x)),
+        "two bare operators": (lambda: torch.mul(x, 0.5).add_(m, alpha=0.5), lambda: theirs.step(m, their_t, x)),
+        "constructor": (ddim.DDIMScheduler, diffusers.DDIMScheduler),
+        "set_timesteps(50)": (lambda: ours.set_timesteps(50), lambda: theirs.set_timesteps(50)),
+        "coefficients of 50 steps": (lambda: _all_coefficients(ours), lambda: theirs.set_timesteps(50)),
+    }
+    rows = []
+    for name, pair in runs.items():
+        a, b = interleaved(pair)
+        rows.append((name, f"{a * 1e6:.1f} us", f"{b * 1e6:.1f} us", f"{b / a:.1f}"))
+    print_table("Host time", ("what", "ddim", "diffusers", "times faster"), rows)
+
+
+def _all_coefficients(scheduler: ddim.DDIMScheduler) -> None:
+    scheduler.set_timesteps(50)
+    for i in range(50):
+        scheduler.coefficients(i)
+
+
+def other_table(seconds: float) -> None:
+    """Guidance, its rescale, and added noise."""
+    names = {"CFG combine": (2,) * 5, "CFG with rescale": (1.2, 1.5, 10, 6, 8), "add_noise": (2,) * 5}
+    rows: dict[str, list[str]] = {name: [] for name in names}
+    ours, theirs = both_schedulers({})
+    for i, shape in enumerate(SHAPES):
+        u, text, z, _ = tensors(shape)
+        t = torch.full((shape[0],), 500)
+        pairs = {
+            "CFG combine": (lambda u=u, c=text: ddim.guide(u, c, 7.5), lambda u=u, c=text: u + 7.5 * (c - u)),
+            "CFG with rescale": (
+                lambda u=u, c=text: ddim.guide(u, c, 7.5, 0.7),
+                lambda u=u, c=text: rescale_of_diffusers(u + 7.5 * (c - u), c, 0.7),
+            ),
+            "add_noise": (
+                lambda u=u, z=z, t=t: ours.add_noise(u, z, t),
+                lambda u=u, z=z, t=t: theirs.add_noise(u, z, t),
+            ),
+        }
+        for name, pair in pairs.items():
+            a, b = interleaved(pair, seconds)
+            rows[name].append(verdict(b / a, names[name][i]))
+    head = ("times faster than diffusers (target)", *("x".join(map(str, shape)) for shape in SHAPES))
+    print_table("Guidance and forward process", head, [(name, *cells) for name, cells in rows.items()])
+
+
+def rescale_of_diffusers(guided: torch.Tensor, text: torch.Tensor, phi: float) -> torch.Tensor:
+    """diffusers' own function."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    return rescale_noise_cfg(guided, text, guidance_rescale=phi)
+
+
+def noise_table(seconds: float) -> None:
+    """Keyed noise against torch's own generator, which is neither keyed nor equal on a GPU."""
+    rows = []
+    for shape in SHAPES:
+        a, b = interleaved(
+            (lambda shape=shape: ddim.keyed_noise(shape, 1, 2), lambda shape=shape: torch.randn(shape)), seconds
+        )
+        count = torch.Size(shape).numel()
+        rows.append(
+            ("x".join(map(str, shape)), f"{a / count * 1e9:.1f} ns", f"{b / count * 1e9:.1f} ns", f"{b / a:.2f}")
+        )
+    print_table("Keyed noise, per number", ("shape", "keyed_noise", "torch.randn", "times faster"), rows)
+
+
+def import_table() -> None:
+    """Time to import, after torch."""
+    rows = []
+    for module in ("ddim", "diffusers.schedulers.scheduling_ddim"):
+        code = f"import torch, time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
+        found = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+                ).stdout
+            )
+            for _ in range(5)
+        ]
+        rows.append((f"import {module}", f"{sorted(found)[1] * 1e3:.0f} ms"))
+    print_table("Import, beyond torch (target 50 ms)", ("what", "time"), rows)
+
+
+def main(seconds: float = 0.6) -> dict[str, list[tuple[float, float]]]:
+    """Print every table of speed."""
+    torch.set_num_threads(1)
+    counts_table()
+    host_table()
+    times = steps_table(seconds)
+    other_table(seconds)
+    noise_table(seconds)
+    import_table()
+    return times
+
+
+if __name__ == "__main__":
+    main()
