@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_SOCKETS = 256
 MAX_FRAME_BYTES = 1 << 20  # of what a client sends; the frontend's own frames are a few hundred bytes
 MAX_BACKLOG_BYTES = 32 << 20  # of what waits for one client
-MAX_BACKLOG_PREVIEWS = 4
+MAX_BACKLOG_BEFORE_PREVIEWS = 4 << 20  # with more than that waiting, previews are left out
 MAX_SID_LENGTH = 128
 _CLOSE_SECONDS = 1.0
 
@@ -43,15 +43,17 @@ class _Client:
     abort: Callable[[], None]
     flags: dict[str, Any] = field(default_factory=dict)
     backlog: deque[Frame] = field(default_factory=deque)
-    waiting: int = 0
+    waiting: int = 0  # bytes of the backlog
+    cut: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, frame: Frame) -> None:
-        if isinstance(frame, bytes) and sum(isinstance(f, bytes) for f in self.backlog) >= MAX_BACKLOG_PREVIEWS:
+        if isinstance(frame, bytes) and self.waiting > MAX_BACKLOG_BEFORE_PREVIEWS:
             return
         self.backlog.append(frame)
         self.waiting += len(frame)
-        if self.waiting > MAX_BACKLOG_BYTES:
+        if self.waiting > MAX_BACKLOG_BYTES and not self.cut:
+            self.cut = True
             log.warning("a client does not read its messages; its connection is cut")
             self.abort()
         self.wake.set()
