@@ -184,3 +184,55 @@ def test_words_follow_the_language(fresh_editor):
     wait_text(editor, node, PLOT, "经过的时间步")
     assert editor.evaluate("(id) => app.graph.getNodeById(id).title", node) == "DDIM 调度"
     editor.set_setting("Comfy.Locale", "en")
+
+
+@ONE_RENDERER
+def test_live_previews_of_the_node_that_runs_a_sampler_are_kept_on_it(editor):
+    node = one_node(editor, "DDIMSampler")
+    editor.evaluate(
+        """async (id) => {
+            class Consumer extends LiteGraph.LGraphNode {}
+            LiteGraph.registerNodeType("test/SamplerConsumer", Consumer);
+            const running = LiteGraph.createNode("test/SamplerConsumer");
+            running.addInput("sampler", "SAMPLER");
+            app.graph.add(running);
+            app.graph.getNodeById(id).connect(0, running, 0);
+            const send = (name, detail) => app.api.dispatchCustomEvent(name, detail);
+            const canvas = new OffscreenCanvas(400, 200), context = canvas.getContext("2d");
+            send("execution_start", { prompt_id: "x" });
+            for (let step = 1; step <= 60; step += 1) {
+                context.fillStyle = `rgb(${4 * step}, 0, 0)`;
+                context.fillRect(0, 0, 400, 200);
+                const blob = await canvas.convertToBlob();
+                const ids = { nodeId: String(running.id), displayNodeId: String(running.id) };
+                send("progress", { node: String(running.id), value: step, max: 60, prompt_id: "x" });
+                send("b_preview_with_metadata", { blob, ...ids, parentNodeId: "", realNodeId: "", jobId: "x" });
+            }
+        }""",
+        node,
+    )
+    wait_text(editor, node, "ddim_sampler_replay", "Step 60 of 60")
+    slider = panel(editor, "replay").locator("input")
+    slider.focus()
+    editor.page.keyboard.press("Home")
+    assert text(editor, node, "ddim_sampler_replay", ".ddim-readout") == "Step 1 of 60"
+    shown = editor.evaluate(
+        f"""([id, name]) => {{
+            const canvas = ({PANEL})([id, name]).querySelector("canvas");
+            return [canvas.width, canvas.height, canvas.getContext("2d").getImageData(9, 9, 1, 1).data[0]];
+        }}""",
+        [node, "ddim_sampler_replay"],
+    )
+    assert shown == [192, 96, 4]
+    assert int(slider.get_attribute("max")) < 48  # small in memory: of 60 pictures, some were let go
+
+
+def test_panels_can_be_switched_off_in_the_settings(editor):
+    node = one_node(editor, "DDIMSchedule")
+    wait_text(editor, node, PLOT, "20 steps")
+    try:
+        editor.set_setting("DDIM.SchedulePlot", False)
+        editor.page.locator(".ddim-plot:visible").first.wait_for(state="hidden")
+    finally:
+        editor.set_setting("DDIM.SchedulePlot", True)
+    panel(editor, "plot").wait_for()
