@@ -10,6 +10,7 @@ from typing import Any
 
 from .beta_schedules import betas_from_alpha_bar
 from .config import SETTINGS, SchedulerConfig
+from .config_notes import notes_on
 from .errors import DDIMError, check_choice, check_number, show
 from .noise_schedule import make_noise_schedule
 
@@ -110,7 +111,7 @@ def import_config(config: Mapping[str, Any], overrides: Mapping[str, Any] | None
         overridden=MappingProxyType(overridden),
         ignored=MappingProxyType(reading.ignored),
         defaulted=MappingProxyType(defaulted),
-        notes=_notes(checked, defaulted, reading),
+        notes=notes_on(checked, source_class, defaulted, "snr_shift_scale" in reading.mapped),
         unknown=tuple(reading.unknown),
         source_class=source_class,
     )
@@ -259,38 +260,6 @@ def _checked_overrides(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
     for name in overrides or {}:
         check_choice("an override", name, SETTINGS)
     return tuple(overrides or {})
-
-
-def _notes(config: SchedulerConfig, defaulted: Mapping[str, Any], reading: _Reading) -> tuple[str, ...]:
-    """Sentences on what surprises people, in the order in which it matters."""
-    notes = []
-    if not config.set_alpha_to_one:
-        notes.append(
-            "set_alpha_to_one is false (as in SDXL's configuration): sampling ends at the noise level of timestep 0 "
-            "and leaves that little noise in the result; set it to true to end at clean data"
-        )
-    if config.clip_sample and not config.thresholding and "clip_sample" in defaulted:
-        notes.append(
-            f"clip_sample is true by default: x_0 is clipped to +-{config.clip_sample_range:g} at every step, which "
-            "is right for pixels and harms latents; set it to false for a latent model"
-        )
-    if config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
-        notes.append(
-            "rescale_betas_zero_snr with prediction_type='epsilon': the last timestep is pure noise, where epsilon "
-            "says nothing about x_0; a plan that visits it is refused"
-        )
-    if config.rescale_betas_zero_snr and config.timestep_spacing == "leading":
-        notes.append(
-            "rescale_betas_zero_snr with timestep_spacing='leading' never visits the timestep of zero SNR; "
-            "use 'trailing'"
-        )
-    if config.steps_offset and config.timestep_spacing != "leading":
-        notes.append(
-            f"steps_offset={config.steps_offset} has no effect with timestep_spacing={config.timestep_spacing!r}"
-        )
-    if "snr_shift_scale" in reading.mapped:
-        notes.append("snr_shift_scale became trained_betas: the same noise levels, written out")
-    return tuple(notes)
 
 
 def _brief(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Reading the configurations of other schedulers: what was used, mapped, overridden, ignored, defaulted."""
 
+import inspect
 import json
 import math
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddim import DDIMError, SchedulerConfig, import_config, make_schedule
+from ddim.config_notes import OTHER_DEFAULTS
 
 SDXL = {
     "_class_name": "EulerDiscreteScheduler",
@@ -44,6 +46,21 @@ def test_the_clipping_default_is_named_where_the_file_is_silent() -> None:
     report = import_config({"beta_schedule": "scaled_linear"})
     assert report.defaulted["clip_sample"] is True
     assert any("clip_sample is true by default" in note for note in report.notes)
+
+
+def test_a_default_that_differs_from_the_source_classs_is_named() -> None:
+    report = import_config({"_class_name": "EulerDiscreteScheduler", "clip_sample": False})
+    (note,) = report.notes
+    assert note == "timestep_spacing is not given: EulerDiscreteScheduler would take 'linspace', here it is 'leading'"
+
+
+def test_the_table_of_other_defaults_is_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers")
+    ours = SchedulerConfig()
+    for name, listed in OTHER_DEFAULTS.items():
+        parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
+        theirs = {key: item.default for key, item in parameters.items() if key in ours}
+        assert {key: value for key, value in theirs.items() if value != ours[key]} == listed, name
 
 
 def test_an_override_wins_and_tells_what_it_replaced() -> None:
