@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network
 
 WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "example_workflows").glob("*.json"))
 SMALL = {"width": 64, "height": 64}  # of empty latents and scaled pictures: a random network is as slow as a real one
+GIVES_PICTURES_BACK = {"share_noise_file"}
 NEWER_KEYS = {"is_input_list", "has_intermediate_output", "search_aliases"}  # 0.3.64's /object_info has not
 
 
@@ -94,7 +95,7 @@ def test_an_example_workflow_runs(
     pictures = [np.asarray(Image.open(path).convert("RGB"), np.int16) for path in server.files(entry)]
     assert pictures and all(picture.std() > 1 for picture in pictures)
     if not needs_checkpoint(prompt):
-        compare(pictures, run_embedded(prompt, embedded))
+        compare(pictures, run_embedded(prompt, embedded), at_edges=workflow.stem in GIVES_PICTURES_BACK)
 
 
 def pictures_in(folder: Path) -> None:
@@ -127,12 +128,15 @@ def run_embedded(prompt: dict[str, Any], embedded: Registry) -> list[np.ndarray]
         host.context.use_folders(before)
 
 
-def compare(pictures: list[np.ndarray], others: list[np.ndarray]) -> None:
-    """Equal to rounding: a pixel may fall on the other side of a half."""
+def compare(pictures: list[np.ndarray], others: list[np.ndarray], *, at_edges: bool) -> None:
+    """Equal to rounding: SaveImage cuts off the fraction, so that a value next to a whole number may fall either way.
+
+    A picture that is given back exactly consists of whole numbers: there any pixel may.
+    """
     assert len(pictures) == len(others)
     for picture, other in zip(pictures, others, strict=True):
         difference = np.abs(picture - other)
-        assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+        assert difference.max() <= 1 and (at_edges or (difference > 0).mean() < 0.01)
 
 
 def long_run(steps: int) -> dict[str, Any]:
