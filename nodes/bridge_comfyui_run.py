@@ -105,7 +105,7 @@ def _sample_sigmas(inner, x, sigmas, extra_args=None, callback=None, disable=Non
     report = partial(_report, callback, sigmas)
     result = sample(
         _Denoiser(inner, levels, extra_args),
-        x / _scale(float(sigmas[0])),
+        _start(inner, x, float(sigmas[0]), settings),
         with_settings(schedule, settings),
         eta=settings.eta,
         use_clipped_model_output=settings.use_clipped_model_output,
@@ -113,6 +113,22 @@ def _sample_sigmas(inner, x, sigmas, extra_args=None, callback=None, disable=Non
         **step_noise(settings, schedule, int(extra_args.get("seed") or 0), x.shape),
     )
     return result * _scale(float(sigmas[-1]))
+
+
+def _start(inner: Any, x: Tensor, sigma: float, settings: SamplerSettings) -> Tensor:
+    """The first sample in the core's coordinates; a latent that DDIM Invert gave is in them already.
+
+    Raises:
+        DDIMError: where noise was added to such a latent.
+    """
+    if settings.variance_noise is None or settings.variance_noise.inversion is None:
+        return x / _scale(sigma)
+    if inner.noise.any():
+        raise DDIMError(
+            "variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off (or use Disable "
+            "Noise)"
+        )
+    return x
 
 
 @dataclass(frozen=True, eq=False)
