@@ -162,6 +162,17 @@ def test_conditions_with_areas_masks_and_ranges_are_stock_eulers(
     assert apart(ours, calls.custom(network, given, calls.euler(), sigmas)) < 1e-4
 
 
+def test_a_controlled_run_is_stock_eulers(worker: Any, calls: Any, network: Any, conditions: Any) -> None:
+    schedule, sigmas = calls.schedule(model=network)
+    (positive,) = worker("with_control", conditioning=conditions["positive"])
+    given = {**conditions, "positive": positive}
+    latent = {"latent_image": {"samples": torch.zeros(1, 4, 8, 8)}}
+    ours = calls.sample(model=network, **given, **latent, schedule=schedule, cfg=4.0)
+    assert apart(ours, calls.custom(network, given, calls.euler(), sigmas, **latent)) < 1e-4
+    free = calls.sample(model=network, **conditions, **latent, schedule=schedule, cfg=4.0)
+    assert apart(ours, free) > 1e-2
+
+
 @pytest.mark.parametrize("at", [1, 4])
 def test_cancel_ends_a_run_with_the_step_it_is_in(
     worker: Any, calls: Any, network: Any, conditions: Any, at: int

@@ -180,6 +180,19 @@ def cancel_during(model, call_number, node, inputs):
     return {"calls": calls, "ended": ended}
 
 
+def with_control(conditioning):
+    """The conditioning with a ControlNet that pushes the middle of the network, by an amount that depends on sigma."""
+    from comfy.controlnet import ControlBase
+
+    class Push(ControlBase):
+        def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+            amount = torch.tanh(t).reshape(-1, 1, 1, 1)
+            return {"middle": [amount * torch.ones(len(x_noisy), 320, *x_noisy.shape[2:])]}
+
+    told = {"control": Push(), "control_apply_to_uncond": True}
+    return {"refs": keep([[[tensor, {**options, **told}] for tensor, options in conditioning]])}
+
+
 def inputs_of_network(model, node, inputs):
     """Run a node and return what the network was given at each call, first image of each, in its own coordinates."""
     seen = []
@@ -191,8 +204,23 @@ def inputs_of_network(model, node, inputs):
     return {"tensor": torch.stack(seen)}
 
 
-OPERATIONS = {f.__name__: f for f in (load_pack, call, attribute, pack_value, network, add_levels, write_checkpoint,
-                                      load_model, wavy_model, cancel_during, inputs_of_network)}  # fmt: skip
+OPERATIONS = {
+    function.__name__: function
+    for function in (
+        load_pack,
+        call,
+        attribute,
+        pack_value,
+        network,
+        add_levels,
+        write_checkpoint,
+        load_model,
+        wavy_model,
+        cancel_during,
+        inputs_of_network,
+        with_control,
+    )
+}
 
 
 def read(stream):

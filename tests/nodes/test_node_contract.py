@@ -74,3 +74,24 @@ def test_one_name_means_one_kind_everywhere(nodes: dict[str, type]) -> None:
 )
 def test_the_words_that_people_know_find_a_node(nodes: dict[str, type], word: str) -> None:
     assert any(word in alias for node in nodes.values() for alias in node.SEARCH_ALIASES)
+
+
+def test_every_example_workflow_has_a_picture_and_a_note(repo_root: Path) -> None:
+    """The template browser shows <name>.jpg; a MarkdownNote says what to look at."""
+    workflows = sorted((repo_root / "example_workflows").glob("*.json"))
+    assert len(workflows) >= 6
+    for path in workflows:
+        kinds = [node["type"] for node in json.loads(path.read_text())["nodes"]]
+        assert path.with_suffix(".jpg").is_file(), f"{path.name} has no thumbnail"
+        assert {"MarkdownNote", "Note"} & set(kinds), f"{path.name} has no note"
+
+
+def test_example_workflows_name_known_nodes_and_their_inputs(repo_root: Path, nodes: dict[str, type]) -> None:
+    for path in sorted((repo_root / "example_workflows").glob("*.json")):
+        for node in json.loads(path.read_text())["nodes"]:
+            if not node["type"].startswith("DDIM"):
+                continue
+            given = nodes[node["type"]].INPUT_TYPES()
+            declared = {name for group in ("required", "optional") for name in given.get(group, {})}
+            told = set(node.get("widgets_values_named", {})) - {"control_after_generate", "upload"}
+            assert told | {i["name"] for i in node["inputs"]} <= declared, f"{path.name}: {node['type']}"
