@@ -138,6 +138,7 @@ const fitted = new WeakMap();
 
 /** Let the node grow to what its widgets need, and shrink again unless a person has sized it since. */
 export function fitNode(node) {
+  if (!node.graph) return; // removed in the meantime
   const [width, height] = node.computeSize();
   if (node.size[1] < height || node.size[1] === fitted.get(node)) {
     node.setSize([Math.max(node.size[0], width), height]);
@@ -175,6 +176,7 @@ export function addNode(type, place) {
 
 /** Tell the editor that widgets were changed by something else than a click, so that undo and drafts know. */
 export function graphChanged(node) {
+  if (!node.graph) return; // removed in the meantime
   node.graph?.change?.();
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
   node.setDirtyCanvas?.(true, true);
@@ -207,6 +209,7 @@ export function isLinked(node, name) {
 
 /** The link into an input; older editors have no method for it. */
 function linkInto(node, slot) {
+  if (!node.graph) return null; // removed in the meantime
   if (node.getInputLink) return node.getInputLink(slot) ?? null;
   const id = node.inputs?.[slot]?.link;
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);

@@ -236,3 +236,22 @@ def test_panels_can_be_switched_off_in_the_settings(editor):
     finally:
         editor.set_setting("DDIM.SchedulePlot", True)
     panel(editor, "plot").wait_for()
+
+
+@ONE_RENDERER
+def test_an_answer_that_comes_after_the_node_was_removed_harms_nobody(editor):
+    node = one_node(editor, "DDIMSchedule")
+    wait_text(editor, node, PLOT, "20 steps")
+    editor.evaluate(
+        """async (id) => {
+            const node = app.graph.getNodeById(id), plot = node.ddimPlot;
+            node.widgets.find((widget) => widget.name === "steps").value = 5;
+            const answered = plot.look();
+            app.graph.clear();
+            await answered;
+            plot.show({ schedule: plot.report, config: null });
+            node.onExecuted({ ddim_schedule: [plot.report] });
+        }""",
+        node,
+    )
+    assert editor.types() == []
