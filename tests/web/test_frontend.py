@@ -215,6 +215,17 @@ def test_subgraph(editor):
     editor.run()
 
 
+def test_templates(editor):
+    """The template browser lists the example with its picture, and opens it."""
+    editor.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    card = editor.page.get_by_test_id("template-workflow-toy")
+    card.scroll_into_view_if_needed()
+    picture = card.locator("img").first
+    assert picture.evaluate("(img) => img.decode().then(() => img.naturalWidth)") == 64
+    card.click()
+    editor.wait("app.graph.nodes.some((node) => node.type === 'ToyPicture')")
+
+
 def test_a_template_opens_from_its_address(fresh_editor, web_host):
     editor = fresh_editor()
     editor.open("/?template=toy&source=toy")
