@@ -17,7 +17,7 @@ def parity_coefficients(alpha_bar: float, alpha_bar_next: float, prediction_type
     """As :meth:`StepCoefficients.at`, with the direction's length as diffusers rounds it.
 
     diffusers takes sqrt(1 - b - sigma^2) of float32 numbers, where sigma is a square root that is squared again. Near
-    zero the rounding decides: for most step counts zero SNR with eta = 1 gives it the root of a negative number.
+    zero the rounding decides: for some step counts zero SNR with eta = 1 gives it the root of a negative number.
 
     Args:
         alpha_bar: level of the sample, as float32 holds it.
