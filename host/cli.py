@@ -74,11 +74,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     """Check everything, then run."""
-    from host.executor import Executor
-    from host.overrides import OverrideError, apply_overrides
+    from host.checking.validation import validate
+    from host.execution.executor import Executor
     from host.terminal import Bars
-    from host.validation import validate
-    from host.workflow import WorkflowError, read_workflow
+    from host.workflows.overrides import OverrideError, apply_overrides
+    from host.workflows.workflow import WorkflowError, read_workflow
 
     folders = _folders(args)
     context.use_folders(folders)
@@ -96,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
     # With other values than the editor's graph says, the prompt alone tells how the pictures were made.
     extra = {} if args.overrides else workflow.extra_pnginfo
     bars = Bars(checked.prompt)
-    with _stop_on_interrupt() as cancel, _quiet("host.report"):
+    with _stop_on_interrupt() as cancel, _quiet("host.execution.report"):
         result = Executor(registry).run(
             checked.prompt,
             str(uuid.uuid4()),

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from host.checking.validation import validate
 from host.payload import dumps
-from host.validation import validate
 
 from .hub import MAX_SID_LENGTH
 from .job import STATUSES

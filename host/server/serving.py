@@ -20,7 +20,7 @@ from typing import IO, Any
 from aiohttp import web
 
 from host import context
-from host.executor import Executor
+from host.execution.executor import Executor
 from host.folders import Folders, default_folders
 from host.registry import Registry
 

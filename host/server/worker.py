@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from host.executor import Executor, RunResult
+from host.execution.executor import Executor, RunResult
 
 from .hub import Hub
 from .job import Job, Result

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from host.editor_format import to_prompt
-from host.editor_graph import WorkflowError
-from host.editor_widgets import widget_values
+from host.workflows.editor_format import to_prompt
+from host.workflows.editor_graph import WorkflowError
+from host.workflows.editor_widgets import widget_values
 
 
 def box(node_id, kind, inputs=(), outputs=("FLOAT",), values=None, **more):

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from host.executor import Executor
-from host.validation import validate
+from host.checking.validation import validate
+from host.execution.executor import Executor
 
 
 def number(node, value=1.0, **more):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from host.checking.validation import MAX_DEPTH, MAX_NODES, validate
 from host.payload import dumps
-from host.validation import MAX_DEPTH, MAX_NODES, validate
 
 
 @pytest.fixture

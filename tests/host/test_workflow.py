@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.workflow import WorkflowError, read_workflow
+from host.workflows.workflow import WorkflowError, read_workflow
 
 API = {
     "1": {"class_type": "ToyNumber", "inputs": {"value": 2.0, "seed": 7, "mode": "plain"}},

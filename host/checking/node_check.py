@@ -8,12 +8,12 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from host.awaiting import settle
+from host.checking.links import Link, is_link
+from host.checking.values import Problem, check_value, problem, types_match
 from host.context import ExecutionBlocker
-from host.links import Link, is_link
+from host.execution.awaiting import settle
 from host.object_info import NodeClass, find_input, input_types
 from host.registry import Registry
-from host.values import Problem, check_value, problem, types_match
 
 __all__ = ["NodeCheck", "check_node", "type_name"]
 

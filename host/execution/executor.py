@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from host.cache import Cache
 from host.context import Flag
-from host.events import Emit
+from host.execution.cache import Cache
+from host.execution.events import Emit
+from host.execution.report import Failure
+from host.execution.run import Run
 from host.registry import Registry
-from host.report import Failure
-from host.run import Run
 
 __all__ = ["Executor", "RunResult"]
 
@@ -68,7 +68,7 @@ class Executor:
             prompt_id: The run's name in every message.
             outputs: What `validate` returned as `.outputs`.
             extra_data: The request's extra_data; `extra_pnginfo` in it goes into saved pictures.
-            emit: emit(event, data), see `host.events`. May be called from a node's own threads.
+            emit: emit(event, data), see `host.execution.events`. May be called from a node's own threads.
             cancel: Set it to stop the run before the next node, or at the node's next report of progress.
             before_end: Called with the result before the last event is sent, so that a client that acts on
                 that event finds the result in history. `executing {node: None}`, which ends the stream for

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from host.links import find_cycles, reachable
-from host.node_check import NodeCheck, check_node
+from host.checking.links import find_cycles, reachable
+from host.checking.node_check import NodeCheck, check_node
+from host.checking.values import Problem, problem
 from host.registry import Registry
-from host.values import Problem, problem
 
 __all__ = ["MAX_DEPTH", "MAX_NODES", "Validation", "validate"]
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from host.editor_widgets import is_widget
 from host.object_info import find_input, input_types
 from host.registry import Registry
+from host.workflows.editor_widgets import is_widget
 
 __all__ = ["OverrideError", "apply_overrides"]
 

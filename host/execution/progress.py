@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from host.events import Emit
-from host.graph import DynamicPrompt
+from host.execution.events import Emit
+from host.execution.graph import DynamicPrompt
 from host.payload import jsonable
 
 __all__ = ["Progress"]

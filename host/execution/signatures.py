@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from host.graph import DynamicPrompt
-from host.links import is_link
+from host.checking.links import is_link
+from host.execution.graph import DynamicPrompt
 from host.object_info import NodeClass, input_types
 
 __all__ = ["Signatures"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from host.graph import DynamicPrompt
-from host.links import is_link
+from host.checking.links import is_link
+from host.execution.graph import DynamicPrompt
 from host.object_info import NodeClass, find_input, input_types
 
 __all__ = ["gather_inputs", "hidden_inputs"]

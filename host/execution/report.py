@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from host.checking.node_check import type_name
 from host.context import ExecutionBlocker, Interrupted
-from host.events import Emit
-from host.graph import DynamicPrompt
-from host.node_check import type_name
+from host.execution.events import Emit
+from host.execution.graph import DynamicPrompt
 
 __all__ = ["Ending", "Failure", "NodeError", "Report"]
 

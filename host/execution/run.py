@@ -8,19 +8,19 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from host.cache import Cache
-from host.calls import Returned, call_all, finished, join_outputs, read_returns
+from host.checking.links import is_link
 from host.context import ExecutionBlocker, Flag, Interrupted, NodeRun, open_node
-from host.events import Emit, Messages
-from host.graph import DynamicPrompt
-from host.links import is_link
-from host.node_inputs import gather_inputs, hidden_inputs
+from host.execution.cache import Cache
+from host.execution.calls import Returned, call_all, finished, join_outputs, read_returns
+from host.execution.events import Emit, Messages
+from host.execution.graph import DynamicPrompt
+from host.execution.node_inputs import gather_inputs, hidden_inputs
+from host.execution.progress import Progress
+from host.execution.report import Ending, NodeError, Report
+from host.execution.results import Results
+from host.execution.waiting import Waiting
 from host.payload import jsonable
-from host.progress import Progress
 from host.registry import Registry
-from host.report import Ending, NodeError, Report
-from host.results import Results
-from host.waiting import Waiting
 
 __all__ = ["Run"]
 

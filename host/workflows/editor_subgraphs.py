@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from host.editor_graph import EditorGraph, EditorNode, Scope
-from host.editor_widgets import widget_inputs
 from host.registry import Registry
+from host.workflows.editor_graph import EditorGraph, EditorNode, Scope
+from host.workflows.editor_widgets import widget_inputs
 
 __all__ = ["HostWidgets"]
 

@@ -12,7 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from host.editor_graph import (
+from host.checking.values import types_match
+from host.folders import format_date
+from host.registry import Registry
+from host.workflows.editor_graph import (
     BYPASSED,
     INPUT_NODE,
     MUTED,
@@ -24,11 +27,8 @@ from host.editor_graph import (
     read_graph,
     read_subgraphs,
 )
-from host.editor_subgraphs import HostWidgets
-from host.editor_widgets import widget_inputs, widget_values
-from host.folders import format_date
-from host.registry import Registry
-from host.values import types_match
+from host.workflows.editor_subgraphs import HostWidgets
+from host.workflows.editor_widgets import widget_inputs, widget_values
 
 __all__ = ["to_prompt"]
 

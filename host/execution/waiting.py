@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 
-from host.graph import DynamicPrompt
-from host.links import is_link
+from host.checking.links import is_link
+from host.execution.graph import DynamicPrompt
 from host.object_info import NodeClass, find_input, input_types
 
 __all__ = ["Waiting"]

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from host.cache import Cache, Entry
-from host.calls import finished
-from host.graph import DynamicPrompt
-from host.node_inputs import gather_inputs, hidden_inputs
+from host.execution.cache import Cache, Entry
+from host.execution.calls import finished
+from host.execution.graph import DynamicPrompt
+from host.execution.node_inputs import gather_inputs, hidden_inputs
+from host.execution.signatures import Signatures
 from host.registry import Registry
-from host.signatures import Signatures
 
 __all__ = ["Call", "Results"]
 

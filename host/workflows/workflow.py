@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from host.editor_format import to_prompt
-from host.editor_graph import WorkflowError
 from host.registry import Registry
+from host.workflows.editor_format import to_prompt
+from host.workflows.editor_graph import WorkflowError
 
 __all__ = ["MAX_BYTES", "Workflow", "WorkflowError", "read_workflow"]
 

@@ -1,0 +1,1 @@
+"""Running a prompt: order, cache, calls of nodes, and the messages about it."""
