@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .errors import DDIMError, check_choice, check_number
@@ -137,8 +136,7 @@ def variance(alpha_bar: float, alpha_bar_next: float) -> float:
     return min(max((1 - b) / (1 - a) * (1 - a / b), 0.0), 1 - b)
 
 
-@dataclass(frozen=True)
-class StepCoefficients:
+class StepCoefficients(NamedTuple):
     """Everything a step multiplies by.
 
     Without clipping: ``x_next = x.x * sample + x.m * model_output + noise * z``.
@@ -152,7 +150,12 @@ class StepCoefficients:
     direction: float
     noise: float
     step: Linear
-    rederived: Linear  # epsilon = x * sample + m * x_0
+    alpha_bar: float
+
+    @property
+    def rederived(self) -> Linear:
+        """epsilon = x * sample + m * x_0."""
+        return _from_sample(self.alpha_bar).epsilon
 
     @property
     def follows_seen(self) -> bool:
@@ -176,14 +179,12 @@ class StepCoefficients:
                 noise of variance 1 - a / b.
         """
         a, b = alpha_bar, alpha_bar_next
-        given = prediction(prediction_type, a)
+        x0, epsilon = prediction(prediction_type, a)
         if not 0.0 <= b <= 1.0:
             raise DDIMError(f"alpha_bar of the next timestep must be in [0, 1], got {b:g}")
         share = 1.0 if eta == SIGMA_HAT else float(eta)
         sigma2 = share * share * variance(a, b) if share else 0.0
         root_next, direction = math.sqrt(b), math.sqrt(max(1 - b - sigma2, 0.0))
         noise = math.sqrt(max(1 - a / b, 0.0) if eta == SIGMA_HAT and b > 0 else sigma2)
-        step = Linear(
-            root_next * given.x0.x + direction * given.epsilon.x, root_next * given.x0.m + direction * given.epsilon.m
-        )
-        return cls(given.x0, given.epsilon, root_next, direction, noise, step, _from_sample(a).epsilon)
+        step = Linear(root_next * x0.x + direction * epsilon.x, root_next * x0.m + direction * epsilon.m)
+        return cls(x0, epsilon, root_next, direction, noise, step, a)

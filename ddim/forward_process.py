@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,25 +48,31 @@ class ForwardProcess:
         self, original: Tensor, noise: Tensor, timesteps: Tensor, signal: Tensor, spread: Tensor, sign: int
     ) -> Tensor:
         """sqrt(alpha_bar) signal + sign sqrt(1 - alpha_bar) spread."""
-        rows = self._rows(original, noise, timesteps)
-        if _by_numbers(original, noise, rows):
-            result = torch.empty_like(original) if len(rows) > 1 else None
-            targets = [(signal, spread, result)] if result is None else zip(signal, spread, result, strict=True)
-            for (a, b), (first, second, out) in zip(rows.tolist(), targets, strict=True):
-                total = first * a if out is None else torch.mul(first, a, out=out)
-                total.add_(second, alpha=sign * b)
-            return total if result is None else result
+        _check_alike(original, noise)
+        _check_timesteps(timesteps, original)
+        if timesteps.is_cpu and not torch.compiler.is_compiling():  # reading a device tensor would make the host wait
+            numbers = timesteps.flatten().tolist() if is_plain(timesteps) else None
+            self._check_range(timesteps if numbers is None else numbers)
+            if numbers is not None and _by_numbers(original, noise, numbers):
+                return self._mixed_by_numbers(signal, spread, sign, numbers)
+        rows = self._table(original)[timesteps.to(original.device, torch.int64).flatten()]
         factors = rows.reshape(-1, 2, *[1] * (original.ndim - 1))
         return torch.addcmul(signal * factors[:, 0], spread, factors[:, 1], value=sign).to(original.dtype)
 
-    def _rows(self, like: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The two roots for each image, or for all: shape ``(B or 1, 2)``."""
-        if noise.shape != like.shape or noise.device != like.device:
-            raise DDIMError(
-                f"noise must have the sample's shape and device, {tuple(like.shape)} on {like.device}, "
-                f"got {tuple(noise.shape)} on {noise.device}"
-            )
-        return self._table(like)[self._checked(timesteps, like)]
+    def _mixed_by_numbers(self, signal: Tensor, spread: Tensor, sign: int, timesteps: list[int]) -> Tensor:
+        """The same with factors that the host knows: in one go where all images are at one timestep."""
+        if len(set(timesteps)) == 1:
+            a, b = self._factors(timesteps[0])
+            return (signal * a).add_(spread, alpha=sign * b)
+        result = torch.empty_like(signal)
+        for t, first, second, out in zip(timesteps, signal, spread, result, strict=True):
+            a, b = self._factors(t)
+            torch.mul(first, a, out=out).add_(second, alpha=sign * b)
+        return result
+
+    def _factors(self, timestep: int) -> tuple[float, float]:
+        a = self._noise.levels[timestep]
+        return math.sqrt(a), math.sqrt(1 - a)
 
     def _table(self, like: Tensor) -> Tensor:
         key = (like.device, working_dtype(like.dtype))
@@ -74,29 +82,41 @@ class ForwardProcess:
             self._roots[key] = roots.to(device=like.device, dtype=key[1])
         return self._roots[key]
 
-    def _checked(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        if not isinstance(timesteps, Tensor) or timesteps.is_floating_point() or timesteps.dtype == torch.bool:
-            raise DDIMError(f"timesteps must be a tensor of whole numbers, got {_kind(timesteps)}")
-        if timesteps.numel() not in (1, like.shape[0]):
-            raise DDIMError(
-                f"timesteps must be one for all images or one each: 1 or {like.shape[0]}, got {timesteps.numel()}"
-            )
-        # Reading a device tensor would make the host wait; there an index out of range is the device's own error.
-        if timesteps.device.type == "cpu" and not torch.compiler.is_compiling() and timesteps.numel():
-            low, high = (int(edge) for edge in torch.aminmax(timesteps))
-            if low < 0 or high >= len(self._noise):
-                raise DDIMError(f"timesteps must be in 0..{len(self._noise) - 1}, got {low} to {high}")
-        return timesteps.to(like.device, torch.int64).flatten()
+    def _check_range(self, timesteps: Tensor | list[int]) -> None:
+        """On the CPU; on a device an index out of range is the device's own error."""
+        if isinstance(timesteps, Tensor):
+            timesteps = [int(edge) for edge in torch.aminmax(timesteps)] if timesteps.numel() else []
+        if timesteps and (min(timesteps) < 0 or max(timesteps) >= len(self._noise)):
+            raise DDIMError(f"timesteps must be in 0..{len(self._noise) - 1}, got {min(timesteps)} to {max(timesteps)}")
 
 
-def _by_numbers(original: Tensor, noise: Tensor, rows: Tensor) -> bool:
-    """Whether to go image by image with host numbers: on the CPU, where that is faster and reads nothing back."""
-    if not (is_plain(original) and is_plain(noise) and is_plain(rows)):
+def _check_alike(original: Tensor, noise: Tensor) -> None:
+    if noise.shape != original.shape or noise.device != original.device:
+        raise DDIMError(
+            f"noise must have the sample's shape and device, {tuple(original.shape)} on {original.device}, "
+            f"got {tuple(noise.shape)} on {noise.device}"
+        )
+
+
+def _check_timesteps(timesteps: Tensor, like: Tensor) -> None:
+    if not isinstance(timesteps, Tensor) or timesteps.is_floating_point() or timesteps.dtype == torch.bool:
+        raise DDIMError(f"timesteps must be a tensor of whole numbers, got {_kind(timesteps)}")
+    if timesteps.numel() not in (1, like.shape[0]):
+        raise DDIMError(
+            f"timesteps must be one for all images or one each: 1 or {like.shape[0]}, got {timesteps.numel()}"
+        )
+
+
+def _by_numbers(original: Tensor, noise: Tensor, timesteps: list[int]) -> bool:
+    """Whether to take the factors as host numbers: on the CPU, where that is faster."""
+    if not original.dtype == noise.dtype == working_dtype(original.dtype) or not timesteps:
         return False
-    if not original.dtype == noise.dtype == rows.dtype:
+    if not (is_plain(original) and is_plain(noise)):
         return False
+    if len(set(timesteps)) == 1:
+        return True
     tracked = torch.is_grad_enabled() and (original.requires_grad or noise.requires_grad)
-    return len(rows) == 1 or (not tracked and original.numel() >= _LARGE_IMAGE * len(rows))
+    return not tracked and original.numel() >= _LARGE_IMAGE * len(timesteps)
 
 
 def _kind(value: object) -> str:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import check_number
-from .statistics import deviation
-from .tensor_ops import is_plain, working_dtype
+from .statistics import deviation, deviations_on_host
+from .tensor_ops import working_dtype
 
 __all__ = ["Guided", "guide", "guided_model", "rescale_noise_cfg"]
 
@@ -50,9 +50,13 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
     guided = torch.lerp(pred_uncond, pred_text, guidance_scale)
     if not guidance_rescale:
         return guided
-    factors = _rescale_factors(guided, pred_text, guidance_rescale)
-    if len(guided) == 1 and is_plain(guided) and is_plain(factors) and not factors.requires_grad:
-        return guided.mul_(factors.item())
+    phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
+    numbers = _factors_on_host(guided, pred_text, phi)
+    if numbers is not None:
+        for image, factor in zip(guided if len(numbers) > 1 else [guided], numbers, strict=True):
+            image.mul_(factor)
+        return guided
+    factors = _rescale_factors(guided, pred_text, phi)
     return guided.mul_(factors) if guided.dtype == factors.dtype else (guided * factors).to(guided.dtype)
 
 
@@ -88,12 +92,24 @@ def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_resca
         noise_pred_text: conditional model output, same shape.
         guidance_rescale: phi in [0, 1]; the paper uses 0.7.
     """
-    return (noise_cfg * _rescale_factors(noise_cfg, noise_pred_text, guidance_rescale)).to(noise_cfg.dtype)
-
-
-def _rescale_factors(guided: Tensor, text: Tensor, guidance_rescale: float) -> Tensor:
-    """What each guided image is to be multiplied by, shape ``(B, 1, ...)``, in the working dtype."""
     phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
+    return (noise_cfg * _rescale_factors(noise_cfg, noise_pred_text, phi)).to(noise_cfg.dtype)
+
+
+def _rescale_factors(guided: Tensor, text: Tensor, phi: float) -> Tensor:
+    """What each guided image is to be multiplied by, shape ``(B, 1, ...)``, in the working dtype."""
+    shape = (-1, *[1] * (guided.ndim - 1))
+    numbers = _factors_on_host(guided, text, phi)
+    if numbers is not None:
+        return torch.tensor(numbers, dtype=working_dtype(guided.dtype)).reshape(shape)
     std_text, std_guided = deviation(text), deviation(guided)
     ratio = torch.where(std_guided > 0, std_text / std_guided, 1.0)
-    return ratio.mul(phi).add_(1 - phi).reshape(-1, *[1] * (guided.ndim - 1))
+    return ratio.mul(phi).add_(1 - phi).reshape(shape)
+
+
+def _factors_on_host(guided: Tensor, text: Tensor, phi: float) -> list[float] | None:
+    """The same as numbers, where they can be had on the CPU from sums."""
+    std_guided, std_text = deviations_on_host(guided), deviations_on_host(text)
+    if std_guided is None or std_text is None:
+        return None
+    return [phi * own / there + 1 - phi for own, there in zip(std_text, std_guided, strict=True)]

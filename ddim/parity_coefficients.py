@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -40,7 +39,7 @@ def parity_coefficients(alpha_bar: float, alpha_bar_next: float, prediction_type
         )
     root_next, x0, epsilon = exact.root_next, exact.x0, exact.epsilon
     step = Linear(root_next * x0.x + direction * epsilon.x, root_next * x0.m + direction * epsilon.m)
-    return replace(exact, direction=direction, noise=sigma, step=step)
+    return exact._replace(direction=direction, noise=sigma, step=step)
 
 
 def _rounded(alpha_bar: float, alpha_bar_next: float, eta: float) -> tuple[float, float]:

@@ -153,9 +153,10 @@ class PlannedScheduler(ConfiguredScheduler):
         with torch.inference_mode(False):  # inference tensors do not count changes in place
             self.timesteps = torch.tensor(self._walk, device=device) if plan else self._all_timesteps()
         self._planned_timesteps = self.timesteps
+        self._places: dict[int, int] = {}
 
     def _check_plan(self, plan: TimestepPlan) -> None:
-        top = max(max(pair) for pair in plan.pairs)
+        top = max(map(max, plan.pairs))
         if top >= len(self._noise):
             raise DDIMError(f"the plan visits timestep {top}, but the noise schedule has timesteps 0..{len(self) - 1}")
 
@@ -205,15 +206,20 @@ class PlannedScheduler(ConfiguredScheduler):
         """A timestep as a number; an element of ``timesteps`` is found by its place, without reading it."""
         if not isinstance(timestep, Tensor):
             return timestep
-        planned = self._planned_timesteps
-        if timestep.dtype == torch.int64 and timestep.device == planned.device and planned._version == 0:
-            offset, rest = divmod(timestep.data_ptr() - planned.data_ptr(), 8)
-            if rest == 0 and 0 <= offset < len(self._walk) and timestep.numel() == 1:
-                return self._walk[offset]
+        if timestep.dtype == torch.int64 and self._planned_timesteps._version == 0:
+            found = (self._places or self._found_places()).get(timestep.data_ptr())  # unique over all devices
+            if found is not None and timestep.numel() == 1:
+                return found
         if timestep.numel() != 1:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
         value = timestep.item()
         return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]
+
+    def _found_places(self) -> dict[int, int]:
+        """The timestep by the address of its element."""
+        first = self._planned_timesteps.data_ptr()
+        self._places = {first + 8 * i: t for i, t in enumerate(self._walk)} if first else {}
+        return self._places
 
     def step_index(self, timestep: int | Tensor) -> int:
         """Position of a timestep in the run.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor
 
 from .tensor_ops import is_plain, working_dtype
 
-__all__ = ["deviation"]
+__all__ = ["deviation", "deviations_on_host"]
 
 _CHUNK = 16384  # elements summed in one go: longer sums of squares lose digits in float32
+_SMALL = 2048  # elements of a batch: below it torch's own is as fast
 
 
 def deviation(images: Tensor) -> Tensor:
@@ -23,24 +25,30 @@ def deviation(images: Tensor) -> Tensor:
         Shape ``(B,)``, in the working dtype.
     """
     rows = images.flatten(1).to(working_dtype(images.dtype))
-    # torch's own goes through the rows one element at a time on the CPU: for large ones many times slower
-    large = rows.numel() > 2 * _CHUNK and rows.shape[1] > 1
-    if large and is_plain(rows) and not (rows.requires_grad and torch.is_grad_enabled()):
-        variance = _variance_from_sums(rows)
-        if variance is not None:
-            return torch.from_numpy(np.sqrt(variance)).to(rows.dtype)
     return rows.std(dim=1)
 
 
-def _variance_from_sums(rows: Tensor) -> np.ndarray | None:
-    """(sum of squares - sum^2 / n) / (n - 1) in float64; None where that would cancel digits away."""
+def deviations_on_host(images: Tensor) -> list[float] | None:
+    """:func:`deviation` as numbers, from sums; None where that is not possible, not faster or not accurate.
+
+    torch's own goes through the rows one element at a time on the CPU: for large ones many times slower.
+    """
+    tracked = images.requires_grad and torch.is_grad_enabled()
+    if tracked or images.numel() < _SMALL or images.numel() < 2 * len(images) or not is_plain(images):
+        return None
+    rows = images.flatten(1).to(working_dtype(images.dtype))
     count = rows.shape[1]
     whole = count - count % _CHUNK
-    squares = np.zeros(len(rows))
-    if whole:
-        norms = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, _CHUNK)), dim=2)
-        squares += np.square(norms.numpy(), dtype=np.float64).sum(axis=1)
+    parts = [rows[:, :whole].reshape(len(rows), -1, _CHUNK)] if whole else []
     if whole < count:
-        squares += np.square(torch.linalg.vector_norm(rows[:, whole:], dim=1).numpy(), dtype=np.float64)
-    spread = squares - np.square(rows.sum(1).numpy(), dtype=np.float64) / count
-    return spread / (count - 1) if bool((spread > 0.25 * squares).all()) else None
+        parts.append(rows[:, None, whole:])
+    norms = [torch.linalg.vector_norm(part, dim=2).tolist() for part in parts]
+    squares = [sum(norm * norm for found in image for norm in found) for image in zip(*norms, strict=True)]
+    variances = [_variance(one, total, count) for one, total in zip(squares, rows.sum(1).tolist(), strict=True)]
+    return None if None in variances else [math.sqrt(variance) for variance in variances if variance is not None]
+
+
+def _variance(squares: float, total: float, count: int) -> float | None:
+    """(sum of squares - sum^2 / n) / (n - 1) in float64; None where that would cancel digits away."""
+    spread = squares - total * total / count
+    return spread / (count - 1) if spread > 0.25 * squares else None
