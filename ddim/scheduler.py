@@ -13,6 +13,7 @@ from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .errors import DDIMError
 from .fast_step import fast_step
+from .half_step import half_step, works_in_pieces
 from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
@@ -21,7 +22,7 @@ from .state_carry import HALF, StateCarry
 from .step_noise import Generators, RunNoise, check_out, check_pair
 from .stepping import predicted_x0
 from .timestep_plan import TimestepPlan
-from .variance_noise import add_residual
+from .variance_noise import VarianceNoise, add_residual
 from .x0_processing import ProcessX0
 
 __all__ = ["DDIMScheduler"]
@@ -174,20 +175,40 @@ class DDIMScheduler(PlannedScheduler):
         # before out, which may be the sample, is written
         later = _late_x0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
-        result, made = fast_step(
-            coefficients,
-            state,
-            model_output,
-            process_x0=self._process_x0,
-            use_clipped_model_output=use_clipped_model_output,
-            noise=noise,
-            out=None if half else out,
-        )
-        result = following = add_residual(result, coefficients, variance_noise)
-        if out is not None:
-            following = result if result is out else out.copy_(result)
-        elif half:
-            following = result.to(sample.dtype)
+        process_x0, rederive = self._process_x0, use_clipped_model_output
+        plain = half and not isinstance(variance_noise, VarianceNoise)
+        if plain and works_in_pieces(process_x0, state, model_output, noise, out):
+            following, (result, lane), made = (
+                torch.empty_like(sample) if out is None else out,
+                self._carry.buffers(sample),
+                None,
+            )
+            half_step(
+                coefficients,
+                state,
+                model_output,
+                process_x0,
+                rederive,
+                noise,
+                wide=result,
+                rounded=following,
+                lane=lane,
+            )
+        else:
+            result, made = fast_step(
+                coefficients,
+                state,
+                model_output,
+                process_x0=process_x0,
+                use_clipped_model_output=rederive,
+                noise=noise,
+                out=None if half else out,
+            )
+            result = following = add_residual(result, coefficients, variance_noise)
+            if out is not None:
+                following = result if result is out else out.copy_(result)
+            elif half:
+                following = result.to(sample.dtype)
         if half:
             self._carry.remember(following, result)
         if made is not None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .coefficients import Linear
 
-__all__ = ["combine", "is_plain", "scaled", "working_dtype"]
+__all__ = ["PIECE", "combine", "in_cache_order", "is_plain", "scaled", "working_dtype"]
 
 _NEAR_ONE, _LARGE = 1e-5, 8.0  # where a weighted sum is not accurate in its plain form
-_PIECE = 1 << 15  # elements: with their wide copies they fit the second-level cache
+PIECE = 1 << 16  # elements: with their wide copies they fit the second-level cache
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -34,7 +34,7 @@ def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | No
     """
     dtype, (weight_x, weight_m) = working_dtype(sample.dtype), weights
     mixed = not sample.dtype == output.dtype == dtype
-    if mixed and weight_x != 0.0 and weight_m != 0.0 and _in_pieces(sample, output, out):
+    if mixed and weight_x != 0.0 and weight_m != 0.0 and sample.numel() > PIECE and in_cache_order(sample, output, out):
         return _combine_in_pieces(sample, output, weights, dtype, out)
     if weight_x == 0.0:
         return scaled(output, weight_m, dtype, out=out)
@@ -81,12 +81,12 @@ def is_plain(tensor: Tensor) -> bool:
     return torch._C._functorch.maybe_get_level(tensor) == -1
 
 
-def _in_pieces(*tensors: Tensor | None) -> bool:
-    """Whether mixed precision is worth cutting up: large contiguous CPU tensors that autograd does not follow."""
+def in_cache_order(*tensors: Tensor | None) -> bool:
+    """Whether the tensors given can be cut into matching pieces: contiguous, on the CPU, not followed by autograd."""
     grad = torch.is_grad_enabled()
-    given = [tensor for tensor in tensors if tensor is not None]
-    return given[0].numel() > _PIECE and all(
-        is_plain(tensor) and tensor.is_contiguous() and not (grad and tensor.requires_grad) for tensor in given
+    return all(
+        tensor is None or (is_plain(tensor) and tensor.is_contiguous() and not (grad and tensor.requires_grad))
+        for tensor in tensors
     )
 
 
@@ -95,8 +95,8 @@ def _combine_in_pieces(
 ) -> Tensor:
     """:func:`combine` where a tensor is widened first: piece by piece, so that the wide copies stay in the cache."""
     total = torch.empty_like(sample, dtype=dtype) if out is None else out
-    wide = torch.empty(_PIECE, dtype=dtype)
-    pieces = zip(*(tensor.view(-1).split(_PIECE) for tensor in (total, sample, output)), strict=True)
+    wide = torch.empty(PIECE, dtype=dtype)
+    pieces = zip(*(tensor.view(-1).split(PIECE) for tensor in (total, sample, output)), strict=True)
     for part, x, m in pieces:
         part.copy_(x).mul_(weights.x)
         part.add_(wide[: len(m)].copy_(m) if m.dtype != dtype else m, alpha=weights.m)
