@@ -54,7 +54,7 @@ def fast_step(
         result = _clipped(coefficients, sample, output, process_x0.limit, use_clipped_model_output, out)
     else:
         keep, rest = _split(coefficients, use_clipped_model_output)
-        x0, free = _processed(coefficients, sample, output, process_x0)
+        x0, free = _processed(coefficients, sample, output, process_x0, None if out is sample else out)
         result = _finished(torch.mul(x0, keep, out=free), sample, output, rest, out=out)
     if noise is not None:
         result.add_(drawn(noise, sample), alpha=coefficients.noise)
@@ -112,9 +112,9 @@ def _clipped(
 
 
 def _processed(
-    coefficients: StepCoefficients, sample: Tensor, output: Tensor, process_x0: ProcessX0
+    coefficients: StepCoefficients, sample: Tensor, output: Tensor, process_x0: ProcessX0, free: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Processed x_0, and a tensor like it that is free to be overwritten, if there is one."""
+    """Processed x_0, and a tensor like it that may be overwritten (``free``, where given) if there is one."""
     tracked = torch.is_grad_enabled() and (sample.requires_grad or output.requires_grad)
     if (
         not isinstance(process_x0, Threshold)
@@ -124,7 +124,9 @@ def _processed(
     ):
         return predicted_x0(coefficients, sample, output, process_x0), None
     x0 = combine(sample, output, coefficients.x0)
-    return x0, threshold_in_place(x0, process_x0.ratio, process_x0.cap)
+    free = torch.empty_like(x0) if free is None else free
+    threshold_in_place(x0, process_x0.ratio, process_x0.cap, free)
+    return x0, free
 
 
 def _finished(x0_part: Tensor, sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | None) -> Tensor:

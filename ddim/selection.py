@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["quantile"]
+__all__ = ["clamped_quantile", "quantile"]
 
 _SORT_LIMIT = 1 << 24  # torch.quantile refuses rows longer than this
 
@@ -27,6 +27,24 @@ def quantile(values: Tensor, ratio: float) -> Tensor:
     by_numpy = _has_cpu_memory(values) and not (values.requires_grad and torch.is_grad_enabled())
     below, above = _select_on_cpu(values.detach(), low) if by_numpy else _select_by_torch(values, low)
     return torch.lerp(below, above if weight else below, weight)
+
+
+def clamped_quantile(values: Tensor, ratio: float, lowest: float, highest: float) -> Tensor:
+    """:func:`quantile` within limits, without selection in rows where counting tells that it is ``highest``."""
+    if values.shape[1] < 2 or not _has_cpu_memory(values) or (values.requires_grad and torch.is_grad_enabled()):
+        return quantile(values, ratio).clamp_(lowest, highest)
+    low, _ = _rank(values.shape[1], ratio, values.dtype)
+    rows = values.detach()
+    full = [_reaches(row, low, highest) for row in rows.numpy()]
+    if not any(full):
+        return quantile(rows, ratio).clamp_(lowest, highest)
+    found = [highest if is_full else quantile(row[None], ratio)[0] for row, is_full in zip(rows, full, strict=True)]
+    return torch.tensor(found, dtype=values.dtype).clamp_(lowest, highest)
+
+
+def _reaches(row: np.ndarray, low: int, limit: float) -> bool:
+    """Whether the sorted row is finite and at ``limit`` or above from index ``low`` on; False where it holds NaN."""
+    return bool(limit <= row.max() < np.inf) and int(np.count_nonzero(row >= limit)) >= len(row) - low
 
 
 def _has_cpu_memory(values: Tensor) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .config import SchedulerConfig
-from .selection import quantile
+from .selection import clamped_quantile
 from .tensor_ops import working_dtype
 
 __all__ = ["Clip", "ProcessX0", "Threshold", "clip", "make_x0_processor", "threshold", "threshold_in_place"]
@@ -38,27 +38,28 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
     """
     if cap == 1.0:
         return clip(x0, 1.0)
-    limits, _ = _limits(x0, ratio, cap)
+    limits = _limits(x0.abs(), ratio, cap)
     return torch.clamp(x0, -limits, limits).div_(limits)
 
 
-def _limits(x0: Tensor, ratio: float, cap: float) -> tuple[Tensor, Tensor]:
-    """s of each image, shaped to broadcast, and a tensor like ``x0`` (in its working dtype) free to be overwritten."""
-    sizes = x0.abs().flatten(1).to(working_dtype(x0.dtype))
-    limits = quantile(sizes, ratio).clamp_(1.0, cap)
-    return limits.reshape(-1, *[1] * (x0.ndim - 1)), sizes.view(x0.shape)
+def _limits(sizes: Tensor, ratio: float, cap: float) -> Tensor:
+    """s of each image, shaped to broadcast, from abs(x_0), whose elements change places."""
+    rows = sizes.flatten(1).to(working_dtype(sizes.dtype))
+    return clamped_quantile(rows, ratio, 1.0, cap).reshape(-1, *[1] * (sizes.ndim - 1))
 
 
-def threshold_in_place(x0: Tensor, ratio: float, cap: float) -> Tensor:
+def threshold_in_place(x0: Tensor, ratio: float, cap: float, free: Tensor) -> None:
     """:func:`threshold`, written to ``x0``, a float32 or float64 CPU tensor that autograd does not follow.
 
-    Returns:
-        A tensor like ``x0`` that is free to be overwritten: large new tensors cost more than what is done to them.
+    Args:
+        x0: shape ``(B, ...)``.
+        ratio: as there.
+        cap: as there.
+        free: a tensor like ``x0`` to be overwritten: large new tensors cost more than what is done to them.
     """
-    limits, free = _limits(x0, ratio, cap)
-    for image, limit in zip(x0, limits.flatten().tolist(), strict=True):
+    limits = _limits(torch.abs(x0, out=free), ratio, cap).flatten().tolist()
+    for image, limit in zip(x0 if len(limits) > 1 else [x0], limits, strict=True):
         image.clamp_(-limit, limit).div_(limit)
-    return free
 
 
 @dataclass(frozen=True)

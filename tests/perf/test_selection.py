@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddim.selection import quantile
+from ddim.selection import clamped_quantile, quantile
 from ddim.x0_processing import threshold
 
 
@@ -37,6 +37,30 @@ def test_quantile_equals_torch_quantile_bit_for_bit(rows, count, ratio, dtype, f
     assert same(quantile(values.clone(), ratio), torch.quantile(values, ratio, dim=1))
     tracked = values.clone().requires_grad_()  # goes the way of a device: selection by torch
     assert same(quantile(tracked, ratio).detach(), torch.quantile(values, ratio, dim=1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(1, 4),
+    count=st.integers(1, 3000),
+    ratio=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.9, 0.995, 1.0])),
+    cap=st.one_of(st.floats(1, 6), st.just(2.0)),
+    flaw=st.sampled_from(["none", "nan", "inf", "ties", "equal"]),
+    seed=st.integers(0, 1000),
+)
+def test_a_quantile_that_counting_can_tell_is_the_selected_one(rows, count, ratio, cap, flaw, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn((rows, count), generator=generator).abs() * torch.arange(1, rows + 1)[:, None]
+    if flaw == "ties":
+        values = (values * 2).round() / 2  # many at exactly the cap of 2
+    elif flaw == "equal":
+        values.fill_(cap)
+    elif flaw != "none":
+        values[-1, -2:] = float(flaw)
+    expected = torch.quantile(values, ratio, dim=1).clamp(1.0, cap)
+    found = clamped_quantile(values.clone(), ratio, 1.0, cap)
+    assert torch.equal(found.isnan(), expected.isnan())
+    torch.testing.assert_close(found, expected, rtol=2e-7, atol=0, equal_nan=True)  # one unit in the last place
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.99, 0.995, 0.9999])
