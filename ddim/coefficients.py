@@ -46,6 +46,9 @@ class Prediction(NamedTuple):
     epsilon: Linear
 
 
+_ITSELF = Linear(0.0, 1.0)
+
+
 def _from_epsilon(a: float) -> Prediction:
     """DDIM equation (9): x_0 = (x_t - sqrt(1 - a) epsilon) / sqrt(a)."""
     if a <= 0.0:
@@ -53,14 +56,14 @@ def _from_epsilon(a: float) -> Prediction:
             "an epsilon prediction says nothing about x_0 where alpha_bar is 0 (zero terminal SNR); use "
             "prediction_type='v_prediction' or 'sample', or a spacing that leaves the last timestep out"
         )
-    return Prediction(Linear(1 / math.sqrt(a), -math.sqrt((1 - a) / a)), Linear(0.0, 1.0))
+    return Prediction(Linear(1 / math.sqrt(a), -math.sqrt((1 - a) / a)), _ITSELF)
 
 
 def _from_sample(a: float) -> Prediction:
     """The output is x_0; equation (9) solved for epsilon. Without noise (a = 1) epsilon is taken as 0."""
     if a >= 1.0:
-        return Prediction(Linear(0.0, 1.0), Linear(0.0, 0.0))
-    return Prediction(Linear(0.0, 1.0), Linear(1 / math.sqrt(1 - a), -math.sqrt(a / (1 - a))))
+        return Prediction(_ITSELF, Linear(0.0, 0.0))
+    return Prediction(_ITSELF, Linear(1 / math.sqrt(1 - a), -math.sqrt(a / (1 - a))))
 
 
 def _from_velocity(a: float) -> Prediction:
