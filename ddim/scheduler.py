@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,19 +11,17 @@ from torch import Tensor
 from .coefficients import Eta, StepCoefficients, check_eta, prediction, variance
 from .config import SchedulerConfig
 from .configured import remembering_what_was_given
-from .errors import DDIMError
 from .fast_step import fast_step
 from .half_step import half_step, works_in_pieces
+from .late_x0 import late_x0
 from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
 from .scheduler_base import PlannedScheduler
 from .state_carry import HALF, StateCarry
 from .step_noise import Generators, RunNoise, check_out, check_pair
-from .stepping import predicted_x0
 from .timestep_plan import TimestepPlan
 from .variance_noise import VarianceNoise, add_residual
-from .x0_processing import ProcessX0
 
 __all__ = ["DDIMScheduler"]
 
@@ -173,7 +171,7 @@ class DDIMScheduler(PlannedScheduler):
         half = sample.dtype in HALF
         state = self._carry.state_of(sample, coefficients) if half else sample
         # before out, which may be the sample, is written
-        later = _late_x0(sample, model_output, coefficients, self._process_x0)
+        later = late_x0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
         process_x0, rederive = self._process_x0, use_clipped_model_output
         plain = half and not isinstance(variance_noise, VarianceNoise)
@@ -292,28 +290,3 @@ class DDIMScheduler(PlannedScheduler):
         It follows ``torch.manual_seed`` and differs from run to run, without touching the global stream.
         """
         return self._run_noise.key()
-
-
-def _late_x0(
-    sample: Tensor, model_output: Tensor, coefficients: StepCoefficients, process_x0: ProcessX0 | None
-) -> Callable[[], Tensor]:
-    """x_0 for whoever asks for it later."""
-    versions = _versions(sample, model_output)
-
-    def x0() -> Tensor:
-        if _versions(sample, model_output) != versions:
-            raise DDIMError(
-                "x_0 is computed when pred_original_sample is first read, but sample or model_output has been changed "
-                "in place since the step; read pred_original_sample before, or use return_dict=False"
-            )
-        return predicted_x0(coefficients, sample, model_output, process_x0).to(sample.dtype)
-
-    return x0
-
-
-def _versions(sample: Tensor, model_output: Tensor) -> tuple[int, int]:
-    """Counts of in-place changes; inference tensors do not count theirs."""
-    return (
-        -1 if sample.is_inference() else sample._version,
-        -1 if model_output.is_inference() else model_output._version,
-    )
