@@ -85,3 +85,10 @@ def test_no_path_of_a_machine_is_in_the_tree() -> None:
             continue
         found = pattern.search(path.read_text(encoding="utf-8", errors="ignore"))
         assert not found, f"{path.relative_to(ROOT)}: {found.group(0) if found else ''}"
+
+
+def test_the_core_is_packaged_whole_and_alone() -> None:
+    """A wheel with a top-level ``nodes`` or ``host`` would get in the way of ComfyUI's own modules."""
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {str(init.parent.relative_to(ROOT)).replace("/", ".") for init in (ROOT / "ddim").rglob("__init__.py")}
+    assert set(packaged) == rooms
