@@ -1,21 +1,19 @@
-"""The step again, with as few passes over memory as its terms allow; ``stepping.apply_step`` is its reference.
-
-Without processing of x_0 the whole step is one weighted sum. With clipping, x_0 is computed already multiplied by its
-weight in the result and clipped to limits multiplied alike, so that one more sum finishes the step.
-"""
+"""The step again, with as few passes over memory as its terms allow; ``stepping.apply_step`` is its reference."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .coefficients import Linear, StepCoefficients
+from .coefficients import StepCoefficients
 from .fused import INTERPRETED, fusable, fused_noise, fused_step
 from .guidance import Guided
 from .noise import KeyedStep
+from .pieces import can_be_cut, cut, in_pieces
+from .recipe import Recipe, clipping, split, unprocessed
 from .stepping import predicted_x0
-from .tensor_ops import combine, is_plain
-from .x0_processing import Clip, ProcessX0, Threshold, threshold_in_place
+from .tensor_ops import combine, working_dtype
+from .x0_processing import Clip, ProcessX0, Threshold, limit_of_image
 
 __all__ = ["fast_step"]
 
@@ -29,6 +27,7 @@ def fast_step(
     use_clipped_model_output: bool = False,
     noise: Tensor | KeyedStep | None = None,
     out: Tensor | None = None,
+    rounded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """DDIM equation (12); arguments as for :func:`ddim.stepping.apply_step`.
 
@@ -37,6 +36,7 @@ def fast_step(
         noise: may be yet to be drawn.
         out: where to write x_next, in the working dtype; may be ``sample``, must not overlap ``model_output`` or
             ``noise``.
+        rounded: where to write x_next once more, in half precision; may be ``sample``. Only with ``out``.
 
     Returns:
         x_next in the sample's working dtype, and the processed x_0 where the step made one on the way.
@@ -44,21 +44,30 @@ def fast_step(
     if not coefficients.noise:
         noise = None
     if (sample.is_cuda or INTERPRETED) and _one_kernel_will_do(sample, model_output, process_x0, noise):
-        rederive = use_clipped_model_output
-        return _in_one_kernel(coefficients, sample, model_output, process_x0, rederive, noise, out), None
-    output = model_output.tensor() if isinstance(model_output, Guided) else model_output
-    x0 = None
-    if process_x0 is None:
+        recipe = _recipe(coefficients, process_x0, use_clipped_model_output)
+        return _rounded(fused_step(sample, model_output, recipe, noise=noise, out=out), rounded), None
+    output = model_output if isinstance(model_output, Tensor) else model_output.tensor()
+    z = noise if noise is None or isinstance(noise, Tensor) else drawn(noise, sample)
+    if process_x0 is None and rounded is None and sample.dtype == output.dtype:  # no gain from pieces
         result = combine(sample, output, coefficients.step, out=out)
-    elif isinstance(process_x0, Clip):
-        result = _clipped(coefficients, sample, output, process_x0.limit, use_clipped_model_output, out)
-    else:
-        keep, rest = _split(coefficients, use_clipped_model_output)
-        x0, free = _processed(coefficients, sample, output, process_x0, None if out is sample else out)
-        result = _finished(torch.mul(x0, keep, out=free), sample, output, rest, out=out)
-    if noise is not None:
-        result.add_(drawn(noise, sample), alpha=coefficients.noise)
-    return result, x0
+        return result if z is None else result.add_(z, alpha=coefficients.noise), None
+    if process_x0 is None or isinstance(process_x0, Clip):
+        recipe = _recipe(coefficients, process_x0, use_clipped_model_output)
+        return _by_recipe(recipe, sample, output, z, out, rounded), None
+    if isinstance(process_x0, Threshold) and sample.ndim > 1 and can_be_cut(sample, output, z, out, rounded):
+        rederive = use_clipped_model_output
+        return _by_image(coefficients, process_x0, rederive, sample, output, z, out, rounded), None
+    keep, rest = split(coefficients, use_clipped_model_output)
+    x0 = predicted_x0(coefficients, sample, output, process_x0)
+    recipe = Recipe(rest, None, rest, coefficients.noise)
+    result = _finished(recipe, torch.mul(x0, keep, out=None if out is sample else out), sample, output, z, out)
+    return _rounded(result, rounded), x0
+
+
+def _recipe(coefficients: StepCoefficients, process_x0: ProcessX0 | None, rederive: bool) -> Recipe:
+    if isinstance(process_x0, Clip):
+        return clipping(coefficients, process_x0.limit, 1.0, rederive)
+    return unprocessed(coefficients)
 
 
 def _one_kernel_will_do(
@@ -76,62 +85,74 @@ def drawn(noise: Tensor | KeyedStep, like: Tensor) -> Tensor:
     return fused_noise(noise, torch.empty(like.shape, dtype=torch.float32, device=like.device))
 
 
-def _in_one_kernel(
+def _by_image(
     coefficients: StepCoefficients,
-    sample: Tensor,
-    output: Tensor | Guided,
-    process_x0: ProcessX0 | None,
+    process_x0: Threshold,
     rederive: bool,
-    noise: Tensor | KeyedStep | None,
+    sample: Tensor,
+    output: Tensor,
+    noise: Tensor | None,
     out: Tensor | None,
+    rounded: Tensor | None,
 ) -> Tensor:
-    if not isinstance(process_x0, Clip):
-        return fused_step(sample, output, coefficients.step, noise=noise, sigma=coefficients.noise, out=out)
-    keep, rest = _split(coefficients, rederive)
-    weights, bound = Linear(keep * coefficients.x0.x, keep * coefficients.x0.m), abs(keep) * process_x0.limit
-    return fused_step(sample, output, weights, rest=rest, bound=bound, noise=noise, sigma=coefficients.noise, out=out)
+    """Dynamic thresholding: each image is clipped to a limit of its own, which is looked for first."""
+    limits = [limit_of_image(process_x0, coefficients.x0, *pair) for pair in zip(sample, output, strict=True)]
+    result = torch.empty_like(sample, dtype=working_dtype(sample.dtype)) if out is None else out
+    if len(set(limits)) == 1:
+        recipe = clipping(coefficients, limits[0], limits[0], rederive)
+        return _by_recipe(recipe, sample, output, noise, result, rounded)
+    rows = [[None] * len(limits) if tensor is None else tensor for tensor in (noise, rounded)]
+    for limit, x, m, row, z, short in zip(limits, sample, output, result, *rows, strict=True):
+        recipe = clipping(coefficients, limit, limit, rederive)
+        _by_recipe(recipe, row if result is sample else x, m, z, row, short)
+    return result
 
 
-def _split(coefficients: StepCoefficients, rederive: bool) -> tuple[float, Linear]:
-    """Weight of x_0 in the result, and the weights of sample and output in the rest of it."""
-    direction = coefficients.direction
-    if rederive:
-        again = coefficients.rederived
-        return coefficients.root_next + direction * again.m, Linear(direction * again.x, 0.0)
-    epsilon = coefficients.epsilon
-    return coefficients.root_next, Linear(direction * epsilon.x, direction * epsilon.m)
-
-
-def _clipped(
-    coefficients: StepCoefficients, sample: Tensor, output: Tensor, limit: float, rederive: bool, out: Tensor | None
+def _by_recipe(
+    recipe: Recipe,
+    sample: Tensor,
+    output: Tensor,
+    noise: Tensor | None,
+    out: Tensor | None,
+    rounded: Tensor | None,
 ) -> Tensor:
-    keep, rest = _split(coefficients, rederive)
-    weights, bound = Linear(keep * coefficients.x0.x, keep * coefficients.x0.m), abs(keep) * limit
-    scaled = combine(sample, output, weights, out=None if out is sample else out).clamp_(-bound, bound)
-    return _finished(scaled, sample, output, rest, out=out)
+    """A recipe on tensors of any size, in the working dtype."""
+    if not in_pieces(sample, output, noise, out, rounded):
+        return _rounded(_passes(recipe, sample, output, noise, out), rounded)
+    result = torch.empty_like(sample, dtype=working_dtype(sample.dtype)) if out is None else out
+    wide = None
+    for part, x, m, z, short in cut(result, sample, output, noise, rounded):
+        if m.dtype != part.dtype:
+            wide = torch.empty_like(part) if wide is None else wide[: len(m)]
+            m = wide.copy_(m)
+        # where the sample itself is written to, its pieces are other tensors than those of the result
+        _rounded(_passes(recipe, part if result is sample else x, m, z, part), short)
+    return result
 
 
-def _processed(
-    coefficients: StepCoefficients, sample: Tensor, output: Tensor, process_x0: ProcessX0, free: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Processed x_0, and a tensor like it that may be overwritten (``free``, where given) if there is one."""
-    tracked = torch.is_grad_enabled() and (sample.requires_grad or output.requires_grad)
-    if (
-        not isinstance(process_x0, Threshold)
-        or tracked
-        or sample.ndim < 2
-        or not (is_plain(sample) and is_plain(output))
-    ):
-        return predicted_x0(coefficients, sample, output, process_x0), None
-    x0 = combine(sample, output, coefficients.x0)
-    free = torch.empty_like(x0) if free is None else free
-    threshold_in_place(x0, process_x0.ratio, process_x0.cap, free)
-    return x0, free
+def _passes(recipe: Recipe, sample: Tensor, output: Tensor, noise: Tensor | None, out: Tensor | None) -> Tensor:
+    """A recipe on tensors in one go."""
+    if recipe.bound is None:
+        result = combine(sample, output, recipe.weights, out=out)
+        return result if noise is None else result.add_(noise, alpha=recipe.sigma)
+    needed = out is sample and recipe.rest.x != 0.0
+    clipped = combine(sample, output, recipe.weights, out=None if needed else out)
+    return _finished(recipe, clipped.clamp_(-recipe.bound, recipe.bound), sample, output, noise, out)
 
 
-def _finished(x0_part: Tensor, sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | None) -> Tensor:
-    """``x0_part`` plus the terms of epsilon, in place where that does not lose the sample too early."""
-    for tensor, weight in ((sample, weights.x), (output, weights.m)):
+def _finished(
+    recipe: Recipe, clipped: Tensor, sample: Tensor, output: Tensor, noise: Tensor | None, out: Tensor | None
+) -> Tensor:
+    """The rest of a recipe and its noise, added to ``clipped`` in place: the sample is still needed for it."""
+    for tensor, weight in ((sample, recipe.rest.x), (output, recipe.rest.m)):
         if weight != 0.0:
-            x0_part.add_(tensor, alpha=weight)
-    return x0_part if out is None or out is x0_part else out.copy_(x0_part)
+            clipped.add_(tensor, alpha=weight)
+    if noise is not None:
+        clipped.add_(noise, alpha=recipe.sigma)
+    return clipped if out is None or out is clipped else out.copy_(clipped)
+
+
+def _rounded(result: Tensor, rounded: Tensor | None) -> Tensor:
+    if rounded is not None:
+        rounded.copy_(result)
+    return result

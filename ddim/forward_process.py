@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .errors import DDIMError
 from .noise_schedule import NoiseSchedule
-from .tensor_ops import is_plain, working_dtype
+from .pieces import is_plain
+from .tensor_ops import working_dtype
 
 __all__ = ["ForwardProcess"]
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .coefficients import Linear
 from .guidance import Guided
 from .noise import KeyedStep
+from .recipe import Recipe
 
 __all__ = ["INTERPRETED", "fusable", "fused_noise", "fused_step", "possible_on"]
 
@@ -57,26 +57,20 @@ def fusable(*tensors: Tensor) -> bool:
 def fused_step(
     sample: Tensor,
     output: Tensor | Guided,
-    weights: Linear,
+    recipe: Recipe,
     *,
-    rest: tuple[float, float] = (0.0, 0.0),
-    bound: float | None = None,
     noise: Tensor | KeyedStep | None = None,
-    sigma: float = 0.0,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``clip(weights, bound) + rest + sigma * noise`` of sample and output, in float32, in one launch.
+    """A recipe on sample and output, in float32, in one launch.
 
     Guidance with rescale needs two small launches before it, for the standard deviations.
 
     Args:
         sample: fusable, shape ``(B, ...)``.
         output: fusable, or guided and yet to be combined.
-        weights: of sample and output in what is clipped.
-        rest: of sample and output in what is added after the clipping.
-        bound: limit of the clipping, or None for none; then ``rest`` is not used.
+        recipe: of the step.
         noise: z, or the key to draw it with inside the kernel.
-        sigma: its weight.
         out: float32, where to write; may be ``sample``.
     """
     kernels = _kernels()
@@ -91,14 +85,14 @@ def fused_step(
         sample,
         first,
         result,
-        weights,
-        rest=rest,
-        bound=bound,
+        recipe.weights,
+        rest=recipe.rest,
+        bound=recipe.bound,
         text=text,
         scale=guided.scale if guided else 1.0,
         factors=factors,
         noise=None if keyed else noise,
-        sigma=sigma,
+        sigma=recipe.sigma,
         key=keyed.key.words if keyed else None,
         step=keyed.step if keyed else 0,
         images=keyed.key.images_on(sample.device) if keyed else None,

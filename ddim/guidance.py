@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import check_number
-from .statistics import deviation, deviations_on_host
+from .pieces import cut
+from .statistics import Sums, deviation, deviations_on_host, summable
 from .tensor_ops import working_dtype
 
 __all__ = ["Guided", "guide", "guided_model", "rescale_noise_cfg"]
@@ -47,17 +48,26 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
         guidance_scale: w; 1 gives ``pred_text``, 0 gives ``pred_uncond``.
         guidance_rescale: phi of :func:`rescale_noise_cfg`.
     """
-    guided = torch.lerp(pred_uncond, pred_text, guidance_scale)
     if not guidance_rescale:
-        return guided
+        return torch.lerp(pred_uncond, pred_text, guidance_scale)
     phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
-    numbers = _factors_on_host(guided, pred_text, phi)
-    if numbers is not None:
-        for image, factor in zip(guided if len(numbers) > 1 else [guided], numbers, strict=True):
-            image.mul_(factor)
-        return guided
-    factors = _rescale_factors(guided, pred_text, phi)
-    return guided.mul_(factors) if guided.dtype == factors.dtype else (guided * factors).to(guided.dtype)
+    if pred_text.dtype == pred_uncond.dtype and summable(pred_uncond, pred_text):
+        return _guided_and_rescaled(pred_uncond, pred_text, guidance_scale, phi)
+    guided = torch.lerp(pred_uncond, pred_text, guidance_scale)
+    return (guided * _rescale_factors(guided, pred_text, phi)).to(guided.dtype)
+
+
+def _guided_and_rescaled(uncond: Tensor, text: Tensor, scale: float, phi: float) -> Tensor:
+    """Both in one walk through memory: what the rescale needs to know is summed up while it is in the cache."""
+    guided = torch.empty_like(text)
+    for image, u, c in zip(guided, uncond, text, strict=True):
+        of_guided = of_text = Sums()
+        for part, u_part, c_part in cut(image, u, c):
+            of_guided = of_guided.plus(torch.lerp(u_part, c_part, scale, out=part))
+            of_text = of_text.plus(c_part)
+        factor = _factor(of_guided.deviation(), of_text.deviation(), phi)
+        image.mul_(float(_rescale_factors(image[None], c[None], phi)) if factor is None else factor)
+    return guided
 
 
 def guided_model(
@@ -99,17 +109,17 @@ def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_resca
 def _rescale_factors(guided: Tensor, text: Tensor, phi: float) -> Tensor:
     """What each guided image is to be multiplied by, shape ``(B, 1, ...)``, in the working dtype."""
     shape = (-1, *[1] * (guided.ndim - 1))
-    numbers = _factors_on_host(guided, text, phi)
-    if numbers is not None:
+    there, own = deviations_on_host(guided), deviations_on_host(text)
+    if there is not None and own is not None:
+        numbers = [_factor(one, other, phi) for one, other in zip(there, own, strict=True)]
         return torch.tensor(numbers, dtype=working_dtype(guided.dtype)).reshape(shape)
     std_text, std_guided = deviation(text), deviation(guided)
     ratio = torch.where(std_guided > 0, std_text / std_guided, 1.0)
     return ratio.mul(phi).add_(1 - phi).reshape(shape)
 
 
-def _factors_on_host(guided: Tensor, text: Tensor, phi: float) -> list[float] | None:
-    """The same as numbers, where they can be had on the CPU from sums."""
-    std_guided, std_text = deviations_on_host(guided), deviations_on_host(text)
+def _factor(std_guided: float | None, std_text: float | None, phi: float) -> float | None:
+    """The same as a number, from the deviations of one image; None where one of them is not known."""
     if std_guided is None or std_text is None:
         return None
-    return [phi * own / there + 1 - phi for own, there in zip(std_text, std_guided, strict=True)]
+    return phi * std_text / std_guided + 1 - phi

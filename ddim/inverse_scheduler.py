@@ -16,9 +16,10 @@ from .fast_step import fast_step
 from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .scheduler_base import PlannedScheduler
-from .state_carry import HALF, StateCarry
-from .step_noise import check_pair
+from .state_carry import StateCarry
+from .step_noise import check_tensors
 from .stepping import predicted_x0
+from .tensor_ops import HALF
 from .timestep_plan import TimestepPlan
 
 __all__ = ["DDIMInverseScheduler"]
@@ -135,7 +136,7 @@ class DDIMInverseScheduler(PlannedScheduler):
             DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
         """
         self._require_plan()
-        check_pair(model_output, sample)
+        check_tensors(model_output, sample)
         if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
             return self._step_by_levels(model_output, timestep, sample, return_dict)
         coefficients = self._coefficients_at(self._timestep_value(timestep), 0.0)

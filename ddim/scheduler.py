@@ -12,16 +12,17 @@ from .coefficients import Eta, StepCoefficients, check_eta, prediction, variance
 from .config import SchedulerConfig
 from .configured import remembering_what_was_given
 from .fast_step import fast_step
-from .half_step import half_step, works_in_pieces
-from .late_x0 import late_x0
+from .late_x0 import LateX0
 from .level_step import LevelTable, step_by_levels
 from .output import DDIMSchedulerOutput
 from .parity_coefficients import parity_coefficients
+from .pieces import can_be_cut
 from .scheduler_base import PlannedScheduler
-from .state_carry import HALF, StateCarry
-from .step_noise import Generators, RunNoise, check_out, check_pair
+from .state_carry import StateCarry
+from .step_noise import Generators, RunNoise, check_tensors
+from .tensor_ops import HALF
 from .timestep_plan import TimestepPlan
-from .variance_noise import VarianceNoise, add_residual
+from .variance_noise import add_residual
 
 __all__ = ["DDIMScheduler"]
 
@@ -150,9 +151,7 @@ class DDIMScheduler(PlannedScheduler):
             DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
         """
         self._require_plan()
-        check_pair(model_output, sample)
-        if out is not None:
-            check_out(out, sample)
+        check_tensors(model_output, sample, out)
         if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
             return self._step_by_levels(
                 model_output,
@@ -168,52 +167,71 @@ class DDIMScheduler(PlannedScheduler):
         t = self._timestep_value(timestep)
         coefficients = self._coefficients_at(t, eta)
         noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
-        half = sample.dtype in HALF
-        state = self._carry.state_of(sample, coefficients) if half else sample
         # before out, which may be the sample, is written
-        later = late_x0(sample, model_output, coefficients, self._process_x0)
+        later = LateX0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
-        process_x0, rederive = self._process_x0, use_clipped_model_output
-        plain = half and not isinstance(variance_noise, VarianceNoise)
-        if plain and works_in_pieces(process_x0, state, model_output, noise, out):
-            following, (result, lane), made = (
-                torch.empty_like(sample) if out is None else out,
-                self._carry.buffers(sample),
-                None,
-            )
-            half_step(
-                coefficients,
-                state,
-                model_output,
-                process_x0,
-                rederive,
-                noise,
-                wide=result,
-                rounded=following,
-                lane=lane,
-            )
-        else:
-            result, made = fast_step(
-                coefficients,
-                state,
-                model_output,
-                process_x0=process_x0,
-                use_clipped_model_output=rederive,
-                noise=noise,
-                out=None if half else out,
-            )
-            result = following = add_residual(result, coefficients, variance_noise)
-            if out is not None:
-                following = result if result is out else out.copy_(result)
-            elif half:
-                following = result.to(sample.dtype)
-        if half:
-            self._carry.remember(following, result)
-        if made is not None:
-            x0 = made.to(sample.dtype)
+        take = self._half_step if sample.dtype in HALF else self._whole_step
+        following, made = take(coefficients, sample, model_output, use_clipped_model_output, noise, variance_noise, out)
+        if x0 is None:
+            x0 = later if made is None else made.to(sample.dtype)
         if return_dict:
-            return DDIMSchedulerOutput(following, later if x0 is None else x0)
-        return following, later() if x0 is None else x0
+            return DDIMSchedulerOutput(following, x0)
+        return following, x0() if isinstance(x0, LateX0) else x0
+
+    def _whole_step(
+        self,
+        coefficients: StepCoefficients,
+        sample: Tensor,
+        model_output: Tensor,
+        rederive: bool,
+        noise: Tensor | None,
+        given: Tensor | None,
+        out: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next sample, and the processed x_0 where one was made on the way."""
+        result, made = fast_step(
+            coefficients,
+            sample,
+            model_output,
+            process_x0=self._process_x0,
+            use_clipped_model_output=rederive,
+            noise=noise,
+            out=out,
+        )
+        if given is not None:
+            result = add_residual(result, coefficients, given)
+        return result if out is None or result is out else out.copy_(result), made
+
+    def _half_step(
+        self,
+        coefficients: StepCoefficients,
+        sample: Tensor,
+        model_output: Tensor,
+        rederive: bool,
+        noise: Tensor | None,
+        given: Tensor | None,
+        out: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same from half precision: with a float32 state that goes from step to step beside the sample."""
+        state = self._carry.state_of(sample, coefficients)
+        at_once = given is None and can_be_cut(state, model_output, noise, out)
+        place = self._carry.place_for(sample) if at_once else None
+        following = torch.empty_like(sample) if out is None else out
+        result, made = fast_step(
+            coefficients,
+            state,
+            model_output,
+            process_x0=self._process_x0,
+            use_clipped_model_output=rederive,
+            noise=noise,
+            out=place,
+            rounded=following if at_once else None,
+        )
+        if not at_once:
+            result = add_residual(result, coefficients, given)
+            following = result.to(sample.dtype) if out is None else out.copy_(result)
+        self._carry.remember(following, result)
+        return following, made
 
     def _step_by_levels(
         self,
@@ -268,7 +286,7 @@ class DDIMScheduler(PlannedScheduler):
             The next samples, shape ``(B, ...)``.
         """
         self._require_plan()
-        check_pair(model_output, sample)
+        check_tensors(model_output, sample)
         # diffusers ends at alpha_bar 1 here whatever set_alpha_to_one says.
         ends_at_one = self._settings.parity == "diffusers"
         levels = self._levels.of(timesteps, sample, final=1.0 if ends_at_one else None)

@@ -206,11 +206,11 @@ class PlannedScheduler(ConfiguredScheduler):
         """A timestep as a number; an element of ``timesteps`` is found by its place, without reading it."""
         if not isinstance(timestep, Tensor):
             return timestep
-        if timestep.dtype == torch.int64 and self._planned_timesteps._version == 0:
-            found = (self._places or self._found_places()).get(timestep.data_ptr())  # unique over all devices
-            if found is not None and timestep.numel() == 1:
-                return found
-        if timestep.numel() != 1:
+        found = (self._places or self._found_places()).get(timestep.data_ptr())  # unique over all devices
+        one = timestep.numel() == 1
+        if found is not None and one and timestep.dtype == torch.int64 and self._planned_timesteps._version == 0:
+            return found
+        if not one:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
         value = timestep.item()
         return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["clamped_quantile", "quantile"]
+from .pieces import PIECE
+
+__all__ = ["clamped_quantile", "clamped_quantile_of_pieces", "quantile"]
 
 _SORT_LIMIT = 1 << 24  # torch.quantile refuses rows longer than this
+_LEAST = np.finfo(np.float32).min  # in place of what is no number
+_ROOM = 4  # how many times the numbers wanted may be kept before the smaller ones are dropped
 
 
 def quantile(values: Tensor, ratio: float) -> Tensor:
@@ -30,21 +36,71 @@ def quantile(values: Tensor, ratio: float) -> Tensor:
 
 
 def clamped_quantile(values: Tensor, ratio: float, lowest: float, highest: float) -> Tensor:
-    """:func:`quantile` within limits, without selection in rows where counting tells that it is ``highest``."""
-    if values.shape[1] < 2 or not _has_cpu_memory(values) or (values.requires_grad and torch.is_grad_enabled()):
+    """:func:`quantile` within limits, without a selection in rows where counting tells that it is one of the limits.
+
+    NaN does not count where the numbers beside it decide: see :func:`clamped_quantile_of_pieces`.
+    """
+    if not _has_cpu_memory(values) or (values.requires_grad and torch.is_grad_enabled()):
         return quantile(values, ratio).clamp_(lowest, highest)
-    low, _ = _rank(values.shape[1], ratio, values.dtype)
-    rows = values.detach()
-    full = [_reaches(row, low, highest) for row in rows.numpy()]
-    if not any(full):
-        return quantile(rows, ratio).clamp_(lowest, highest)
-    found = [highest if is_full else quantile(row[None], ratio)[0] for row, is_full in zip(rows, full, strict=True)]
-    return torch.tensor(found, dtype=values.dtype).clamp_(lowest, highest)
+    rows = values.detach().numpy()
+    cuts, kind = range(PIECE, values.shape[1], PIECE), values.dtype
+    found = [
+        clamped_quantile_of_pieces(lambda row=row: np.split(row, cuts), len(row), ratio, lowest, highest, kind)
+        for row in rows
+    ]
+    return torch.tensor(found, dtype=values.dtype)
 
 
-def _reaches(row: np.ndarray, low: int, limit: float) -> bool:
-    """Whether the sorted row is finite and at ``limit`` or above from index ``low`` on; False where it holds NaN."""
-    return bool(limit <= row.max() < np.inf) and int(np.count_nonzero(row >= limit)) >= len(row) - low
+def clamped_quantile_of_pieces(
+    pieces: Callable[[], Iterable[np.ndarray]],
+    count: int,
+    ratio: float,
+    lowest: float,
+    highest: float,
+    dtype: torch.dtype,
+) -> float:
+    """:func:`quantile` of one row within limits, from its pieces: as few of them as it takes.
+
+    Only the largest numbers are kept, down to the quantile. As soon as enough of them have reached ``highest``, that
+    is the answer, and the other pieces are not asked for.
+
+    Args:
+        pieces: gives the row from its beginning, float32 or float64; each piece is read before the next is asked for.
+            NaN in it counts as a number below all others.
+        count: length of the row.
+        ratio: in [0, 1].
+        lowest: the least answer.
+        highest: the greatest answer, at least ``lowest``.
+        dtype: of the row.
+    """
+    low, weight = _rank(count, ratio, dtype)
+    wanted = count - low  # numbers from the quantile's lower neighbour up
+    kept: list[np.ndarray] = []
+    bound, size, reached = lowest, 0, 0
+    for piece in pieces():
+        reached += int(np.count_nonzero(piece >= highest))
+        if reached >= wanted:
+            return highest
+        kept.append(piece[piece > bound])
+        size += len(kept[-1])
+        if size > max(_ROOM * wanted, PIECE):
+            kept = [_top(np.concatenate(kept), wanted).copy()]
+            bound, size = float(kept[0][0]), wanted
+    if size < wanted - bool(weight):
+        return lowest
+    top = _top(np.concatenate(kept), min(wanted, size))
+    below = top[0] if size >= wanted else max(piece[piece <= lowest].max(initial=_LEAST) for piece in pieces())
+    above = top[1 if size >= wanted else 0 :].min() if weight else below
+    if above == np.inf:
+        return highest  # which the arithmetic below would make NaN of
+    value = torch.lerp(torch.tensor(below, dtype=dtype), torch.tensor(above, dtype=dtype), weight)
+    return min(max(float(value.numpy()), lowest), highest)
+
+
+def _top(values: np.ndarray, wanted: int) -> np.ndarray:
+    """The largest numbers, the least of them first; the others change places."""
+    values.partition(len(values) - wanted)
+    return values[len(values) - wanted :]
 
 
 def _has_cpu_memory(values: Tensor) -> bool:

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 
 from .coefficients import StepCoefficients
-from .tensor_ops import PIECE
 
 __all__ = ["StateCarry"]
-
-HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 class StateCarry:
@@ -33,8 +30,6 @@ class StateCarry:
         """Start anew."""
         self._returned: weakref.ref[Tensor] | None = None
         self._twin: Tensor | None = None
-        self._spare: Tensor | None = None
-        self._piece: Tensor | None = None
         self._version = 0
 
     def remember(self, returned: Tensor, twin: Tensor) -> None:
@@ -42,30 +37,21 @@ class StateCarry:
         if twin.requires_grad:  # the caller may ask for gradients of the tensor that he holds
             self.forget()
             return
-        if twin is not self._twin:
-            self._spare, self._twin = self._twin, twin
+        self._twin = twin
         self._version = 0 if returned.is_inference() else returned._version
         self._returned = weakref.ref(returned, self._drop)
 
-    def buffers(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Two float32 tensors that may be written to: one like ``sample``, and one for a piece of it.
+    def place_for(self, sample: Tensor) -> Tensor:
+        """A float32 tensor like ``sample`` to write the next twin to: the last one, which may be the state itself.
 
-        Kept from step to step, as a new tensor costs more than what is done to it: the twin before the last, and a
-        piece that :mod:`ddim.half_step` widens model outputs in.
+        A new tensor costs more than what is done to it. The sample that the last twin belonged to has none from here
+        on, whether or not the step succeeds.
         """
-        return self._usable(self._spare, sample), self._piece_for(sample)
-
-    def _piece_for(self, sample: Tensor) -> Tensor:
-        like = sample if sample.numel() <= PIECE else sample.view(-1)[:PIECE]
-        self._piece = self._usable(self._piece, like)
-        return self._piece
-
-    @staticmethod
-    def _usable(kept: Tensor | None, like: Tensor) -> Tensor:
-        if kept is None or kept.shape != like.shape or kept.device != like.device:
-            return torch.empty_like(like, dtype=torch.float32)
-        locked = kept.is_inference() and not torch.is_inference_mode_enabled()
-        return torch.empty_like(like, dtype=torch.float32) if locked else kept
+        self._returned, twin = None, self._twin
+        if twin is None or twin.shape != sample.shape or twin.device != sample.device:
+            return torch.empty_like(sample, dtype=torch.float32)
+        locked = twin.is_inference() and not torch.is_inference_mode_enabled()
+        return torch.empty_like(sample, dtype=torch.float32) if locked else twin
 
     def _drop(self, reference: weakref.ref[Tensor]) -> None:
         if reference is self._returned:
@@ -81,7 +67,7 @@ class StateCarry:
         twin = self._twin
         if twin is None or self._returned is None or self._returned() is not sample or sample.requires_grad:
             return sample
-        if abs(coefficients.step.m) >= 1.0:
+        if coefficients.follows_seen:
             return sample
         if sample.is_inference():  # no version to tell an in-place change by: keep the elements that still agree
             return torch.where(twin.to(sample.dtype) == sample, twin, sample.to(twin.dtype))

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .tensor_ops import is_plain, working_dtype
+from .pieces import can_be_cut, cut
+from .tensor_ops import working_dtype
 
-__all__ = ["deviation", "deviations_on_host"]
+__all__ = ["Sums", "deviation", "deviations_on_host", "summable"]
 
-_CHUNK = 16384  # elements summed in one go: longer sums of squares lose digits in float32
 _SMALL = 2048  # elements of a batch: below it torch's own is as fast
+
+
+class Sums(NamedTuple):
+    """What a standard deviation is made of, in float64 on the host, taken up piece by piece.
+
+    torch's own goes through the numbers one at a time on the CPU: for large images many times slower.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, flat: Tensor) -> Sums:
+        """With the numbers of a flat piece."""
+        wide = flat.to(working_dtype(flat.dtype))
+        return Sums(self.count + len(flat), self.total + float(wide.sum()), self.squares + float(torch.dot(wide, wide)))
+
+    def deviation(self) -> float | None:
+        """sqrt((sum of squares - sum^2 / n) / (n - 1)); None where that would cancel digits away."""
+        if self.count < 2:
+            return None
+        spread = self.squares - self.total * self.total / self.count
+        return math.sqrt(spread / (self.count - 1)) if spread > 0.25 * self.squares else None
 
 
 def deviation(images: Tensor) -> Tensor:
@@ -28,27 +52,19 @@ def deviation(images: Tensor) -> Tensor:
     return rows.std(dim=1)
 
 
+def summable(*images: Tensor) -> bool:
+    """Whether deviations can be had from sums, and faster so."""
+    return images[0].numel() >= _SMALL and can_be_cut(*images)
+
+
 def deviations_on_host(images: Tensor) -> list[float] | None:
-    """:func:`deviation` as numbers, from sums; None where that is not possible, not faster or not accurate.
-
-    torch's own goes through the rows one element at a time on the CPU: for large ones many times slower.
-    """
-    tracked = images.requires_grad and torch.is_grad_enabled()
-    if tracked or images.numel() < _SMALL or images.numel() < 2 * len(images) or not is_plain(images):
+    """:func:`deviation` as numbers, from sums; None where that is not possible, not faster or not accurate."""
+    if not summable(images):
         return None
-    rows = images.flatten(1).to(working_dtype(images.dtype))
-    count = rows.shape[1]
-    whole = count - count % _CHUNK
-    parts = [rows[:, :whole].reshape(len(rows), -1, _CHUNK)] if whole else []
-    if whole < count:
-        parts.append(rows[:, None, whole:])
-    norms = [torch.linalg.vector_norm(part, dim=2).tolist() for part in parts]
-    squares = [sum(norm * norm for found in image for norm in found) for image in zip(*norms, strict=True)]
-    variances = [_variance(one, total, count) for one, total in zip(squares, rows.sum(1).tolist(), strict=True)]
-    return None if None in variances else [math.sqrt(variance) for variance in variances if variance is not None]
-
-
-def _variance(squares: float, total: float, count: int) -> float | None:
-    """(sum of squares - sum^2 / n) / (n - 1) in float64; None where that would cancel digits away."""
-    spread = squares - total * total / count
-    return spread / (count - 1) if spread > 0.25 * squares else None
+    found = []
+    for image in images:
+        sums = Sums()
+        for (piece,) in cut(image):
+            sums = sums.plus(piece)
+        found.append(sums.deviation())
+    return None if None in found else [one for one in found if one is not None]

@@ -13,37 +13,30 @@ from .errors import DDIMError
 from .noise import generator_noise, keyed_noise
 from .tensor_ops import working_dtype
 
-__all__ = ["Generators", "RunNoise", "check_out", "check_pair", "check_sources", "drawn_noise"]
+__all__ = ["Generators", "RunNoise", "check_sources", "check_tensors", "drawn_noise"]
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
 
-def check_pair(model_output: Tensor, sample: Tensor) -> None:
-    """See that a model output belongs to a sample.
+def check_tensors(model_output: Tensor, sample: Tensor, out: Tensor | None = None) -> None:
+    """See that a model output belongs to a sample, and that the result fits where it is to be written.
 
     Raises:
         DDIMError: for other shapes or devices, or numbers that are not floating point.
     """
-    if model_output.shape != sample.shape or model_output.device != sample.device:
+    shape, device = sample.shape, sample.device
+    if model_output.shape != shape or model_output.device != device:
         raise DDIMError(
-            f"model_output must have the sample's shape and device, {tuple(sample.shape)} on {sample.device}, got "
+            f"model_output must have the sample's shape and device, {tuple(shape)} on {device}, got "
             f"{tuple(model_output.shape)} on {model_output.device}"
             + ("; drop the learned variance channels" if _has_variance_channels(model_output, sample) else "")
         )
     if not (sample.is_floating_point() and model_output.is_floating_point()):
         raise DDIMError(f"sample and model_output must be floating point, got {sample.dtype} and {model_output.dtype}")
-
-
-def check_out(out: Tensor, sample: Tensor) -> None:
-    """See that a step's result fits where it is to be written.
-
-    Raises:
-        DDIMError: otherwise.
-    """
-    if out.shape != sample.shape or out.dtype != sample.dtype or out.device != sample.device:
+    if out is not None and (out.shape != shape or out.dtype != sample.dtype or out.device != device):
         raise DDIMError(
-            f"out must have the sample's shape, dtype and device, {tuple(sample.shape)}, {sample.dtype} on "
-            f"{sample.device}, got {tuple(out.shape)}, {out.dtype} on {out.device}"
+            f"out must have the sample's shape, dtype and device, {tuple(shape)}, {sample.dtype} on {device}, got "
+            f"{tuple(out.shape)}, {out.dtype} on {out.device}"
         )
 
 

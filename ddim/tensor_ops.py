@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .coefficients import Linear
 
-__all__ = ["PIECE", "combine", "in_cache_order", "is_plain", "scaled", "working_dtype"]
+__all__ = ["HALF", "combine", "working_dtype"]
 
+HALF = frozenset((torch.float16, torch.bfloat16))
 _NEAR_ONE, _LARGE = 1e-5, 8.0  # where a weighted sum is not accurate in its plain form
-PIECE = 1 << 16  # elements: with their wide copies they fit the second-level cache
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -32,27 +32,28 @@ def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | No
         weights: the two factors.
         out: where to write, in the working dtype; may be ``sample`` itself, must not overlap ``output``.
     """
-    dtype, (weight_x, weight_m) = working_dtype(sample.dtype), weights
-    mixed = not sample.dtype == output.dtype == dtype
-    if mixed and weight_x != 0.0 and weight_m != 0.0 and sample.numel() > PIECE and in_cache_order(sample, output, out):
-        return _combine_in_pieces(sample, output, weights, dtype, out)
+    weight_x, weight_m = weights
     if weight_x == 0.0:
-        return scaled(output, weight_m, dtype, out=out)
-    if weight_m != 0.0 and weight_x != 1.0 and abs(weight_x - 1.0) < _NEAR_ONE:
-        return _increment(sample, output, weights, dtype, out)
+        return _scaled(output, weight_m, working_dtype(sample.dtype), out)
+    if weight_m == 0.0:
+        return _scaled(sample, weight_x, working_dtype(sample.dtype), out)
     if weight_m < -_LARGE:
-        return _difference(sample, output, weights, dtype, out)
-    total = scaled(sample, weight_x, dtype, out=out)
-    return total.add_(output, alpha=weight_m) if weight_m != 0.0 else total
+        return _difference(sample, output, weights, out)
+    if -_NEAR_ONE < weight_x - 1.0 < _NEAR_ONE and weight_x != 1.0:
+        return _increment(sample, output, weights, out)
+    if sample.dtype in HALF:
+        return _scaled(sample, weight_x, torch.float32, out).add_(output, alpha=weight_m)
+    total = sample * weight_x if out is None else torch.mul(sample, weight_x, out=out)
+    return total.add_(output, alpha=weight_m)
 
 
-def _increment(sample: Tensor, output: Tensor, weights: Linear, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+def _increment(sample: Tensor, output: Tensor, weights: Linear, out: Tensor | None) -> Tensor:
     """``x + w_m (m + (w_x - 1) / w_m x)``: a factor so near 1 would lose its last digits in float32.
 
     In a run of 1000 steps of v-prediction it is 1 - 1e-6 at each; its rounding is the same for all numbers of the
     sample and nearly the same at all steps, so that it adds up.
     """
-    apart = None if out is sample else out
+    dtype, apart = working_dtype(sample.dtype), None if out is sample else out
     change = _written(torch.add, output.to(dtype), sample.to(dtype), apart, alpha=(weights.x - 1.0) / weights.m)
     tracked = change.requires_grad and torch.is_grad_enabled()
     target = out if out is not None else None if tracked else change
@@ -65,45 +66,17 @@ def _written(operator: Any, a: Tensor, b: Tensor, out: Tensor | None, *, alpha: 
     return result
 
 
-def _difference(sample: Tensor, output: Tensor, weights: Linear, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+def _difference(sample: Tensor, output: Tensor, weights: Linear, out: Tensor | None) -> Tensor:
     """``w_x (x - m) + (w_x + w_m) m``: large factors of opposite sign, whose rounding would not cancel.
 
     At the tiny alpha_bar of a cosine schedule's first step an epsilon prediction is nearly the sample itself.
     """
+    dtype = working_dtype(sample.dtype)
     total = _written(torch.sub, sample.to(dtype), output.to(dtype), out, alpha=1.0)
     return total.mul_(weights.x).add_(output, alpha=weights.x + weights.m)
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Whether this is a CPU tensor whose memory is its own: not one that vmap or the compiler stands in for."""
-    if not tensor.is_cpu or torch.compiler.is_compiling():
-        return False
-    return torch._C._functorch.maybe_get_level(tensor) == -1
-
-
-def in_cache_order(*tensors: Tensor | None) -> bool:
-    """Whether the tensors given can be cut into matching pieces: contiguous, on the CPU, not followed by autograd."""
-    grad = torch.is_grad_enabled()
-    return all(
-        tensor is None or (is_plain(tensor) and tensor.is_contiguous() and not (grad and tensor.requires_grad))
-        for tensor in tensors
-    )
-
-
-def _combine_in_pieces(
-    sample: Tensor, output: Tensor, weights: Linear, dtype: torch.dtype, out: Tensor | None
-) -> Tensor:
-    """:func:`combine` where a tensor is widened first: piece by piece, so that the wide copies stay in the cache."""
-    total = torch.empty_like(sample, dtype=dtype) if out is None else out
-    wide = torch.empty(PIECE, dtype=dtype)
-    pieces = zip(*(tensor.view(-1).split(PIECE) for tensor in (total, sample, output)), strict=True)
-    for part, x, m in pieces:
-        part.copy_(x).mul_(weights.x)
-        part.add_(wide[: len(m)].copy_(m) if m.dtype != dtype else m, alpha=weights.m)
-    return total
-
-
-def scaled(tensor: Tensor, weight: float, dtype: torch.dtype, *, out: Tensor | None = None) -> Tensor:
+def _scaled(tensor: Tensor, weight: float, dtype: torch.dtype, out: Tensor | None) -> Tensor:
     """``weight * tensor``, computed in ``dtype``; a new tensor, or ``out``."""
     if tensor.dtype == dtype:
         return torch.mul(tensor, weight, out=out) if out is not None else tensor * weight

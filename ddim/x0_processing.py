@@ -5,19 +5,24 @@ Order: thresholding replaces clipping where both are asked for, as in diffusers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .coefficients import Linear
 from .config import SchedulerConfig
-from .selection import clamped_quantile
-from .tensor_ops import working_dtype
+from .pieces import PIECE
+from .selection import clamped_quantile, clamped_quantile_of_pieces
+from .tensor_ops import combine, working_dtype
 
-__all__ = ["Clip", "ProcessX0", "Threshold", "clip", "make_x0_processor", "threshold", "threshold_in_place"]
+__all__ = ["Clip", "ProcessX0", "Threshold", "clip", "limit_of_image", "make_x0_processor", "threshold"]
 
 ProcessX0 = Callable[[Tensor], Tensor]
+
+_BEGINNING = 1 << 12  # elements that are enough to see that a prediction is far beyond the cap
 
 
 def clip(x0: Tensor, limit: float) -> Tensor:
@@ -48,20 +53,6 @@ def _limits(sizes: Tensor, ratio: float, cap: float) -> Tensor:
     return clamped_quantile(rows, ratio, 1.0, cap).reshape(-1, *[1] * (sizes.ndim - 1))
 
 
-def threshold_in_place(x0: Tensor, ratio: float, cap: float, free: Tensor) -> None:
-    """:func:`threshold`, written to ``x0``, a float32 or float64 CPU tensor that autograd does not follow.
-
-    Args:
-        x0: shape ``(B, ...)``.
-        ratio: as there.
-        cap: as there.
-        free: a tensor like ``x0`` to be overwritten: large new tensors cost more than what is done to them.
-    """
-    limits = _limits(torch.abs(x0, out=free), ratio, cap).flatten().tolist()
-    for image, limit in zip(x0 if len(limits) > 1 else [x0], limits, strict=True):
-        image.clamp_(-limit, limit).div_(limit)
-
-
 @dataclass(frozen=True)
 class Clip:
     """:func:`clip` with its limit: a value that a fused step can read."""
@@ -83,6 +74,28 @@ class Threshold:
     def __call__(self, x0: Tensor) -> Tensor:
         """Thresholded x_0."""
         return threshold(x0, self.ratio, self.cap)
+
+
+def limit_of_image(process: Threshold, weights: Linear, sample: Tensor, output: Tensor) -> float:
+    """s of :func:`threshold` for one image, from sample and model output: most often without all of x_0.
+
+    Args:
+        process: the settings.
+        weights: of sample and output in x_0.
+        sample: one image, contiguous, on the CPU.
+        output: the same.
+    """
+    dtype, count = working_dtype(sample.dtype), sample.numel()
+
+    def sizes() -> Iterator[np.ndarray]:
+        x, m, room = sample.view(-1), output.view(-1), torch.empty(min(PIECE, count), dtype=dtype)
+        begin, length = 0, _BEGINNING
+        while begin < count:
+            end = min(begin + length, count)
+            yield combine(x[begin:end], m[begin:end], weights, out=room[: end - begin]).abs_().numpy()
+            begin, length = end, PIECE
+
+    return clamped_quantile_of_pieces(sizes, count, process.ratio, 1.0, process.cap, dtype)
 
 
 def make_x0_processor(config: SchedulerConfig) -> ProcessX0 | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddim.selection import clamped_quantile, quantile
-from ddim.x0_processing import threshold
+from ddim.coefficients import Linear
+from ddim.selection import clamped_quantile, clamped_quantile_of_pieces, quantile
+from ddim.tensor_ops import combine
+from ddim.x0_processing import Threshold, limit_of_image, threshold
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -47,8 +52,9 @@ def test_quantile_equals_torch_quantile_bit_for_bit(rows, count, ratio, dtype, f
     cap=st.one_of(st.floats(1, 6), st.just(2.0)),
     flaw=st.sampled_from(["none", "nan", "inf", "ties", "equal"]),
     seed=st.integers(0, 1000),
+    piece=st.sampled_from([1, 7, 64, 1000, 65536]),
 )
-def test_a_quantile_that_counting_can_tell_is_the_selected_one(rows, count, ratio, cap, flaw, seed):
+def test_a_clamped_quantile_in_pieces_is_the_selected_one(rows, count, ratio, cap, flaw, seed, piece):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn((rows, count), generator=generator).abs() * torch.arange(1, rows + 1)[:, None]
     if flaw == "ties":
@@ -57,10 +63,36 @@ def test_a_quantile_that_counting_can_tell_is_the_selected_one(rows, count, rati
         values.fill_(cap)
     elif flaw != "none":
         values[-1, -2:] = float(flaw)
-    expected = torch.quantile(values, ratio, dim=1).clamp(1.0, cap)
-    found = clamped_quantile(values.clone(), ratio, 1.0, cap)
-    assert torch.equal(found.isnan(), expected.isnan())
-    torch.testing.assert_close(found, expected, rtol=2e-7, atol=0, equal_nan=True)  # one unit in the last place
+    # NaN counts as less than all else; torch.quantile makes NaN of a place next to infinity
+    expected = torch.quantile(values.nan_to_num(nan=-1e30, posinf=1e30), ratio, dim=1).clamp(1.0, cap)
+    before = values.clone()
+    with mock.patch("ddim.selection.PIECE", piece):
+        found = clamped_quantile(values, ratio, 1.0, cap)
+    torch.testing.assert_close(found, expected, rtol=2e-7, atol=0)  # one unit in the last place
+    assert same(values, before)
+
+
+def test_a_clamped_quantile_reads_no_more_than_it_needs():
+    read = []
+
+    def pieces():
+        for i in range(100):
+            read.append(i)
+            yield np.full(10, 5.0, np.float32)
+
+    assert clamped_quantile_of_pieces(pieces, 1000, 0.995, 1.0, 2.0, torch.float32) == 2.0
+    assert read == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("scale", [0.1, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("count", [1, 5000, 200_001])
+def test_the_limit_of_an_image_is_that_of_its_predicted_x0(dtype, scale, count):
+    x, m = (scale * torch.randn(count, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    x, m, process, weights = x.to(dtype), m.to(dtype), Threshold(0.99, 3.0), Linear(1.2, -0.7)
+    x0 = combine(x, m, weights)
+    found = limit_of_image(process, weights, x, m)
+    assert found == float(torch.quantile(x0.abs(), 0.99).clamp(1.0, 3.0))
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.99, 0.995, 0.9999])
