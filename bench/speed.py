@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import ddim
+from bench.fresh import ALLOCATORS, in_fresh_process
 from bench.peer import CASES, SHAPES, both_schedulers, step_runs, tensors
 from bench.timing import interleaved, print_table
 
@@ -59,17 +61,28 @@ def verdict(ratio: float, target: float | None) -> str:
     return f"{ratio:.1f}" if target is None else f"{ratio:.1f} ({target:g}){'' if ratio >= target else ' MISSED'}"
 
 
-def steps_table(seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Time of a step for all cases and shapes; gives the times back for plots."""
-    rows, times = [], {}
-    for case in CASES:
-        measured = [interleaved(step_runs(case, shape), seconds) for shape in SHAPES]
-        targets: list[float | None] = list(case.targets) or [None] * len(SHAPES)
-        rows.append((case.name, *(verdict(b / a, goal) for (a, b), goal in zip(measured, targets, strict=True))))
-        times[case.name] = [(a, b) for a, b in measured]
-    head = ("times faster than diffusers (target)", *("x".join(map(str, shape)) for shape in SHAPES))
-    print_table(f"One step, {torch.get_num_threads()} thread(s)", head, rows)
-    return times
+def step_times(case: int, shape: tuple[int, ...], seconds: float) -> list[float]:
+    """Seconds of one step of ``CASES[case]``, ours and diffusers'."""
+    return interleaved(step_runs(CASES[case], shape), seconds)
+
+
+def steps_table(seconds: float) -> None:
+    """Time of a step for all cases and shapes."""
+    for allocator in ALLOCATORS:
+        rows = []
+        for i, case in enumerate(CASES):
+            measured = [in_fresh_process(allocator, step_times, i, shape, seconds) for shape in SHAPES]
+            rows.append(_row(case.name, measured, case.targets))
+        print_table(f"One step, one thread; {allocator}", _head(), rows)
+
+
+def _head() -> tuple[str, ...]:
+    return ("times faster than diffusers (target)", *("x".join(map(str, shape)) for shape in SHAPES))
+
+
+def _row(name: str, measured: list[list[float]], targets: Sequence[float]) -> tuple[str, ...]:
+    goals = targets or (None,) * len(SHAPES)
+    return (name, *(verdict(theirs / ours, goal) for (ours, theirs), goal in zip(measured, goals, strict=True)))
 
 
 def host_table() -> None:
@@ -98,30 +111,37 @@ def _all_coefficients(scheduler: ddim.DDIMScheduler) -> None:
         scheduler.coefficients(i)
 
 
+OTHERS: dict[str, tuple[float, ...]] = {
+    "CFG combine": (2,) * 5,
+    "CFG with rescale": (1.2, 1.5, 10, 6, 8),
+    "add_noise": (2,) * 5,
+}
+
+
+def other_times(name: str, shape: tuple[int, ...], seconds: float) -> list[float]:
+    """Seconds of one of ``OTHERS``, ours and diffusers'."""
+    ours, theirs = both_schedulers({})
+    u, c, z, _ = tensors(shape)
+    t = torch.full((shape[0],), 500)
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "CFG combine": (lambda: ddim.guide(u, c, 7.5), lambda: u + 7.5 * (c - u)),
+        "CFG with rescale": (
+            lambda: ddim.guide(u, c, 7.5, 0.7),
+            lambda: rescale_of_diffusers(u + 7.5 * (c - u), c, 0.7),
+        ),
+        "add_noise": (lambda: ours.add_noise(u, z, t), lambda: theirs.add_noise(u, z, t)),
+    }
+    return interleaved(pairs[name], seconds)
+
+
 def other_table(seconds: float) -> None:
     """Guidance, its rescale, and added noise."""
-    names = {"CFG combine": (2,) * 5, "CFG with rescale": (1.2, 1.5, 10, 6, 8), "add_noise": (2,) * 5}
-    rows: dict[str, list[str]] = {name: [] for name in names}
-    ours, theirs = both_schedulers({})
-    for i, shape in enumerate(SHAPES):
-        u, text, z, _ = tensors(shape)
-        t = torch.full((shape[0],), 500)
-        pairs = {
-            "CFG combine": (lambda u=u, c=text: ddim.guide(u, c, 7.5), lambda u=u, c=text: u + 7.5 * (c - u)),
-            "CFG with rescale": (
-                lambda u=u, c=text: ddim.guide(u, c, 7.5, 0.7),
-                lambda u=u, c=text: rescale_of_diffusers(u + 7.5 * (c - u), c, 0.7),
-            ),
-            "add_noise": (
-                lambda u=u, z=z, t=t: ours.add_noise(u, z, t),
-                lambda u=u, z=z, t=t: theirs.add_noise(u, z, t),
-            ),
-        }
-        for name, pair in pairs.items():
-            a, b = interleaved(pair, seconds)
-            rows[name].append(verdict(b / a, names[name][i]))
-    head = ("times faster than diffusers (target)", *("x".join(map(str, shape)) for shape in SHAPES))
-    print_table("Guidance and forward process", head, [(name, *cells) for name, cells in rows.items()])
+    for allocator in ALLOCATORS:
+        rows = []
+        for name, targets in OTHERS.items():
+            measured = [in_fresh_process(allocator, other_times, name, shape, seconds) for shape in SHAPES]
+            rows.append(_row(name, measured, targets))
+        print_table(f"Guidance and forward process; {allocator}", _head(), rows)
 
 
 def rescale_of_diffusers(guided: torch.Tensor, text: torch.Tensor, phi: float) -> torch.Tensor:
@@ -162,16 +182,15 @@ def import_table() -> None:
     print_table("Import, beyond torch (target 50 ms)", ("what", "time"), rows)
 
 
-def main(seconds: float = 0.6) -> dict[str, list[tuple[float, float]]]:
+def main(seconds: float = 0.6) -> None:
     """Print every table of speed."""
     torch.set_num_threads(1)
     counts_table()
     host_table()
-    times = steps_table(seconds)
+    steps_table(seconds)
     other_table(seconds)
     noise_table(seconds)
     import_table()
-    return times
 
 
 if __name__ == "__main__":

@@ -61,10 +61,10 @@ def _guided_and_rescaled(uncond: Tensor, text: Tensor, scale: float, phi: float)
     """Both in one walk through memory: what the rescale needs to know is summed up while it is in the cache."""
     guided = torch.empty_like(text)
     for image, u, c in zip(guided, uncond, text, strict=True):
-        of_guided = of_text = Sums()
+        of_guided, of_text = Sums(), Sums()
         for part, u_part, c_part in cut(image, u, c):
-            of_guided = of_guided.plus(torch.lerp(u_part, c_part, scale, out=part))
-            of_text = of_text.plus(c_part)
+            of_guided.add(torch.lerp(u_part, c_part, scale, out=part))
+            of_text.add(c_part)
         factor = _factor(of_guided.deviation(), of_text.deviation(), phi)
         image.mul_(float(_rescale_factors(image[None], c[None], phi)) if factor is None else factor)
     return guided

@@ -50,6 +50,8 @@ def cut(*tensors: Tensor | None, length: int = 0) -> Iterator[tuple[Tensor, ...]
     first = tensors[0]
     assert first is not None
     length = length or piece_length()
+    if first.numel() <= length:
+        return iter([tuple(tensor if tensor is None else tensor.view(-1) for tensor in tensors)])  # type: ignore[misc]
     count = -(-first.numel() // length)
     columns = [(None,) * count if tensor is None else tensor.view(-1).split(length) for tensor in tensors]
     return zip(*columns, strict=True)  # type: ignore[arg-type]

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .pieces import can_be_cut, cut
-from .tensor_ops import working_dtype
+from .tensor_ops import HALF, working_dtype
 
 __all__ = ["Sums", "deviation", "deviations_on_host", "summable"]
 
 _SMALL = 2048  # elements of a batch: below it torch's own is as fast
 
 
-class Sums(NamedTuple):
+class Sums:
     """What a standard deviation is made of, in float64 on the host, taken up piece by piece.
 
     torch's own goes through the numbers one at a time on the CPU: for large images many times slower.
     """
 
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    def __init__(self) -> None:
+        self._count, self._total, self._squares = 0, 0.0, 0.0
 
-    def plus(self, flat: Tensor) -> Sums:
-        """With the numbers of a flat piece."""
-        wide = flat.to(working_dtype(flat.dtype))
-        return Sums(self.count + len(flat), self.total + float(wide.sum()), self.squares + float(torch.dot(wide, wide)))
+    def add(self, flat: Tensor) -> None:
+        """Take up the numbers of a flat piece."""
+        wide = flat.float() if flat.dtype in HALF else flat
+        self._count += len(wide)
+        self._total += wide.sum().item()
+        self._squares += torch.dot(wide, wide).item()
 
     def deviation(self) -> float | None:
         """sqrt((sum of squares - sum^2 / n) / (n - 1)); None where that would cancel digits away."""
-        if self.count < 2:
+        if self._count < 2:
             return None
-        spread = self.squares - self.total * self.total / self.count
-        return math.sqrt(spread / (self.count - 1)) if spread > 0.25 * self.squares else None
+        spread = self._squares - self._total * self._total / self._count
+        return math.sqrt(spread / (self._count - 1)) if spread > 0.25 * self._squares else None
 
 
 def deviation(images: Tensor) -> Tensor:
@@ -65,6 +65,6 @@ def deviations_on_host(images: Tensor) -> list[float] | None:
     for image in images:
         sums = Sums()
         for (piece,) in cut(image):
-            sums = sums.plus(piece)
+            sums.add(piece)
         found.append(sums.deviation())
     return None if None in found else [one for one in found if one is not None]
