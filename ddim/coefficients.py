@@ -91,7 +91,9 @@ def prediction(prediction_type: str, alpha_bar: float) -> Prediction:
     Raises:
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
     """
-    rule = _PREDICTIONS[check_choice("prediction_type", prediction_type, PREDICTION_TYPES)]
+    rule = _PREDICTIONS.get(prediction_type) or _PREDICTIONS[
+        check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    ]
     if not 0.0 <= alpha_bar <= 1.0:
         raise DDIMError(
             f"alpha_bar must be in [0, 1], got {alpha_bar:g}; a beta above 1 makes the timesteps after it unusable"
@@ -185,9 +187,12 @@ class StepCoefficients(NamedTuple):
         x0, epsilon = prediction(prediction_type, a)
         if not 0.0 <= b <= 1.0:
             raise DDIMError(f"alpha_bar of the next timestep must be in [0, 1], got {b:g}")
-        share = 1.0 if eta == SIGMA_HAT else float(eta)
-        sigma2 = share * share * variance(a, b) if share else 0.0
+        sigma2 = noise = 0.0
+        if eta != 0.0:
+            share = 1.0 if eta == SIGMA_HAT else float(eta)
+            sigma2 = share * share * variance(a, b)
+            noise = math.sqrt(max(1 - a / b, 0.0) if eta == SIGMA_HAT and b > 0 else sigma2)
         root_next, direction = math.sqrt(b), math.sqrt(max(1 - b - sigma2, 0.0))
-        noise = math.sqrt(max(1 - a / b, 0.0) if eta == SIGMA_HAT and b > 0 else sigma2)
-        step = Linear(root_next * x0.x + direction * epsilon.x, root_next * x0.m + direction * epsilon.m)
+        (x0_x, x0_m), (epsilon_x, epsilon_m) = x0, epsilon
+        step = Linear(root_next * x0_x + direction * epsilon_x, root_next * x0_m + direction * epsilon_m)
         return cls(x0, epsilon, root_next, direction, noise, step, a)

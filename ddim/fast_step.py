@@ -22,7 +22,6 @@ def fast_step(
     coefficients: StepCoefficients,
     sample: Tensor,
     model_output: Tensor | Guided,
-    *,
     process_x0: ProcessX0 | None = None,
     use_clipped_model_output: bool = False,
     noise: Tensor | KeyedStep | None = None,
@@ -48,9 +47,12 @@ def fast_step(
         return _rounded(fused_step(sample, model_output, recipe, noise=noise, out=out), rounded), None
     output = model_output if isinstance(model_output, Tensor) else model_output.tensor()
     z = noise if noise is None or isinstance(noise, Tensor) else drawn(noise, sample)
-    if process_x0 is None and rounded is None and sample.dtype == output.dtype:  # no gain from pieces
+    alike = rounded is None and sample.dtype == output.dtype  # then a sum gains nothing from pieces
+    if process_x0 is None and (alike or not in_pieces(sample, output, z, out, rounded)):
         result = combine(sample, output, coefficients.step, out=out)
-        return result if z is None else result.add_(z, alpha=coefficients.noise), None
+        if z is not None:
+            result.add_(z, alpha=coefficients.noise)
+        return result if rounded is None else _rounded(result, rounded), None
     if process_x0 is None or isinstance(process_x0, Clip):
         recipe = _recipe(coefficients, process_x0, use_clipped_model_output)
         return _by_recipe(recipe, sample, output, z, out, rounded), None

@@ -150,7 +150,8 @@ class DDIMScheduler(PlannedScheduler):
         Raises:
             DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
         """
-        self._require_plan()
+        if self.num_inference_steps is None:
+            self._require_plan()
         check_tensors(model_output, sample, out)
         if torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1):
             return self._step_by_levels(
@@ -166,12 +167,20 @@ class DDIMScheduler(PlannedScheduler):
             )
         t = self._timestep_value(timestep)
         coefficients = self._coefficients_at(t, eta)
-        noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
+        noise = None
+        if coefficients.noise or variance_noise is not None:
+            noise = self._run_noise.of_batch(t, coefficients.noise, sample, model_output, generator, variance_noise)
         # before out, which may be the sample, is written
         later = LateX0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
-        take = self._half_step if sample.dtype in HALF else self._whole_step
-        following, made = take(coefficients, sample, model_output, use_clipped_model_output, noise, variance_noise, out)
+        if sample.dtype in HALF or variance_noise is not None:
+            take = self._half_step if sample.dtype in HALF else self._whole_step
+            rederive = use_clipped_model_output
+            following, made = take(coefficients, sample, model_output, rederive, noise, variance_noise, out)
+        else:
+            following, made = fast_step(
+                coefficients, sample, model_output, self._process_x0, use_clipped_model_output, noise, out
+            )
         if x0 is None:
             x0 = later if made is None else made.to(sample.dtype)
         if return_dict:
@@ -189,17 +198,8 @@ class DDIMScheduler(PlannedScheduler):
         out: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The next sample, and the processed x_0 where one was made on the way."""
-        result, made = fast_step(
-            coefficients,
-            sample,
-            model_output,
-            process_x0=self._process_x0,
-            use_clipped_model_output=rederive,
-            noise=noise,
-            out=out,
-        )
-        if given is not None:
-            result = add_residual(result, coefficients, given)
+        result, made = fast_step(coefficients, sample, model_output, self._process_x0, rederive, noise, out)
+        result = add_residual(result, coefficients, given)
         return result if out is None or result is out else out.copy_(result), made
 
     def _half_step(

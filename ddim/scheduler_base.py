@@ -156,7 +156,7 @@ class PlannedScheduler(ConfiguredScheduler):
         self._places: dict[int, int] = {}
 
     def _check_plan(self, plan: TimestepPlan) -> None:
-        top = max(map(max, plan.pairs))
+        top = max(max(plan.timesteps), max(t_next for _, t_next in plan.pairs))
         if top >= len(self._noise):
             raise DDIMError(f"the plan visits timestep {top}, but the noise schedule has timesteps 0..{len(self) - 1}")
 
@@ -179,7 +179,8 @@ class PlannedScheduler(ConfiguredScheduler):
     def _coefficients_at(self, t: int, eta: Eta) -> StepCoefficients:
         found = self._coefficients.get((t, eta))
         if found is None:
-            found = self._step_coefficients(t, self._next_of(t), eta)
+            t_next = self._next.get(t)
+            found = self._step_coefficients(t, self._next_of(t) if t_next is None else t_next, eta)
             self._coefficients[t, eta] = found
         return found
 

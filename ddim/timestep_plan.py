@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +38,7 @@ class TimestepPlan:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    @property
+    @cached_property
     def timesteps(self) -> tuple[int, ...]:
         """The timesteps at which the model is called, in sampling order."""
         return tuple(t for t, _ in self.pairs)
