@@ -91,9 +91,10 @@ def prediction(prediction_type: str, alpha_bar: float) -> Prediction:
     Raises:
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
     """
-    rule = _PREDICTIONS.get(prediction_type) or _PREDICTIONS[
-        check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
-    ]
+    rule = (
+        _PREDICTIONS.get(prediction_type)
+        or _PREDICTIONS[check_choice("prediction_type", prediction_type, PREDICTION_TYPES)]
+    )
     if not 0.0 <= alpha_bar <= 1.0:
         raise DDIMError(
             f"alpha_bar must be in [0, 1], got {alpha_bar:g}; a beta above 1 makes the timesteps after it unusable"

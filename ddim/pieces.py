@@ -26,7 +26,9 @@ def piece_length() -> int:
 def in_pieces(*tensors: Tensor | None) -> bool:
     """Whether the tensors given, all of one shape, are large enough to be cut, and can be."""
     first = tensors[0]
-    return first is not None and first.numel() > _FEW * PIECE and first.numel() > piece_length() and can_be_cut(*tensors)
+    if first is None or first.numel() <= _FEW * PIECE:
+        return False
+    return first.numel() > piece_length() and can_be_cut(*tensors)
 
 
 def can_be_cut(*tensors: Tensor | None) -> bool:
@@ -35,7 +37,9 @@ def can_be_cut(*tensors: Tensor | None) -> bool:
         return False
     grad = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and not (tensor.is_cpu and tensor.is_contiguous() and not (grad and tensor.requires_grad)):
+        if tensor is None:
+            continue
+        if not (tensor.is_cpu and tensor.is_contiguous()) or (grad and tensor.requires_grad):
             return False
     return True
 
@@ -54,7 +58,7 @@ def cut(*tensors: Tensor | None, length: int = 0) -> Iterator[tuple[Tensor, ...]
         return iter([tuple(tensor if tensor is None else tensor.view(-1) for tensor in tensors)])  # type: ignore[misc]
     count = -(-first.numel() // length)
     columns = [(None,) * count if tensor is None else tensor.view(-1).split(length) for tensor in tensors]
-    return zip(*columns, strict=True)  # type: ignore[arg-type]
+    return zip(*columns, strict=True)
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -181,11 +181,11 @@ class DDIMScheduler(PlannedScheduler):
             following, made = fast_step(
                 coefficients, sample, model_output, self._process_x0, use_clipped_model_output, noise, out
             )
-        if x0 is None:
-            x0 = later if made is None else made.to(sample.dtype)
+        if made is not None:
+            x0 = made.to(sample.dtype)
         if return_dict:
-            return DDIMSchedulerOutput(following, x0)
-        return following, x0() if isinstance(x0, LateX0) else x0
+            return DDIMSchedulerOutput(following, later if x0 is None else x0)
+        return following, later() if x0 is None else x0
 
     def _whole_step(
         self,

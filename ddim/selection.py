@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,13 +43,15 @@ def clamped_quantile(values: Tensor, ratio: float, lowest: float, highest: float
     """
     if not _has_cpu_memory(values) or (values.requires_grad and torch.is_grad_enabled()):
         return quantile(values, ratio).clamp_(lowest, highest)
-    rows = values.detach().numpy()
-    cuts, kind = range(PIECE, values.shape[1], PIECE), values.dtype
     found = [
-        clamped_quantile_of_pieces(lambda row=row: np.split(row, cuts), len(row), ratio, lowest, highest, kind)
-        for row in rows
+        clamped_quantile_of_pieces(partial(_pieces_of, row), len(row), ratio, lowest, highest, values.dtype)
+        for row in values.detach().numpy()
     ]
     return torch.tensor(found, dtype=values.dtype)
+
+
+def _pieces_of(row: np.ndarray) -> list[np.ndarray]:
+    return np.split(row, range(PIECE, len(row), PIECE))
 
 
 def clamped_quantile_of_pieces(

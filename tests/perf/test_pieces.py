@@ -30,7 +30,9 @@ def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> torch.Tensor
 @pytest.mark.parametrize(("process_x0", "rederive"), PROCESSORS)
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("target", ["new", "given", "sample"])
-def test_pieces_are_the_whole_bit_for_bit(shape, kinds, prediction_type, process_x0, rederive, eta, target, monkeypatch):
+def test_pieces_are_the_whole_bit_for_bit(
+    shape, kinds, prediction_type, process_x0, rederive, eta, target, monkeypatch
+):
     mixed = {"wide state": (torch.float32, torch.float16), "wide output": (torch.bfloat16, torch.float32)}
     x_dtype, m_dtype = mixed.get(kinds) or (getattr(torch, kinds),) * 2
     working = torch.float64 if x_dtype == torch.float64 else torch.float32
