@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .coefficients import StepCoefficients
+from .coefficients import Linear, StepCoefficients
 from .fused import INTERPRETED, fusable, fused_noise, fused_step
 from .guidance import Guided
 from .noise import KeyedStep
@@ -61,9 +61,8 @@ def fast_step(
         return _by_image(coefficients, process_x0, rederive, sample, output, z, out, rounded), None
     keep, rest = split(coefficients, use_clipped_model_output)
     x0 = predicted_x0(coefficients, sample, output, process_x0)
-    recipe = Recipe(rest, None, rest, coefficients.noise)
-    result = _finished(recipe, torch.mul(x0, keep, out=None if out is sample else out), sample, output, z, out)
-    return _rounded(result, rounded), x0
+    kept = torch.mul(x0, keep, out=None if out is sample else out)
+    return _rounded(_finished(kept, sample, output, rest, z, coefficients.noise, out), rounded), x0
 
 
 def _recipe(coefficients: StepCoefficients, process_x0: ProcessX0 | None, rederive: bool) -> Recipe:
@@ -139,19 +138,26 @@ def _passes(recipe: Recipe, sample: Tensor, output: Tensor, noise: Tensor | None
         return result if noise is None else result.add_(noise, alpha=recipe.sigma)
     needed = out is sample and recipe.rest.x != 0.0
     clipped = combine(sample, output, recipe.weights, out=None if needed else out)
-    return _finished(recipe, clipped.clamp_(-recipe.bound, recipe.bound), sample, output, noise, out)
+    clipped.clamp_(-recipe.bound, recipe.bound)
+    return _finished(clipped, sample, output, recipe.rest, noise, recipe.sigma, out)
 
 
 def _finished(
-    recipe: Recipe, clipped: Tensor, sample: Tensor, output: Tensor, noise: Tensor | None, out: Tensor | None
+    x0_part: Tensor,
+    sample: Tensor,
+    output: Tensor,
+    rest: Linear,
+    noise: Tensor | None,
+    sigma: float,
+    out: Tensor | None,
 ) -> Tensor:
-    """The rest of a recipe and its noise, added to ``clipped`` in place: the sample is still needed for it."""
-    for tensor, weight in ((sample, recipe.rest.x), (output, recipe.rest.m)):
+    """The term of x_0, to which the others are added in place: the sample is needed until then."""
+    for tensor, weight in ((sample, rest.x), (output, rest.m)):
         if weight != 0.0:
-            clipped.add_(tensor, alpha=weight)
+            x0_part.add_(tensor, alpha=weight)
     if noise is not None:
-        clipped.add_(noise, alpha=recipe.sigma)
-    return clipped if out is None or out is clipped else out.copy_(clipped)
+        x0_part.add_(noise, alpha=sigma)
+    return x0_part if out is None or out is x0_part else out.copy_(x0_part)
 
 
 def _rounded(result: Tensor, rounded: Tensor | None) -> Tensor:

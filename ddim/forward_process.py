@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from .coefficients import Linear
 from .errors import DDIMError
 from .noise_schedule import NoiseSchedule
 from .pieces import is_plain
-from .tensor_ops import working_dtype
+from .tensor_ops import combine, working_dtype
 
 __all__ = ["ForwardProcess"]
 
@@ -63,17 +64,15 @@ class ForwardProcess:
     def _mixed_by_numbers(self, signal: Tensor, spread: Tensor, sign: int, timesteps: list[int]) -> Tensor:
         """The same with factors that the host knows: in one go where all images are at one timestep."""
         if len(set(timesteps)) == 1:
-            a, b = self._factors(timesteps[0])
-            return (signal * a).add_(spread, alpha=sign * b)
+            return combine(signal, spread, self._factors(timesteps[0], sign))
         result = torch.empty_like(signal)
         for t, first, second, out in zip(timesteps, signal, spread, result, strict=True):
-            a, b = self._factors(t)
-            torch.mul(first, a, out=out).add_(second, alpha=sign * b)
+            combine(first, second, self._factors(t, sign), out=out)
         return result
 
-    def _factors(self, timestep: int) -> tuple[float, float]:
+    def _factors(self, timestep: int, sign: int) -> Linear:
         a = self._noise.levels[timestep]
-        return math.sqrt(a), math.sqrt(1 - a)
+        return Linear(math.sqrt(a), sign * math.sqrt(1 - a))
 
     def _table(self, like: Tensor) -> Tensor:
         key = (like.device, working_dtype(like.dtype))

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from .coefficients import Linear
+from .pieces import can_be_cut
 
 __all__ = ["HALF", "combine", "working_dtype"]
 
+_LONG = (1 << 16) + 1  # elements from which on one pass over memory is worth three views
 HALF = frozenset((torch.float16, torch.bfloat16))
 _NEAR_ONE, _LARGE = 1e-5, 8.0  # where a weighted sum is not accurate in its plain form
 
@@ -41,10 +43,29 @@ def combine(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | No
         return _difference(sample, output, weights, out)
     if -_NEAR_ONE < weight_x - 1.0 < _NEAR_ONE and weight_x != 1.0:
         return _increment(sample, output, weights, out)
-    if sample.dtype in HALF:
-        return _scaled(sample, weight_x, torch.float32, out).add_(output, alpha=weight_m)
+    if half := sample.dtype in HALF:
+        sample = sample.float() if out is None else out.copy_(sample)
+    target = sample if half else out
+    if sample.numel() >= _LONG and sample.dtype == output.dtype and can_be_cut(sample, output, target):
+        return _in_one_pass(sample, output, weights, target)
+    if half:
+        return sample.mul_(weight_x).add_(output, alpha=weight_m)
     total = sample * weight_x if out is None else torch.mul(sample, weight_x, out=out)
     return total.add_(output, alpha=weight_m)
+
+
+def _in_one_pass(sample: Tensor, output: Tensor, weights: Linear, out: Tensor | None) -> Tensor:
+    """The plain form by the one operator of torch that takes two factors: ``beta * A + alpha * (u v^T)``, with u = 1.
+
+    It goes through memory three times where two operators go five times, but needs three views, whose making counts
+    where the tensors are small.
+    """
+    unit = torch.ones(1, dtype=sample.dtype)
+    row, column = sample.view(1, -1), output.view(-1)
+    if out is None:
+        return torch.addr(row, unit, column, beta=weights.x, alpha=weights.m).view(sample.shape)
+    torch.addr(row, unit, column, beta=weights.x, alpha=weights.m, out=out.view(1, -1))
+    return out
 
 
 def _increment(sample: Tensor, output: Tensor, weights: Linear, out: Tensor | None) -> Tensor:

@@ -124,3 +124,35 @@ def test_the_pieces_of_large_half_precision_tensors_make_up_the_whole():
         expected = 0.3 * x.float() + 0.7 * m.float()
         torch.testing.assert_close(combine(x, m, Linear(0.3, 0.7)), expected)
         torch.testing.assert_close(combine(x, m, Linear(0.3, 0.7), out=torch.empty_like(expected)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("target", ["new", "given", "sample"])
+def test_a_long_sum_is_one_operator_and_three_passes(dtype, target, measure_cost):
+    working = torch.float64 if dtype == torch.float64 else torch.float32
+    x, m, _ = (tensor.to(dtype) for tensor in tensors(6, working, (3, 4, 128, 128)))
+    wide_x, wide_m = x.to(working), m.to(working)
+    expected = torch.cat(
+        [combine(*pair, Linear(0.3, -0.7)) for pair in zip(wide_x.split(1), wide_m.split(1), strict=True)]
+    )
+    out = {"new": None, "given": torch.empty_like(wide_x), "sample": x if dtype == working else wide_x}[target]
+    with measure_cost(wide_x) as cost:
+        result = combine(x, wide_m, Linear(0.3, -0.7), out=out)
+    assert out is None or result is out
+    assert result.shape == x.shape and result.dtype == working
+    assert torch.equal(result, expected)
+    if dtype == working:
+        assert cost.operators == ["ones", "addr"] or cost.operators == ["ones", "addr.out"]
+        assert cost.passes == pytest.approx(3, abs=1e-3)
+
+
+def test_sums_that_autograd_follows_or_that_lie_otherwise_take_the_plain_way():
+    x, m, _ = tensors(7, torch.float32, (2, 70_000))
+    expected = combine(x, m, Linear(0.3, -0.7))
+    tracked = x.clone().requires_grad_()
+    combine(tracked, m, Linear(0.3, -0.7)).sum().backward()
+    assert torch.equal(tracked.grad, torch.full_like(x, 0.3))
+    strided = [tensor.t().contiguous().t() for tensor in (x, m)]
+    assert not strided[0].is_contiguous()
+    torch.testing.assert_close(combine(*strided, Linear(0.3, -0.7)), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(torch.vmap(lambda a, b: combine(a, b, Linear(0.3, -0.7)))(x, m), expected)
