@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--only", choices=tuple(PARTS), action="append", help="one part; may be given again")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="where the plots go")
     arguments = parser.parse_args()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # diffusers imports what wants to say that it falls back
     warnings.filterwarnings("ignore", category=FutureWarning)  # of diffusers
     for name in tqdm(arguments.only or list(PARTS), desc="bench", unit="part"):
         PARTS[name](arguments.quick, arguments.images)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 __all__ = ["PIECE", "can_be_cut", "cut", "in_pieces", "is_plain", "piece_length"]
 
-PIECE = 1 << 17  # elements for each thread: a few tensors of them fit the second-level cache
-_FEW = 2  # pieces that are not worth their overhead
+PIECE = 1 << 16  # elements for each thread: a few tensors of them fit the second-level cache
+_FEW = 4  # pieces that are not worth their overhead
 
 
 def piece_length() -> int:
