@@ -156,3 +156,15 @@ def test_sums_that_autograd_follows_or_that_lie_otherwise_take_the_plain_way():
     assert not strided[0].is_contiguous()
     torch.testing.assert_close(combine(*strided, Linear(0.3, -0.7)), expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(torch.vmap(lambda a, b: combine(a, b, Linear(0.3, -0.7)))(x, m), expected)
+
+
+@pytest.mark.parametrize("size", [100, 70_000])
+def test_autocast_takes_no_digits(size):
+    x, m, z = tensors(8, torch.float32, (1, size))
+    step = StepCoefficients.at(0.3, 0.6, "epsilon", 1.0)
+    expected = [fast_step(step, x, m, process, noise=z)[0] for process in PROCESSORS]
+    rescaled = ddim.guide(x, m, 7.5, 0.7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for process, wanted in zip(PROCESSORS, expected, strict=True):
+            assert torch.equal(fast_step(step, x, m, process, noise=z)[0], wanted)
+        assert torch.equal(ddim.guide(x, m, 7.5, 0.7), rescaled)
