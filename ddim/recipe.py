@@ -9,6 +9,7 @@ thresholding is clipping to a limit of the image's own, by which x_0 is then div
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from .coefficients import Linear, StepCoefficients
@@ -39,6 +40,7 @@ def unprocessed(coefficients: StepCoefficients) -> Recipe:
     return Recipe(coefficients.step, None, _NOTHING, coefficients.noise)
 
 
+@lru_cache(maxsize=2048)  # a run of many images asks for the same again and again
 def clipping(coefficients: StepCoefficients, limit: float, divisor: float, rederive: bool) -> Recipe:
     """A step whose x_0 is clipped to [-limit, limit] and divided.
 
