@@ -22,7 +22,7 @@ from .state_carry import StateCarry
 from .step_noise import Generators, RunNoise, check_tensors
 from .tensor_ops import HALF
 from .timestep_plan import TimestepPlan
-from .variance_noise import add_residual
+from .variance_noise import VarianceNoise, add_residual
 
 __all__ = ["DDIMScheduler"]
 
@@ -214,7 +214,7 @@ class DDIMScheduler(PlannedScheduler):
     ) -> tuple[Tensor, Tensor | None]:
         """The same from half precision: with a float32 state that goes from step to step beside the sample."""
         state = self._carry.state_of(sample, coefficients)
-        at_once = given is None and can_be_cut(state, model_output, noise, out)
+        at_once = not isinstance(given, VarianceNoise) and can_be_cut(state, model_output, noise, out)
         place = self._carry.place_for(sample) if at_once else None
         following = torch.empty_like(sample) if out is None else out
         result, made = fast_step(
