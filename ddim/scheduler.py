@@ -173,7 +173,7 @@ class DDIMScheduler(PlannedScheduler):
         # before out, which may be the sample, is written
         later = LateX0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
-        if sample.dtype in HALF or variance_noise is not None:
+        if sample.dtype in HALF or isinstance(variance_noise, VarianceNoise):
             take = self._half_step if sample.dtype in HALF else self._whole_step
             rederive = use_clipped_model_output
             following, made = take(coefficients, sample, model_output, rederive, noise, variance_noise, out)
@@ -197,7 +197,7 @@ class DDIMScheduler(PlannedScheduler):
         given: Tensor | None,
         out: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The next sample, and the processed x_0 where one was made on the way."""
+        """The next sample with recorded noise, and the processed x_0 where one was made on the way."""
         result, made = fast_step(coefficients, sample, model_output, self._process_x0, rederive, noise, out)
         result = add_residual(result, coefficients, given)
         return result if out is None or result is out else out.copy_(result), made
