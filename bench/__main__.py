@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +70,9 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # diffusers imports what wants to say that it falls back
     warnings.filterwarnings("ignore", category=FutureWarning)  # of diffusers
+    threads = torch.get_num_threads()
     for name in tqdm(arguments.only or list(PARTS), desc="bench", unit="part"):
+        torch.set_num_threads(threads)  # a part that measures on one thread leaves it at that
         PARTS[name](arguments.quick, arguments.images)
 
 
