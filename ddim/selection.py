@@ -84,9 +84,9 @@ def clamped_quantile_of_pieces(
         reached += int(np.count_nonzero(piece >= highest))
         if reached >= wanted:
             return highest
-        kept.append(piece[piece > bound])
+        kept.append(piece[np.flatnonzero(piece > bound)])  # few numbers, which a mask would take longer to pick out
         size += len(kept[-1])
-        if size > max(_ROOM * wanted, PIECE):
+        if size > _ROOM * wanted:
             kept = [_top(np.concatenate(kept), wanted).copy()]
             bound, size = float(kept[0][0]), wanted
     if size < wanted - bool(weight):
