@@ -12,7 +12,7 @@ from .noise import KeyedStep
 from .pieces import can_be_cut, cut, in_pieces
 from .recipe import Recipe, clipping, split, unprocessed
 from .stepping import predicted_x0
-from .tensor_ops import combine, working_dtype
+from .tensor_ops import HALF, combine, working_dtype
 from .x0_processing import Clip, ProcessX0, Threshold, limit_of_image
 
 __all__ = ["fast_step"]
@@ -47,8 +47,7 @@ def fast_step(
         return _rounded(fused_step(sample, model_output, recipe, noise=noise, out=out), rounded), None
     output = model_output if isinstance(model_output, Tensor) else model_output.tensor()
     z = noise if noise is None or isinstance(noise, Tensor) else drawn(noise, sample)
-    alike = rounded is None and sample.dtype == output.dtype  # then a sum gains nothing from pieces
-    if process_x0 is None and (alike or not in_pieces(sample, output, z, out, rounded)):
+    if process_x0 is None and not _worth_cutting(sample, output, z, out, rounded):
         result = combine(sample, output, coefficients.step, out=out)
         if z is not None:
             result.add_(z, alpha=coefficients.noise)
@@ -118,7 +117,7 @@ def _by_recipe(
     rounded: Tensor | None,
 ) -> Tensor:
     """A recipe on tensors of any size, in the working dtype."""
-    if not in_pieces(sample, output, noise, out, rounded):
+    if not _worth_cutting(sample, output, noise, out, rounded):
         return _rounded(_passes(recipe, sample, output, noise, out), rounded)
     result = torch.empty_like(sample, dtype=working_dtype(sample.dtype)) if out is None else out
     wide = None
@@ -129,6 +128,14 @@ def _by_recipe(
         # where the sample itself is written to, its pieces are other tensors than those of the result
         _rounded(_passes(recipe, part if result is sample else x, m, z, part), short)
     return result
+
+
+def _worth_cutting(
+    sample: Tensor, output: Tensor, noise: Tensor | None, out: Tensor | None, rounded: Tensor | None
+) -> bool:
+    """Whether pieces gain anything: where numbers are widened and rounded on their way."""
+    alike = rounded is None and sample.dtype == output.dtype and sample.dtype not in HALF
+    return not alike and in_pieces(sample, output, noise, out, rounded)
 
 
 def _passes(recipe: Recipe, sample: Tensor, output: Tensor, noise: Tensor | None, out: Tensor | None) -> Tensor:
