@@ -173,34 +173,19 @@ class DDIMScheduler(PlannedScheduler):
         # before out, which may be the sample, is written
         later = LateX0(sample, model_output, coefficients, self._process_x0)
         x0 = None if return_dict or out is None else later()
-        if sample.dtype in HALF or isinstance(variance_noise, VarianceNoise):
-            take = self._half_step if sample.dtype in HALF else self._whole_step
-            rederive = use_clipped_model_output
-            following, made = take(coefficients, sample, model_output, rederive, noise, variance_noise, out)
+        rederive = use_clipped_model_output
+        if sample.dtype in HALF:
+            following, made = self._half_step(coefficients, sample, model_output, rederive, noise, variance_noise, out)
         else:
-            following, made = fast_step(
-                coefficients, sample, model_output, self._process_x0, use_clipped_model_output, noise, out
-            )
+            following, made = fast_step(coefficients, sample, model_output, self._process_x0, rederive, noise, out)
+            if isinstance(variance_noise, VarianceNoise):
+                following = add_residual(following, coefficients, variance_noise)
+                following = following if out is None or following is out else out.copy_(following)
         if made is not None:
             x0 = made.to(sample.dtype)
         if return_dict:
             return DDIMSchedulerOutput(following, later if x0 is None else x0)
         return following, later() if x0 is None else x0
-
-    def _whole_step(
-        self,
-        coefficients: StepCoefficients,
-        sample: Tensor,
-        model_output: Tensor,
-        rederive: bool,
-        noise: Tensor | None,
-        given: Tensor | None,
-        out: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The next sample with recorded noise, and the processed x_0 where one was made on the way."""
-        result, made = fast_step(coefficients, sample, model_output, self._process_x0, rederive, noise, out)
-        result = add_residual(result, coefficients, given)
-        return result if out is None or result is out else out.copy_(result), made
 
     def _half_step(
         self,
@@ -212,21 +197,13 @@ class DDIMScheduler(PlannedScheduler):
         given: Tensor | None,
         out: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The same from half precision: with a float32 state that goes from step to step beside the sample."""
+        """The next sample, and the processed x_0 where one was made; a float32 state goes beside the samples."""
         state = self._carry.state_of(sample, coefficients)
         at_once = not isinstance(given, VarianceNoise) and can_be_cut(state, model_output, noise, out)
         place = self._carry.place_for(sample) if at_once else None
         following = torch.empty_like(sample) if out is None else out
-        result, made = fast_step(
-            coefficients,
-            state,
-            model_output,
-            process_x0=self._process_x0,
-            use_clipped_model_output=rederive,
-            noise=noise,
-            out=place,
-            rounded=following if at_once else None,
-        )
+        rounded = following if at_once else None
+        result, made = fast_step(coefficients, state, model_output, self._process_x0, rederive, noise, place, rounded)
         if not at_once:
             result = add_residual(result, coefficients, given)
             following = result.to(sample.dtype) if out is None else out.copy_(result)
