@@ -40,6 +40,8 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
         x0: shape ``(B, ...)``.
         ratio: in [0, 1].
         cap: at least 1; at 1 this is plain clipping to [-1, 1].
+
+    NaN does not count on the CPU: it stays where it is, and the rest of the image is as it would be without it.
     """
     if cap == 1.0:
         return clip(x0, 1.0)
