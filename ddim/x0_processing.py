@@ -41,7 +41,7 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
         ratio: in [0, 1].
         cap: at least 1; at 1 this is plain clipping to [-1, 1].
 
-    NaN does not count on the CPU: it stays where it is, and the rest of the image is as it would be without it.
+    NaN does not count on the CPU: it stays where it is, and the rest of the image is as with a 0 in its place.
     """
     if cap == 1.0:
         return clip(x0, 1.0)
@@ -50,7 +50,7 @@ def threshold(x0: Tensor, ratio: float, cap: float) -> Tensor:
 
 
 def _limits(sizes: Tensor, ratio: float, cap: float) -> Tensor:
-    """s of each image, shaped to broadcast, from abs(x_0), whose elements change places."""
+    """s of each image, shaped to broadcast, from abs(x_0)."""
     rows = sizes.flatten(1).to(working_dtype(sizes.dtype))
     return clamped_quantile(rows, ratio, 1.0, cap).reshape(-1, *[1] * (sizes.ndim - 1))
 
