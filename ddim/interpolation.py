@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import DDIMError, check_integer
-from .tensor_ops import working_dtype
+from .precision import working_dtype
 
 __all__ = ["slerp", "slerp_path"]
 

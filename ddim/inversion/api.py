@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..coefficients import Eta, per_step
 from ..errors import DDIMError, check_choice, check_integer, check_number
-from ..sampling import sample
-from ..schedule import Schedule
-from ..scheduler import DDIMScheduler
+from ..plan import Schedule
+from ..precision import per_image
+from ..sampling.loop import sample
+from ..scheduler.forward import DDIMScheduler
+from ..step.checks import eta_of_each_step
+from ..step.equations import Eta
 from .deterministic import SEARCHES, Search, encode_ddim, encode_fixed_point
 from .edict import check_invertible, decode_edict, default_mixing, encode_edict
 from .result import Inversion
-from .run import Callback, Model, Run, mean_square, per_image
+from .run import Callback, Model, Run, mean_square
 from .stochastic import NOISE_PATHS, encode_variance_noise
 
 __all__ = ["INVERSION_METHODS", "NOISE_PATHS", "invert", "model_calls", "reconstruct"]
@@ -146,7 +148,7 @@ def reconstruct(
     """
     x = inversion.latent
     scheduler = inversion.schedule.scheduler(x.device) if scheduler is None else scheduler
-    inversion.check_fits(Schedule(scheduler.settings, scheduler.plan), inversion.eta, x.shape)
+    inversion.check_fits(Schedule.of(scheduler), inversion.eta, x.shape)
     if inversion.second_latent is not None and inversion.mixing is not None:
         run = Run(model, scheduler, inversion.eta, x.dtype, use_clipped_model_output, callback)
         return decode_edict(run, x, inversion.second_latent, inversion.mixing)[0].to(x.dtype)
@@ -251,7 +253,7 @@ def _at_rounding(residual: Tensor, x0: Tensor) -> bool:
 
 def _etas(method: str, eta: Eta | Sequence[Eta] | None, steps: int) -> tuple[Eta, ...]:
     stochastic = method == "variance_noise"
-    etas = per_step((1.0 if stochastic else 0.0) if eta is None else eta, steps)
+    etas = eta_of_each_step((1.0 if stochastic else 0.0) if eta is None else eta, steps)
     if stochastic and not any(etas):
         raise DDIMError("variance_noise records the noise of sampling with eta above 0, got eta 0; use another method")
     if not stochastic and any(etas):

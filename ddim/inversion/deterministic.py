@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..tensor_ops import combine, working_dtype
-from .run import Run, mean_square, per_image
+from ..precision import per_image, weighted_sum, working_dtype
+from .run import Run, mean_square
 
 __all__ = ["SEARCHES", "Search", "encode_ddim", "encode_fixed_point"]
 
@@ -86,7 +86,7 @@ def _first_guess(run: Run, index: int, y: Tensor) -> tuple[Tensor, Tensor]:
     The linear step without clipping: a clipped x_0 is not what the sample is made of.
     """
     output = run.output(index, y)
-    gap = y - combine(y, output, run.coefficients(index).step)
+    gap = y - weighted_sum(y, output, run.coefficients(index).step)
     return y + gap / run.slope(index), output
 
 

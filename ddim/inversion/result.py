@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..coefficients import Eta, per_step
 from ..errors import DDIMError
-from ..schedule import Schedule
-from ..variance_noise import VarianceNoise
+from ..noise.recorded import VarianceNoise
+from ..plan import Schedule
+from ..step.checks import eta_of_each_step
+from ..step.equations import Eta
 
 __all__ = ["Inversion"]
 
@@ -64,7 +65,7 @@ class Inversion:
             raise DDIMError(_mismatch("timesteps", f"a step from {differs[0][0]} to {differs[0][1]}", _to(differs[1])))
         if not torch.allclose(torch.tensor(mine.alpha_bars), torch.tensor(schedule.alpha_bars), rtol=1e-6, atol=0.0):
             raise DDIMError(_mismatch("schedule", f"noise levels {_ends(mine)}", _ends(schedule)))
-        wanted = per_step(eta, steps)
+        wanted = eta_of_each_step(eta, steps)
         if wanted != self.eta:
             raise DDIMError(_mismatch("eta", f"eta {_brief(self.eta)}", _brief(wanted)))
         if tuple(shape) != tuple(self.latent.shape):

@@ -10,13 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..coefficients import Eta, StepCoefficients
-from ..fast_step import fast_step
-from ..schedule import Schedule
-from ..scheduler import DDIMScheduler
-from ..tensor_ops import combine
+from ..plan import Schedule
+from ..scheduler.forward import DDIMScheduler
+from ..step.apply import apply_step, predicted_x0
+from ..step.equations import Eta, StepCoefficients
+from ..step.half_precision import steps_from_rounded_sample
 
-__all__ = ["Callback", "Model", "Run", "per_image", "mean_square"]
+__all__ = ["Callback", "Model", "Run", "mean_square"]
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def schedule(self) -> Schedule:
         """The scheduler's settings and plan."""
-        return Schedule(self.scheduler.settings, self.scheduler.plan)
+        return Schedule.of(self.scheduler)
 
     def coefficients(self, index: int) -> StepCoefficients:
         """The scalars of a step."""
@@ -66,15 +66,15 @@ class Run:
 
     def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
         """The step without its noise, in the working dtype of ``x``, exactly as sampling computes it."""
-        coefficients = self.coefficients(index)
-        following, _ = fast_step(
-            coefficients,
-            x.to(self.seen_dtype) if coefficients.follows_seen else x,
+        c = self.coefficients(index)
+        x_next, _ = apply_step(
+            c,
+            x.to(self.seen_dtype) if steps_from_rounded_sample(c) else x,
             output,
             process_x0=self.scheduler.process_x0,
             use_clipped_model_output=self.use_clipped_model_output,
         )
-        return following
+        return x_next
 
     def step(self, index: int, x: Tensor) -> Tensor:
         """``mean`` with the model called on ``x``."""
@@ -91,13 +91,8 @@ class Run:
     def report(self, done: int, index: int, x: Tensor, output: Tensor) -> None:
         """Tell the callback that ``done`` steps went before this one, which led to or from ``x``."""
         if self.callback is not None:
-            x0 = combine(x, output, self.coefficients(index).x0)
+            x0 = predicted_x0(self.coefficients(index), x, output)
             self.callback(done, self.scheduler.timesteps[index], x.to(self.seen_dtype), x0)
-
-
-def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """One value per image, shaped so that it broadcasts over ``like``."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def mean_square(difference: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..coefficients import SIGMA_HAT, StepCoefficients
-from ..noise import keyed_noise
-from ..stepping import apply_step
-from ..tensor_ops import working_dtype
-from ..variance_noise import VarianceNoise
+from ..noise.keyed import keyed_noise
+from ..noise.recorded import VarianceNoise
+from ..precision import working_dtype
+from ..step.apply import apply_step
+from ..step.coefficients import coefficients_between
+from ..step.equations import SIGMA_HAT
 from .run import Run
 
 __all__ = ["NOISE_PATHS", "encode_variance_noise"]
@@ -29,8 +30,9 @@ def _posterior(run: Run, index: int, x: Tensor, x0: Tensor, noise: Tensor) -> Te
     """q(x_next | x_t, x_0), DDIM equation (7): a step of a model that knows x_0 (CycleDiffusion, 2210.05559)."""
     a, b = _relative_levels(run, index)
     eta = 1.0 if run.etas[index] == SIGMA_HAT else run.etas[index]
-    following, _ = apply_step(StepCoefficients.at(a, b, "sample", eta), x, x0, noise=noise)
-    return following
+    c = coefficients_between(a, b, "sample", eta)
+    x_next, _ = apply_step(c, x, x0, noise=noise if c.sigma else None)
+    return x_next
 
 
 def _independent(run: Run, index: int, x: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def encode_variance_noise(
         output = run.output(index, x)
         run.report(index, index, x, output)
         goal = target if last else path(run, index, x, target, fresh(index))
-        mean, sigma = run.mean(index, x, output), run.coefficients(index).noise
+        mean, sigma = run.mean(index, x, output), float(run.coefficients(index).sigma)
         noise = _recover(goal, mean, sigma, keep=last)
         noise = noise if last else _rounded(noise, noise_dtype)
         x = mean.add(noise, alpha=sigma) if sigma else mean + noise

@@ -87,13 +87,13 @@ def random_case(
 
 def scale_of(case: Case, scheduler: DDIMScheduler) -> float:
     """How large the terms of the step are: what cancels among them is lost in rounding."""
-    c = scheduler._coefficients_at(case.timestep, case.arguments["eta"])
+    c = scheduler.coefficients(scheduler.step_index(case.timestep), case.arguments["eta"])
     x, m = float(case.sample.double().abs().max()), float(case.output.double().abs().max())
     x0 = abs(c.x0.x) * x + abs(c.x0.m) * m
     epsilon = abs(c.epsilon.x) * x + abs(c.epsilon.m) * m
     if case.arguments["use_clipped_model_output"]:
         epsilon = max(epsilon, abs(c.rederived.x) * x + abs(c.rederived.m) * x0)
-    return 1 + x + m + x0 * max(c.root_next, 1e-3) + epsilon * c.direction
+    return 1 + x + m + x0 * max(c.alpha_next, 1e-3) + epsilon * c.direction
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
@@ -343,7 +343,7 @@ def test_the_inverse_scheduler_equals_diffusers_inverse() -> None:
             continue
         assert ours.timesteps.tolist() == theirs.timesteps.tolist()
         compared += 1
-        c = ours._coefficients_at(t, 0.0)
+        c = ours.coefficients(ours.step_index(t))
         scale = 1 + 5 * (abs(c.x0.x) + abs(c.x0.m) + (abs(c.epsilon.x) + abs(c.epsilon.m)) * c.direction)
         if not distance(found.prev_sample, expected.prev_sample) <= 2e-6 * scale:
             mismatches.append(f"S={steps} t={t} {distance(found.prev_sample, expected.prev_sample):.3g} {config}")

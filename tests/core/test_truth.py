@@ -87,8 +87,8 @@ def test_a_point_mass_keeps_its_exact_marginal_at_every_step_for_every_eta(eta: 
     scheduler.set_timesteps(steps)
     for i, (_, t_next) in enumerate(scheduler.plan.pairs):
         c, b = scheduler.coefficients(i, eta), scheduler.noise_schedule.alpha_bar_at(t_next)
-        assert math.isclose(c.direction**2 + c.noise**2, 1 - b, rel_tol=1e-12, abs_tol=1e-15)
-        assert math.isclose(c.root_next**2, b, rel_tol=1e-12)
+        assert math.isclose(c.direction**2 + c.sigma**2, 1 - b, rel_tol=1e-12, abs_tol=1e-15)
+        assert math.isclose(c.alpha_next**2, b, rel_tol=1e-12)
 
 
 def deviation_of_samples(data, steps: int, eta: float) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def test_sigma_hat_is_the_larger_variance_of_the_paper() -> None:
     for i, (t, t_next) in enumerate(scheduler.plan.pairs):
         hat, one = scheduler.coefficients(i, "sigma_hat"), scheduler.coefficients(i, 1.0)
         a, b = (scheduler.noise_schedule.alpha_bar_at(each) for each in (t, t_next))
-        assert math.isclose(hat.noise**2, 1 - a / b, rel_tol=1e-12) and hat.noise > one.noise
+        assert math.isclose(hat.sigma**2, 1 - a / b, rel_tol=1e-12) and hat.sigma > one.sigma
         assert hat.direction == one.direction
 
 

@@ -41,7 +41,11 @@ def test_no_step_is_nan_for_any_step_count_and_any_eta(spacing: str, prediction_
         for i in near:
             for eta in (0.0, 0.37, 1.0):
                 c = scheduler.coefficients(i, eta)
-                assert all(map(math.isfinite, (c.step.x, c.step.m, c.direction, c.noise, c.root_next))), (steps, i, eta)
+                assert all(map(math.isfinite, (c.step.x, c.step.m, c.direction, c.sigma, c.alpha_next))), (
+                    steps,
+                    i,
+                    eta,
+                )
 
 
 @pytest.mark.parametrize("steps", [6, 10, 24, 25, 28, 30, 50, 60])

@@ -29,7 +29,7 @@ def size_of_terms(step: StepCoefficients, x: torch.Tensor, m: torch.Tensor, z: t
     x0 = abs(step.x0.x) * x.abs() + abs(step.x0.m) * m.abs()
     epsilon = abs(step.epsilon.x) * x.abs() + abs(step.epsilon.m) * m.abs()
     again = abs(step.rederived.x) * x.abs() + abs(step.rederived.m) * x0
-    return step.root_next * x0 + step.direction * (epsilon + again) + step.noise * z.abs()
+    return step.alpha_next * x0 + step.direction * (epsilon + again) + step.sigma * z.abs()
 
 
 @settings(max_examples=300, deadline=None)
@@ -50,7 +50,7 @@ def test_the_fast_step_equals_the_readable_one(a, b, prediction, eta, process, r
     step = StepCoefficients.at(a, b, prediction, eta)
     x, _, z = tensors(seed, dtypes[0])
     _, m, _ = tensors(seed, dtypes[1])
-    options = dict(process_x0=process, use_clipped_model_output=rederive, noise=z if step.noise else None)
+    options = dict(process_x0=process, use_clipped_model_output=rederive, noise=z if step.sigma else None)
     expected, expected_x0 = apply_step(step, x, m, **options)
     scale = size_of_terms(step, x.double(), m.double(), z.double())
     whole = expected.dtype == x.dtype

@@ -27,7 +27,7 @@ def readable_loop(model, x, scheduler, eta, seed, rederive=False):
     state, visited = x, []
     for i, t in enumerate(scheduler.timesteps):
         step = scheduler.coefficients(i, eta)
-        noise = ddim.keyed_noise(x.shape, seed, i) if step.noise else None
+        noise = ddim.keyed_noise(x.shape, seed, i) if step.sigma else None
         options = dict(process_x0=scheduler.process_x0, use_clipped_model_output=rederive, noise=noise)
         following, x0 = apply_step(step, state, model(state, t), **options)
         visited.append((state, x0))

@@ -1,0 +1,70 @@
+"""The dtype that a step computes in, and weighted sums that keep their digits there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["HALF", "Linear", "Number", "per_image", "weighted_sum", "working_dtype"]
+
+HALF = frozenset((torch.float16, torch.bfloat16))
+
+# Where the plain form of a weighted sum loses digits: a factor this near to 1, or one this large.
+_NEAR_ONE, _LARGE = 1e-5, 8.0
+
+# A coefficient: a float64 of the host for one step, or a float64 tensor of shape (B, 1, ...) for a step of each image.
+Number = float | Tensor
+
+
+class Linear(NamedTuple):
+    """``x * sample + m * model_output``."""
+
+    x: Number
+    m: Number
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the state between steps: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Values of shape ``(B,)``, reshaped to broadcast over ``like`` of shape ``(B, ...)``."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def weighted_sum(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor | None = None) -> Tensor:
+    """``weights.x * sample + weights.m * output`` in the working dtype of ``sample``.
+
+    A term whose weight is the number 0 is not read, so that NaN and infinity in it have no effect.
+
+    Args:
+        sample: shape ``(B, ...)``, any float dtype.
+        output: same shape, any float dtype.
+        weights: the two factors.
+        out: where to write, in the working dtype; may be ``sample`` itself, must not overlap ``output``.
+
+    Returns:
+        ``out``, or a new tensor.
+    """
+    x, m = weights
+    dtype = working_dtype(sample.dtype)
+    sample, output = sample.to(dtype), output.to(dtype)
+    if isinstance(x, Tensor) or isinstance(m, Tensor):
+        total = torch.as_tensor(x).to(sample) * sample + torch.as_tensor(m).to(sample) * output
+        return total if out is None else out.copy_(total)
+    if x == 0.0:
+        return torch.mul(output, m, out=out)
+    if m == 0.0:
+        return torch.mul(sample, x, out=out)
+    if m < -_LARGE:
+        # w_x (x - m) + (w_x + w_m) m: at the tiny alpha_bar of a cosine schedule's first step an epsilon output is
+        # nearly the sample itself, and the rounding of two large factors of opposite sign would not cancel.
+        return torch.sub(sample, output, out=out).mul_(x).add_(output, alpha=x + m)
+    if x != 1.0 and abs(x - 1.0) < _NEAR_ONE:
+        # x + w_m (m + (w_x - 1) / w_m x): in a run of 1000 steps of v-prediction w_x is 1 - 1e-6 at each of them. Its
+        # rounding to float32 would be the same for all elements and nearly the same at all steps, so it would add up.
+        return torch.add(sample, torch.add(output, sample, alpha=(x - 1.0) / m), alpha=m, out=out)
+    return torch.mul(sample, x, out=out).add_(output, alpha=m)

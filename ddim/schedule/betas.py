@@ -1,0 +1,129 @@
+"""Beta schedules: how much noise each training step adds.
+
+Each entry of the table maps ``(num_train_timesteps, beta_start, beta_end, dtype)`` to ``T`` betas, in float64 except
+where diffusers' float32 rounding is reproduced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..errors import check_choice
+
+__all__ = ["BETA_SCHEDULES", "MAX_BETA", "betas_from_alpha_bar", "make_betas"]
+
+# Nichol & Dhariwal 2021 (2102.09672), section 3.2: clipped to prevent singularities at the end of the process.
+MAX_BETA = 0.999
+
+Rule = Callable[[int, float, float, torch.dtype], Tensor]
+
+
+def _linear(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """Ho et al. 2020 (2006.11239), section 4: linear in beta."""
+    return torch.linspace(start, end, steps, dtype=dtype)
+
+
+def _scaled_linear(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """Latent diffusion (2112.10752): linear in the square root of beta; the DDIM code calls it ``quad``."""
+    return torch.linspace(start**0.5, end**0.5, steps, dtype=dtype) ** 2
+
+
+def _constant(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """The DDIM code's ``const``: beta_end at every step."""
+    return torch.full((steps,), end, dtype=dtype)
+
+
+def _jsd(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """The DDIM code's ``jsd`` (Sohl-Dickstein et al. 2015): 1/T, 1/(T-1), ..., 1."""
+    return 1.0 / torch.linspace(steps, 1, steps, dtype=dtype)
+
+
+def _sigmoid(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+    """The DDIM code's ``sigmoid`` (GeoDiff): a sigmoid over [-6, 6] between beta_start and beta_end."""
+    return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=dtype)) * (end - start) + start
+
+
+def _cosine_alpha_bar(time: float) -> float:
+    """Nichol & Dhariwal 2021, equation (17)."""
+    return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def _exponential_alpha_bar(time: float) -> float:
+    return math.exp(-12.0 * time)
+
+
+def _laplace_alpha_bar(time: float) -> float:
+    """Improved noise schedule (2407.03297): log-SNR distributed as Laplace(0, 0.5)."""
+    log_snr = -0.5 * math.copysign(1.0, 0.5 - time) * math.log(1 - 2 * abs(0.5 - time) + 1e-6)
+    snr = math.exp(log_snr)
+    return math.sqrt(snr / (1.0 + snr))
+
+
+def _from_function(alpha_bar: Callable[[float], float]) -> Rule:
+    """Betas whose running product follows a continuous ``alpha_bar(time)``, time in [0, 1]."""
+
+    def betas(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
+        levels = [alpha_bar(i / steps) for i in range(steps + 1)]
+        pairs = zip(levels[:-1], levels[1:], strict=True)
+        return torch.tensor([min(1 - later / now, MAX_BETA) for now, later in pairs], dtype=dtype)
+
+    return betas
+
+
+_TABLE: dict[str, Rule] = {
+    "linear": _linear,
+    "scaled_linear": _scaled_linear,
+    "squaredcos_cap_v2": _from_function(_cosine_alpha_bar),
+    "const": _constant,
+    "jsd": _jsd,
+    "sigmoid": _sigmoid,
+    "quad": _scaled_linear,
+    "laplace": _from_function(_laplace_alpha_bar),
+    "exp": _from_function(_exponential_alpha_bar),
+}
+
+BETA_SCHEDULES: tuple[str, ...] = tuple(_TABLE)
+
+
+def make_betas(
+    beta_schedule: str,
+    num_train_timesteps: int,
+    beta_start: float,
+    beta_end: float,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Betas of a named schedule.
+
+    Args:
+        beta_schedule: one of :data:`BETA_SCHEDULES`.
+        num_train_timesteps: T, at least 1.
+        beta_start: first beta (``linear``, ``scaled_linear``/``quad``, ``sigmoid``).
+        beta_end: last beta (the same, and ``const``).
+        dtype: in which they are computed.
+
+    Returns:
+        Tensor of shape ``(T,)`` on the CPU.
+
+    Raises:
+        DDIMError: for an unknown name.
+    """
+    rule = _TABLE[check_choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
+    return rule(num_train_timesteps, beta_start, beta_end, dtype)
+
+
+def betas_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """Betas whose running product is ``alpha_bar``: beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).
+
+    Args:
+        alpha_bar: shape ``(T,)``, in [0, 1], not increasing; only the last may be 0.
+
+    Returns:
+        Tensor of shape ``(T,)``: float32 for float32, else float64.
+    """
+    alpha_bar = alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)
+    previous = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+    return 1.0 - alpha_bar / previous

@@ -1,0 +1,189 @@
+"""The timestep plan: which timesteps are visited, and where each step goes.
+
+A plan is an immutable list of pairs ``(t, t_next)``, so that no step ever has to guess its target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..errors import DDIMError, check_choice, check_integer, check_number
+from ..parity import parity_of
+
+__all__ = ["END", "TIMESTEP_SPACINGS", "TimestepPlan", "make_plan", "plan_from_timesteps"]
+
+END = -1  # the t_next of the last step: the schedule's final alpha
+
+
+@dataclass(frozen=True)
+class TimestepPlan:
+    """Pairs ``(t, t_next)`` in sampling order; ``t_next`` is :data:`END` after the last timestep.
+
+    Attributes:
+        pairs: the steps.
+        first: the first pair's index in the plan that this is a part of, so that both halves of a split run draw the
+            step noise of the whole.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @cached_property
+    def timesteps(self) -> tuple[int, ...]:
+        """The timesteps at which the model is called, in sampling order."""
+        return tuple(t for t, _ in self.pairs)
+
+    def part(self, start: int = 0, stop: int | None = None) -> TimestepPlan:
+        """Steps ``start`` to ``stop`` (exclusive), for splitting a run in two.
+
+        Raises:
+            DDIMError: if the range is empty or outside the plan.
+        """
+        stop = len(self) if stop is None else stop
+        if not 0 <= start < stop <= len(self):
+            raise DDIMError(
+                f"a part must lie inside the plan's {len(self)} steps and hold at least one, "
+                f"got steps {start} to {stop}"
+            )
+        return TimestepPlan(self.pairs[start:stop], self.first + start)
+
+    def last_fraction(self, strength: float) -> TimestepPlan:
+        """The last ``strength`` of the plan, for image-to-image: ``int(len * strength)`` steps, at least 1.
+
+        Args:
+            strength: in (0, 1]; 1 keeps every step.
+        """
+        strength = check_number("strength", strength, 0.0, 1.0)
+        keep = max(1, min(len(self), int(len(self) * strength + 1e-9)))
+        return self.part(len(self) - keep)
+
+
+def _round_half_even(numerator: int, denominator: int) -> int:
+    """The nearest integer to a ratio, ties to even, without going through a float."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
+
+
+def _leading(steps: int, total: int, offset: int) -> list[int]:
+    """Multiples of T // S, plus the offset where it fits below T (2305.08891, table 2)."""
+    stride = total // steps
+    offset = min(offset, total - 1 - (steps - 1) * stride)
+    return [i * stride + offset for i in reversed(range(steps))]
+
+
+def _trailing(steps: int, total: int, offset: int) -> list[int]:
+    """round(T * i / S) - 1 for i = S..1: always starts at T - 1 (2305.08891, table 2)."""
+    return [_round_half_even(total * i, steps) - 1 for i in range(steps, 0, -1)]
+
+
+def _linspace(steps: int, total: int, offset: int) -> list[int]:
+    """S evenly spread timesteps from T - 1 to 0 (2305.08891, table 2); a single step is at T - 1."""
+    if steps == 1:
+        return [total - 1]
+    return [_round_half_even((total - 1) * i, steps - 1) for i in reversed(range(steps))]
+
+
+def _quad(steps: int, total: int, offset: int) -> list[int]:
+    """floor(c i^2) with the last at 0.8 T (DDIM, 2010.02502, D.2 and the authors' code), made distinct.
+
+    Where the parabola is flatter than one timestep per step, timesteps are pushed apart by one.
+    """
+    last = max(1, steps - 1)
+    ascending: list[int] = []
+    for i in range(steps):
+        wanted = 4 * total * (i if steps > 1 else 1) ** 2 // (5 * last**2)
+        lowest = ascending[-1] + 1 if ascending else 0
+        ascending.append(min(max(wanted, lowest), total - steps + i))
+    return ascending[::-1]
+
+
+_EXACT: dict[str, Callable[[int, int, int], list[int]]] = {
+    "leading": _leading,
+    "trailing": _trailing,
+    "linspace": _linspace,
+    "quad": _quad,
+}
+
+# diffusers' lists, with its floating-point rounding: S + 1 entries ending in -1 for 62 trailing counts, [0] for one
+# linspace step, and T itself for leading with an offset when T // S is 1.
+_DIFFUSERS: dict[str, Callable[[int, int, int], list[int]]] = {
+    "leading": lambda steps, total, offset: [i * (total // steps) + offset for i in reversed(range(steps))],
+    "trailing": lambda steps, total, offset: _ints(np.round(np.arange(total, 0, -total / steps)) - 1),
+    "linspace": lambda steps, total, offset: _ints(np.linspace(0, total - 1, steps).round()[::-1]),
+}
+
+TIMESTEP_SPACINGS: tuple[str, ...] = tuple(_EXACT)
+
+
+def make_plan(
+    num_steps: int, num_train_timesteps: int, spacing: str = "leading", steps_offset: int = 0, parity: str = "exact"
+) -> TimestepPlan:
+    """Plan ``num_steps`` steps over ``num_train_timesteps``.
+
+    Args:
+        num_steps: S, in 1..T.
+        num_train_timesteps: T.
+        spacing: one of :data:`TIMESTEP_SPACINGS`.
+        steps_offset: added to every ``leading`` timestep as far as it fits below T; other spacings have none.
+        parity: ``"exact"`` gives S strictly decreasing timesteps, each step going to the next of the list;
+            ``"diffusers"`` gives its list and its rule ``t_next = t - T // S``.
+
+    Raises:
+        DDIMError: for counts out of range, unknown names, or a plan that diffusers itself cannot run.
+    """
+    total = check_integer("num_train_timesteps", num_train_timesteps, 1)
+    steps = check_integer("num_inference_steps", num_steps, 1, total, why=" (the number of training timesteps)")
+    offset = check_integer("steps_offset", steps_offset, 0, total - 1)
+    spacing = check_choice("timestep_spacing", spacing, TIMESTEP_SPACINGS)
+    if parity_of(parity).steps_by_stride:
+        return _diffusers_plan(steps, total, spacing, offset)
+    return _chain(_EXACT[spacing](steps, total, offset))
+
+
+def plan_from_timesteps(timesteps: Iterable[int], num_train_timesteps: int) -> TimestepPlan:
+    """A plan through the given timesteps.
+
+    Args:
+        timesteps: whole numbers in 0..T-1, strictly decreasing.
+        num_train_timesteps: T.
+
+    Raises:
+        DDIMError: if the list is empty, out of range or not strictly decreasing.
+    """
+    given: list[Any] = list(timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps)
+    listed = [check_integer("each of timesteps", t, 0, num_train_timesteps - 1) for t in given]
+    if not listed:
+        raise DDIMError("timesteps must hold at least one timestep, got none")
+    for t, t_next in pairwise(listed):
+        if t_next >= t:
+            raise DDIMError(f"timesteps must be strictly decreasing, got {t} followed by {t_next}")
+    return _chain(listed)
+
+
+def _chain(timesteps: list[int]) -> TimestepPlan:
+    return TimestepPlan(tuple(pairwise([*timesteps, END])))
+
+
+def _diffusers_plan(steps: int, total: int, spacing: str, offset: int) -> TimestepPlan:
+    rule = _DIFFUSERS[check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS))]
+    timesteps = rule(steps, total, offset)
+    if timesteps[0] >= total:
+        raise DDIMError(
+            f"diffusers cannot run {steps} {spacing} steps with steps_offset={offset}: timestep {timesteps[0]} "
+            f"is past the last of {total} (it raises IndexError there); use parity='exact' or fewer steps"
+        )
+    stride = total // steps
+    return TimestepPlan(tuple((t, t - stride) for t in timesteps))
+
+
+def _ints(values: np.ndarray) -> list[int]:
+    return [int(value) for value in values]

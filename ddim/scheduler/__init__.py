@@ -1,0 +1,1 @@
+"""Schedulers with diffusers' API, and their configurations."""

@@ -1,0 +1,254 @@
+"""``DDIMScheduler``: a thin wrapper that follows diffusers' API. The mathematics is in ``ddim/step``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DDIMError
+from ..noise.keyed import KeyedStep, NoiseKey
+from ..noise.source import GeneratorNoise, Generators, KeyedNoise, RecordedNoise, check_variance_noise
+from ..schedule.settings import SchedulerConfig
+from ..schedule.timesteps import TimestepPlan
+from ..step.apply import apply_step
+from ..step.checks import check_eta, check_out, check_prediction, check_tensors
+from ..step.coefficients import coefficients_between
+from ..step.equations import Eta, StepCoefficients
+from .base import PlannedScheduler
+from .configured import remembering_what_was_given
+from .output import DDIMSchedulerOutput
+from .run import Run, advance, one_timestep_per_image
+
+__all__ = ["DDIMScheduler"]
+
+
+class DDIMScheduler(PlannedScheduler):
+    """Denoising diffusion implicit models (Song, Meng & Ermon 2021, 2010.02502).
+
+    The arguments, methods and defaults are those of diffusers' ``DDIMScheduler``; with ``parity="exact"`` (the default)
+    each step goes to the next timestep of the list, and with ``parity="diffusers"`` to ``t - T // S``.
+
+    Args:
+        num_train_timesteps: T, number of noise levels the model was trained with.
+        beta_start: first beta.
+        beta_end: last beta.
+        beta_schedule: one of ``BETA_SCHEDULES``.
+        trained_betas: the betas themselves, shape ``(T,)``; overrides the four above.
+        clip_sample: clip predicted x_0 to ``clip_sample_range``.
+        set_alpha_to_one: end at clean data (alpha_bar 1), else at the level of timestep 0.
+        steps_offset: added to ``leading`` timesteps.
+        prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``.
+        thresholding: dynamic thresholding of x_0; replaces clipping.
+        dynamic_thresholding_ratio: its quantile, in [0, 1].
+        clip_sample_range: limit of clipping, at least 0.
+        sample_max_value: cap of dynamic thresholding, at least 1 (at 1 it is plain clipping).
+        timestep_spacing: one of ``TIMESTEP_SPACINGS``.
+        rescale_betas_zero_snr: make the last timestep pure noise.
+        parity: ``"exact"`` or ``"diffusers"``.
+
+    Raises:
+        DDIMError: for any value that is wrong.
+    """
+
+    @remembering_what_was_given
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Sequence[float] | np.ndarray | Tensor | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: str = "epsilon",
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        clip_sample_range: float = 1.0,
+        sample_max_value: float = 1.0,
+        timestep_spacing: str = "leading",
+        rescale_betas_zero_snr: bool = False,
+        *,
+        parity: str = "exact",
+    ) -> None:
+        settings = {name: value for name, value in locals().items() if name != "self"}
+        self._set_up(SchedulerConfig(**settings))
+
+    @property
+    def final_alpha_cumprod(self) -> Tensor:
+        """``alpha_bar`` after the last step, 0-d float32."""
+        return torch.tensor(self._noise.final_alpha_bar)
+
+    def _get_variance(self, timestep: int, prev_timestep: int) -> Tensor:
+        """sigma^2 at eta = 1 between two timesteps, 0-d float32, for code written for diffusers that calls it."""
+        before, after = self._noise.levels[timestep], self._noise.alpha_bar_at(prev_timestep)
+        one = coefficients_between(before, after, "v_prediction", 1.0)  # sigma is the same for every prediction type
+        return torch.tensor(float(one.sigma) ** 2, dtype=torch.float32)
+
+    # -- planning -------------------------------------------------------------------------------------------------
+
+    def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
+        return plan.timesteps
+
+    def _all_timesteps(self) -> Tensor:
+        return torch.arange(len(self) - 1, -1, -1)
+
+    def _checked_eta(self, eta: Eta) -> Eta:
+        return check_eta(eta, max_eta=self._parity.max_eta)
+
+    def _check_plan(self, plan: TimestepPlan) -> None:
+        super()._check_plan(plan)
+        # Epsilon at zero terminal SNR is refused here, before a model is called. Betas of 1 and more, which make other
+        # levels 0 too, are refused at the step that needs them.
+        last = len(self) - 1
+        if last in plan.timesteps and self._noise.levels[last] == 0.0 < self._noise.levels[last - 1]:
+            check_prediction(self._settings.prediction_type, 0.0)
+
+    # -- stepping -------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        eta: Eta = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: Generators | None = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+        *,
+        out: Tensor | None = None,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """One step, DDIM equation (12).
+
+        Args:
+            model_output: shape ``(B, ...)``, any float dtype.
+            timestep: an element of ``timesteps``, or its value; or one per image, shape ``(B,)``.
+            sample: x_t, same shape; not modified, unless it is ``out``.
+            eta: 0 (deterministic) to 1 (DDPM), or ``"sigma_hat"``.
+            use_clipped_model_output: derive epsilon again from the clipped x_0.
+            generator: one, or one per image, for the step's noise.
+            variance_noise: the noise itself, same shape as the sample.
+            return_dict: False gives the tuple ``(prev_sample, pred_original_sample)``.
+            out: where to write the next sample, of the sample's shape, dtype and device; may be ``sample`` itself, must
+                not overlap ``model_output`` or ``variance_noise``.
+
+        Raises:
+            DDIMError: before ``set_timesteps``, for a timestep outside the plan, or wrong arguments.
+        """
+        run = self._planned_run()
+        check_tensors(model_output, sample)
+        check_variance_noise(sample, generator, variance_noise)
+        if out is not None:
+            check_out(out, sample, (model_output, variance_noise))
+        given = (generator, variance_noise)
+        if one_timestep_per_image(timestep):
+            c = run.table.per_image(timestep, sample, self._checked_eta(eta))
+            z = self._noise_of_each_image(run, timestep, eta, sample, model_output, *given)
+            position = None
+        else:
+            t = run.value_of(timestep)
+            c, position = self._coefficients_at(run, t, eta), run.position_of(t)
+            z = self._noise_of_batch(run, position, c, eta, sample, model_output, *given)
+        x_next, x0 = advance(
+            c, sample, model_output, self._process_x0, run.state, position, use_clipped_model_output, z, out
+        )
+        return DDIMSchedulerOutput(x_next, x0) if return_dict else (x_next, x0)
+
+    def _noise_of_batch(
+        self,
+        run: Run,
+        position: int,
+        c: StepCoefficients,
+        eta: Eta,
+        sample: Tensor,
+        model_output: Tensor,
+        generator: Generators | None,
+        variance_noise: Tensor | None,
+    ) -> Tensor | KeyedStep | None:
+        """z of a step that all images take; None where there is nothing to add."""
+        sigma = float(c.sigma)
+        if variance_noise is not None:
+            return RecordedNoise(variance_noise[None], sample.device).at(0, sigma)
+        if generator is not None:
+            return self._drawn_by(generator, sample, model_output, eta).at(position, sigma)
+        if sigma == 0.0:
+            return None
+        return KeyedNoise(NoiseKey.of(sample.shape, run.key, None, sample.device), run.plan.first).at(position, sigma)
+
+    def _noise_of_each_image(
+        self,
+        run: Run,
+        timesteps: int | Tensor,
+        eta: Eta,
+        sample: Tensor,
+        model_output: Tensor,
+        generator: Generators | None,
+        variance_noise: Tensor | None,
+    ) -> Tensor | None:
+        """z of a step with a timestep per image: what each image would get alone at its step.
+
+        Raises:
+            DDIMError: inside ``torch.compile``, unless eta is 0 or the noise is given: drawing cannot be traced.
+        """
+        if eta == 0.0 or variance_noise is not None:
+            return None if eta == 0.0 else variance_noise
+        if torch.compiler.is_compiling():
+            raise DDIMError("inside torch.compile a step with eta above 0 needs variance_noise")
+        if generator is not None:
+            return self._drawn_by(generator, sample, model_output, eta).at(0, 1.0)
+        positions = [run.position_of(t) for t in torch.as_tensor(timesteps).flatten().tolist()]
+        shape, first = (1, *sample.shape[1:]), run.plan.first
+        keys = [NoiseKey.of(shape, run.key, [image], sample.device) for image in range(len(positions))]
+        return torch.cat([KeyedStep(key, first + at).draw() for key, at in zip(keys, positions, strict=True)])
+
+    def _drawn_by(self, generator: Generators, sample: Tensor, model_output: Tensor, eta: Eta) -> GeneratorNoise:
+        if not isinstance(generator, torch.Generator) and len(generator) == 1:
+            generator = generator[0]  # as in diffusers, a list of one serves the whole batch
+        return GeneratorNoise(
+            generator,
+            sample.shape,
+            sample.device,
+            model_output.dtype if self._parity.draws_in_model_dtype else torch.float32,
+            draws_unused=self._parity.draws_unused_noise and eta != 0.0,
+        )
+
+    def batch_step_no_noise(
+        self,
+        model_output: Tensor,
+        timesteps: Tensor,
+        sample: Tensor,
+        eta: Eta = 0.0,
+        use_clipped_model_output: bool = False,
+    ) -> Tensor:
+        """One step for images at different timesteps, without the noise: the caller adds ``sigma z``.
+
+        What parallel sampling needs (ParaDiGMS, 2305.16317): noise drawn once, before the iteration.
+
+        Args:
+            model_output: shape ``(B, ...)``.
+            timesteps: shape ``(B,)``, each in the plan.
+            sample: shape ``(B, ...)``.
+            eta: as in :meth:`step`; it shortens the direction, also without noise.
+            use_clipped_model_output: derive epsilon again from the clipped x_0.
+
+        Returns:
+            The next samples, shape ``(B, ...)``.
+        """
+        run = self._planned_run()
+        check_tensors(model_output, sample)
+        c = run.table.per_image(timesteps, sample, self._checked_eta(eta), final=self._parity.batch_end)
+        x_next, _ = apply_step(
+            c, sample, model_output, process_x0=self._process_x0, use_clipped_model_output=use_clipped_model_output
+        )
+        return x_next.to(sample.dtype)
+
+    def unseeded_key(self) -> int:
+        """Seed of the step noise where none is given.
+
+        It follows ``torch.manual_seed`` and differs from run to run, without touching the global stream.
+        """
+        return self._planned_run().key

@@ -1,0 +1,155 @@
+"""What belongs to one run of a scheduler: ``set_timesteps`` replaces it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DDIMError, show
+from ..noise.keyed import KeyedStep
+from ..precision import HALF
+from ..schedule.timesteps import TimestepPlan
+from ..step.apply import apply_step, predicted_x0
+from ..step.coefficients import StepTable
+from ..step.equations import StepCoefficients
+from ..step.half_precision import HalfPrecisionState, steps_from_rounded_sample
+from ..step.x0 import ProcessX0
+from ..triton_support import kernels_run_on
+
+__all__ = ["Run", "advance", "one_timestep_per_image"]
+
+
+class Run:
+    """The plan of one run, its coefficients, its timesteps as a tensor, and its half-precision state.
+
+    Args:
+        plan: the pairs ``(t, t_next)``.
+        visited: the timesteps in the order in which the model is called.
+        table: the coefficients of the steps.
+        number: how many runs the scheduler has had.
+        total: T, number of training timesteps.
+        stride: with diffusers' rule any timestep may be stepped from, to ``t - stride``; else None.
+        device: of ``timesteps``.
+    """
+
+    def __init__(
+        self,
+        plan: TimestepPlan,
+        visited: tuple[int, ...],
+        table: StepTable,
+        *,
+        number: int,
+        total: int,
+        stride: int | None,
+        device: torch.device | str | None,
+    ) -> None:
+        self.plan, self.visited, self.table, self.number = plan, visited, table, number
+        self.state = HalfPrecisionState()
+        self._next = dict(plan.pairs)
+        self._position = {t: i for i, t in enumerate(visited)}
+        self._total, self._stride = total, stride
+        with torch.inference_mode(False):
+            self.timesteps = torch.tensor(visited, device=device)
+        self._place = (self.timesteps.device, self.timesteps.untyped_storage().data_ptr())
+        # On the CPU a view of the tensor's memory: values that a caller has written there are seen.
+        self._values: Sequence[int] | np.ndarray = self.timesteps.numpy() if self.timesteps.is_cpu else visited
+
+    def value_of(self, timestep: int | Tensor) -> int:
+        """A timestep as a number.
+
+        An element of ``timesteps`` is recognised by device, storage and offset, so that the host does not wait for a
+        device to read it.
+
+        Raises:
+            DDIMError: for a tensor of more than one element.
+        """
+        if not isinstance(timestep, Tensor):
+            return timestep
+        if timestep.numel() != 1:
+            raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
+        if timestep.dtype == torch.int64 and self._place == (timestep.device, timestep.untyped_storage().data_ptr()):
+            return int(self._values[timestep.storage_offset()])
+        value = timestep.item()
+        return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]
+
+    def next_of(self, t: int) -> int:
+        """Where the plan goes from ``t``.
+
+        Raises:
+            DDIMError: if ``t`` is not in the plan.
+        """
+        found = self._next.get(t)
+        if found is not None:
+            return found
+        if self._stride is not None and t in range(self._total):
+            return t - self._stride
+        raise DDIMError(
+            f"timestep {show(t)} is not in the plan of {len(self.visited)} steps ({self.visited[0]} to "
+            f"{self.visited[-1]}); take it from scheduler.timesteps"
+        )
+
+    def position_of(self, t: int) -> int:
+        """Index of a timestep in the run; timesteps that only diffusers' rule admits come after all others."""
+        return self._position.get(t, self._total + t)
+
+    @property
+    def key(self) -> int:
+        """Seed of the run's noise where none is given: it follows ``torch.manual_seed`` and differs between runs."""
+        return torch.initial_seed() ^ (self.number << 40)
+
+
+def one_timestep_per_image(timestep: int | Tensor) -> bool:
+    """Whether a step's levels must be tensors: a timestep per image, or one that ``torch.compile`` cannot read."""
+    return torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1)
+
+
+def advance(
+    c: StepCoefficients,
+    sample: Tensor,
+    model_output: Tensor,
+    process_x0: ProcessX0 | None,
+    memory: HalfPrecisionState,
+    position: int | None,
+    use_clipped_model_output: bool = False,
+    z: Tensor | KeyedStep | None = None,
+    out: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step on the caller's tensors, in the sample's dtype: the next sample and x_0.
+
+    Args:
+        c: coefficients of the step.
+        sample: shape ``(B, ...)``.
+        model_output: same shape.
+        process_x0: clipping or thresholding of x_0, or None.
+        memory: of half-precision loops.
+        position: of the step in the run; None where the images are at different ones.
+        use_clipped_model_output: derive epsilon again from the processed x_0.
+        z: noise of the step, or None.
+        out: where to write the next sample, or None.
+    """
+    half = sample.dtype in HALF
+    state = sample
+    if half and position is not None and not steps_from_rounded_sample(c):
+        state = memory.of(position, sample)
+    # x_0 first: `out` may be the sample. Where the step processes x_0 it returns it, unless a kernel keeps it inside.
+    inside_kernel = process_x0 is not None and kernels_run_on(sample.device)
+    x0 = predicted_x0(c, state, model_output, process_x0) if process_x0 is None or inside_kernel else None
+    x_next, processed = apply_step(
+        c,
+        state,
+        model_output,
+        process_x0=process_x0,
+        use_clipped_model_output=use_clipped_model_output,
+        noise=z,
+        need_x0=True,
+        out=None if half else out,
+    )
+    if half and position is not None:
+        memory.remember(position + 1, x_next)
+    x0 = processed if x0 is None else x0
+    assert x0 is not None
+    x_next = x_next.to(sample.dtype) if out is None or out is x_next else out.copy_(x_next)
+    return x_next, x0.to(sample.dtype)

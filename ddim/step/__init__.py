@@ -1,0 +1,1 @@
+"""The equations of DDIM, and one step of it on tensors."""
