@@ -62,7 +62,7 @@ class Run:
 
     def output(self, index: int, x: Tensor) -> Tensor:
         """The model's output for the sample before a step."""
-        return self.model(x.to(self.seen_dtype), self.scheduler.timesteps[index])
+        return self.model(x.to(self.seen_dtype, copy=True), self.scheduler.timesteps[index])  # it may write into x
 
     def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
         """The step without its noise, in the working dtype of ``x``, exactly as sampling computes it."""
@@ -92,7 +92,7 @@ class Run:
         """Tell the callback that ``done`` steps went before this one, which led to or from ``x``."""
         if self.callback is not None:
             x0 = predicted_x0(self.coefficients(index), x, output)
-            self.callback(done, self.scheduler.timesteps[index], x.to(self.seen_dtype), x0)
+            self.callback(done, self.scheduler.timesteps[index], x.to(self.seen_dtype, copy=True), x0)
 
 
 def mean_square(difference: Tensor) -> Tensor:

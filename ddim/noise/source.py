@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,14 +65,14 @@ class GeneratorNoise:
         shape: ``(B, ...)``.
         device: of the noise.
         dtype: to draw in; float32 gives the same noise for every dtype of the sample.
-        draws_unused: whether the generators advance at a step whose sigma is 0, too.
+        unused_draws: steps at which the generators advance although sigma is 0 (parity with diffusers).
     """
 
     generator: Generators
     shape: torch.Size
     device: torch.device
     dtype: torch.dtype = torch.float32
-    draws_unused: bool = False
+    unused_draws: Collection[int] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.generator, torch.Generator):
@@ -84,7 +84,7 @@ class GeneratorNoise:
 
     def at(self, step: int, sigma: float) -> Tensor | None:
         """Fresh noise: two calls for one step give two."""
-        if sigma == 0.0 and not self.draws_unused:
+        if sigma == 0.0 and step not in self.unused_draws:
             return None
         if isinstance(self.generator, torch.Generator):
             noise = self._drawn(self.generator, self.shape)
@@ -120,6 +120,7 @@ def noise_source(
     generator: Generators | None = None,
     variance_noise: Tensor | None = None,
     image_indices: Sequence[int] | None = None,
+    unused_draws: Collection[int] = (),
 ) -> NoiseSource:
     """The noise of a run from ``x``, from what the caller gave.
 
@@ -132,6 +133,7 @@ def noise_source(
         generator: draws the noise.
         variance_noise: the noise itself, shape ``(S, B, ...)``.
         image_indices: which image of the run each row is, for keyed noise.
+        unused_draws: steps at which a generator is drawn from although sigma is 0.
 
     Raises:
         DDIMError: for more than one source, or one that does not fit.
@@ -148,7 +150,7 @@ def noise_source(
             )
         return RecordedNoise(variance_noise, x.device)
     if generator is not None:
-        return GeneratorNoise(generator, x.shape, x.device)
+        return GeneratorNoise(generator, x.shape, x.device, unused_draws=unused_draws)
     return KeyedNoise(NoiseKey.of(x.shape, unseeded if seed is None else seed, image_indices, x.device), first)
 
 

@@ -74,6 +74,7 @@ def sample(
         generator=generator,
         variance_noise=variance_noise,
         image_indices=image_indices,
+        unused_draws=scheduler.unused_draws(etas),
     )
     state = x.to(working_dtype(x.dtype), copy=True)
     for i, (c, t) in enumerate(zip(coefficients, scheduler.timesteps, strict=True)):

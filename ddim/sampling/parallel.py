@@ -87,10 +87,11 @@ def sample_parallel(
     steps = len(scheduler.plan)
     window = min(check_integer("window", window, 1), steps)
     tolerance = check_number("tolerance", tolerance, 0.0)
+    etas = eta_of_each_step(eta, steps)
     run = _Window(
         model=model,
         timesteps=scheduler.timesteps,
-        steps=[scheduler.coefficients(i, value) for i, value in enumerate(eta_of_each_step(eta, steps))],
+        steps=[scheduler.coefficients(i, value) for i, value in enumerate(etas)],
         source=noise_source(
             x,
             steps,
@@ -100,6 +101,7 @@ def sample_parallel(
             generator=generator,
             variance_noise=variance_noise,
             image_indices=image_indices,
+            unused_draws=scheduler.unused_draws(etas),
         ),
         scheduler=scheduler,
         rederive=use_clipped_model_output,

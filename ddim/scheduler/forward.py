@@ -174,7 +174,8 @@ class DDIMScheduler(PlannedScheduler):
         if variance_noise is not None:
             return RecordedNoise(variance_noise[None], sample.device).at(0, sigma)
         if generator is not None:
-            return self._drawn_by(generator, sample, model_output, eta).at(position, sigma)
+            unused = (position,) if self._parity.draws_unused_noise and eta != 0.0 else ()
+            return self._drawn_by(generator, sample, model_output, unused).at(position, sigma)
         if sigma == 0.0:
             return None
         return KeyedNoise(NoiseKey.of(sample.shape, run.key, None, sample.device), run.plan.first).at(position, sigma)
@@ -199,13 +200,15 @@ class DDIMScheduler(PlannedScheduler):
         if torch.compiler.is_compiling():
             raise DDIMError("inside torch.compile a step with eta above 0 needs variance_noise")
         if generator is not None:
-            return self._drawn_by(generator, sample, model_output, eta).at(0, 1.0)
+            return self._drawn_by(generator, sample, model_output).at(0, 1.0)
         positions = [run.position_of(t) for t in torch.as_tensor(timesteps).flatten().tolist()]
         shape, first = (1, *sample.shape[1:]), run.plan.first
         keys = [NoiseKey.of(shape, run.key, [image], sample.device) for image in range(len(positions))]
         return torch.cat([KeyedStep(key, first + at).draw() for key, at in zip(keys, positions, strict=True)])
 
-    def _drawn_by(self, generator: Generators, sample: Tensor, model_output: Tensor, eta: Eta) -> GeneratorNoise:
+    def _drawn_by(
+        self, generator: Generators, sample: Tensor, model_output: Tensor, unused: tuple[int, ...] = ()
+    ) -> GeneratorNoise:
         if not isinstance(generator, torch.Generator) and len(generator) == 1:
             generator = generator[0]  # as in diffusers, a list of one serves the whole batch
         return GeneratorNoise(
@@ -213,7 +216,7 @@ class DDIMScheduler(PlannedScheduler):
             sample.shape,
             sample.device,
             model_output.dtype if self._parity.draws_in_model_dtype else torch.float32,
-            draws_unused=self._parity.draws_unused_noise and eta != 0.0,
+            unused_draws=unused,
         )
 
     def batch_step_no_noise(
@@ -245,6 +248,14 @@ class DDIMScheduler(PlannedScheduler):
             c, sample, model_output, process_x0=self._process_x0, use_clipped_model_output=use_clipped_model_output
         )
         return x_next.to(sample.dtype)
+
+    def unused_draws(self, etas: Sequence[Eta]) -> frozenset[int]:
+        """Steps at which diffusers draws noise although its sigma may be 0; none with ``parity="exact"``.
+
+        Args:
+            etas: of every step.
+        """
+        return frozenset(i for i, eta in enumerate(etas) if eta != 0.0 and self._parity.draws_unused_noise)
 
     def unseeded_key(self) -> int:
         """Seed of the step noise where none is given.

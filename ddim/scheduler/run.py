@@ -47,7 +47,7 @@ class Run:
         device: torch.device | str | None,
     ) -> None:
         self.plan, self.visited, self.table, self.number = plan, visited, table, number
-        self.state = HalfPrecisionState()
+        self.state = HalfPrecisionState(len(visited))
         self._next = dict(plan.pairs)
         self._position = {t: i for i, t in enumerate(visited)}
         self._total, self._stride = total, stride
@@ -148,7 +148,7 @@ def advance(
         out=None if half else out,
     )
     if half and position is not None:
-        memory.remember(position + 1, x_next)
+        memory.remember(position, x_next)
     x0 = processed if x0 is None else x0
     assert x0 is not None
     x_next = x_next.to(sample.dtype) if out is None or out is x_next else out.copy_(x_next)

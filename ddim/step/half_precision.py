@@ -10,7 +10,7 @@ by element; elsewhere the sample is. So it makes no difference whether the calle
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from .equations import StepCoefficients
 
 __all__ = ["HalfPrecisionState", "steps_from_rounded_sample"]
 
-_RUNS = 4  # how many runs may be interleaved on one scheduler, step by step, without losing their states
+_MAX_WAITING = 8  # states that are kept: room for a few runs that take turns on one scheduler
 
 
 def steps_from_rounded_sample(c: StepCoefficients) -> bool:
@@ -33,15 +33,16 @@ def steps_from_rounded_sample(c: StepCoefficients) -> bool:
 
 
 class HalfPrecisionState:
-    """The latest float32 results of a scheduler, each with the position in the run at which it comes back."""
+    """The float32 results that wait for their next step, each with the position in the run where it comes back.
 
-    def __init__(self) -> None:
-        self._latest: deque[tuple[int, Tensor]] = deque(maxlen=_RUNS)
+    Args:
+        steps: S, number of steps of a run.
+    """
 
-    def remember(self, position: int, state: Tensor) -> None:
-        """Keep the unrounded sample of a position in the run; one that autograd follows is not kept."""
-        if not state.requires_grad:
-            self._latest.append((position, state))
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._waiting: list[tuple[int, Tensor]] = []
+        self._taken: Counter[int] = Counter()  # steps from each position, of all runs that use the scheduler
 
     def of(self, position: int, sample: Tensor) -> Tensor:
         """The state where ``sample`` equals its rounding, ``sample`` elsewhere; float32 where there is a state.
@@ -54,7 +55,7 @@ class HalfPrecisionState:
         """
         states = [
             state
-            for at, state in self._latest
+            for at, state in self._waiting
             if at == position and state.shape == sample.shape and state.device == sample.device
         ]
         if not states or sample.requires_grad:
@@ -62,7 +63,20 @@ class HalfPrecisionState:
         equal = [state.to(sample.dtype) == sample for state in states]
         if len(states) == 1:
             return torch.where(equal[0], states[0], sample.float())
-        # Several runs are under way: the sample belongs to the state that it agrees with in most elements.
+        # Several runs are at this position: the sample belongs to the state that it agrees with in most elements.
         best = torch.stack([each.sum() for each in equal]).argmax().reshape(1)
         state = torch.stack(states).index_select(0, best)[0]
         return torch.where(state.to(sample.dtype) == sample, state, sample.float())
+
+    def remember(self, position: int, x_next: Tensor) -> None:
+        """Keep the result of the step from a position; one that autograd follows is not kept."""
+        self._taken[position] += 1
+        counts = Counter(at for at, _ in self._waiting)
+        # States of this position stay for a step that is repeated; at others, those that all runs have stepped from go.
+        spent = {at for at in counts if at != position and self._taken[at] >= counts[at]}
+        self._waiting = [(at, state) for at, state in self._waiting if at not in spent]
+        for at in spent:
+            del self._taken[at]
+        if position + 1 < self._steps and not x_next.requires_grad:
+            self._waiting = [*self._waiting, (position + 1, x_next)][-_MAX_WAITING:]
+            self._taken.setdefault(position + 1, 0)
