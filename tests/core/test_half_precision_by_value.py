@@ -246,11 +246,23 @@ def test_numbers_that_are_no_numbers_stay_where_they_are(dtype: torch.dtype) -> 
     assert torch.equal(found[~bad], expected[~bad])
 
 
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_a_step_taken_twice_gives_the_same_bits(dtype: torch.dtype) -> None:
+    """As for a preview, or by a method that tries a step before it takes it."""
+    scheduler, x = planned(), start(dtype)
+    for t in scheduler.timesteps:
+        output = model(x, t)
+        tried = scheduler.step(output, t, x).prev_sample
+        following = scheduler.step(output, t, x).prev_sample
+        assert torch.equal(tried, following)
+        x = following
+    assert torch.equal(x, alone(start(dtype))[-1])
+
+
 # -- several runs on one scheduler -----------------------------------------------------------------------------------
 # One remembered state is not enough here: the run in between would overwrite it, and the first run would go on from a
-# rounded sample. That is no wrong result, but one that depends on what else the scheduler did. Remembering the states
-# of the last few runs is enough. A state belongs to the run whose sample it rounds to, so that a run takes and replaces
-# its own whatever the order of the calls is.
+# rounded sample. That is no wrong result, but one that depends on what else the scheduler did. Remembering a few states
+# is enough, if those go first that a run has already stepped from: a run that waits then keeps its own.
 
 
 def alone(x: Tensor, steps: int = STEPS) -> list[Tensor]:
