@@ -20,6 +20,12 @@ from .x0 import split_around_x0
 __all__ = ["fused_step"]
 
 
+@triton.jit
+def _guided(uncond, text, scale, factor):
+    """Classifier-free guidance and its rescale: ``cfg.guide``."""
+    return (text + (text - uncond) * (scale - 1.0)) * factor
+
+
 @triton.jit(do_not_specialize=["step", "key0", "key1"])
 def _step_kernel(
     sample,
@@ -64,9 +70,7 @@ def _step_kernel(
         m = tl.load(output + base + place, mask=inside).to(tl.float32)
         if GUIDED:
             t = tl.load(text + base + place, mask=inside).to(tl.float32)
-            m = t + (t - m) * (scale - 1.0)
-        if RESCALED:
-            m = m * tl.load(factors + row)
+            m = _guided(m, t, scale, tl.load(factors + row) if RESCALED else 1.0)
         y = x * whole + ((x - m) * w_x + m * w_m)
         if CLIPPED:
             y = tl.where(y > bound, bound, tl.where(y < -bound, -bound, y))  # lets NaN through
@@ -74,14 +78,7 @@ def _step_kernel(
         if NOISE == "given":
             y = y + tl.load(noise + base + place, mask=inside).to(tl.float32) * sigma
         if NOISE == "keyed":
-            if k == 0:
-                y = y + n0 * sigma
-            elif k == 1:
-                y = y + n1 * sigma
-            elif k == 2:
-                y = y + n2 * sigma
-            else:
-                y = y + n3 * sigma
+            y = y + (n0 if k == 0 else n1 if k == 1 else n2 if k == 2 else n3) * sigma
         tl.store(result + base + place, y.to(result.dtype.element_ty), mask=inside)
 
 

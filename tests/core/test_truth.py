@@ -212,14 +212,16 @@ def test_a_step_equals_k_diffusions_ancestral_step(six_modes, eta: float, predic
     ],
 )
 def test_table_1_terminal_signal_to_noise(settings: tuple, snr: str, root: str) -> None:
-    """To the printed digits with the float32 tables that the paper was computed with; float64 agrees to 2e-5."""
+    """To the last printed digit with the float32 tables that the paper was computed with; float64 agrees to 2e-5."""
     name, start, end = settings
 
-    def printed(value: float, like: str) -> str:
-        return f"{value:.6e}" if "e" in like else f"{value:.6f}"
+    def as_printed(value: float, printed: str) -> bool:
+        mantissa, _, exponent = printed.partition("e")
+        last_digit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+        return abs(value - float(printed)) <= 1.01 * last_digit  # the last bit of a long product is the processor's
 
     last = make_noise_schedule(1000, start, end, name, parity="diffusers").alpha_bar_at(999)
-    assert (printed(last / (1 - last), snr), printed(math.sqrt(last), root)) == (snr, root)
+    assert as_printed(last / (1 - last), snr) and as_printed(math.sqrt(last), root)
     exact = make_noise_schedule(1000, start, end, name).alpha_bar_at(999)
     assert exact == pytest.approx(last, rel=2e-5)
 
