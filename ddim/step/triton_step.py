@@ -21,8 +21,15 @@ __all__ = ["fused_step"]
 
 
 @triton.jit
+def _clipped(y, bound):
+    """Clamped to [-bound, bound]; NaN stays NaN."""
+    return tl.where(y > bound, bound, tl.where(y < -bound, -bound, y))
+
+
+@triton.jit
 def _guided(uncond, text, scale, factor):
     """Classifier-free guidance and its rescale: ``cfg.guide``."""
+    text = text.to(tl.float32)
     return (text + (text - uncond) * (scale - 1.0)) * factor
 
 
@@ -61,20 +68,19 @@ def _step_kernel(
     lane = tl.arange(0, LANES)
     base = row.to(tl.int64) * count
     if NOISE == "keyed":
-        image = tl.load(images + row) if NUMBERED else row
-        n0, n1, n2, n3 = tile_normals(tile, lane, image, step, key0, key1, LANES)
+        n0, n1, n2, n3 = tile_normals(tile, lane, tl.load(images + row) if NUMBERED else row, step, key0, key1, LANES)
     for k in tl.static_range(4):
         place = (tile * 4 + k) * LANES + lane
         inside = place < count
         x = tl.load(sample + base + place, mask=inside).to(tl.float32)
         m = tl.load(output + base + place, mask=inside).to(tl.float32)
         if GUIDED:
-            t = tl.load(text + base + place, mask=inside).to(tl.float32)
-            m = _guided(m, t, scale, tl.load(factors + row) if RESCALED else 1.0)
+            m = _guided(
+                m, tl.load(text + base + place, mask=inside), scale, tl.load(factors + row) if RESCALED else 1.0
+            )
         y = x * whole + ((x - m) * w_x + m * w_m)
         if CLIPPED:
-            y = tl.where(y > bound, bound, tl.where(y < -bound, -bound, y))  # lets NaN through
-            y = y * keep + x * r_x + m * r_m
+            y = _clipped(y, bound) * keep + x * r_x + m * r_m
         if NOISE == "given":
             y = y + tl.load(noise + base + place, mask=inside).to(tl.float32) * sigma
         if NOISE == "keyed":
