@@ -1,9 +1,8 @@
-"""The node classes a host knows, and how a pack becomes one of its sources.
+"""Node packs: loading them, the classes they declare, and how `/object_info` describes a class.
 
-A pack is loaded by path exactly as ComfyUI does it: its `__init__.py` is executed under a module name made
-from the absolute path (so only relative imports reach the pack's own files), then `WEB_DIRECTORY`,
-`NODE_CLASS_MAPPINGS` and `NODE_DISPLAY_NAME_MAPPINGS` are asked for. The last two may be lazy, through the
-module's `__getattr__`.
+A pack is loaded by path exactly as ComfyUI does it: its `__init__.py` is executed under a module name made from the
+absolute path (so that only relative imports reach the pack's own files), then `WEB_DIRECTORY`, `NODE_CLASS_MAPPINGS`
+and `NODE_DISPLAY_NAME_MAPPINGS` are read. The last two may be lazy, through the module's `__getattr__`.
 """
 
 from __future__ import annotations
@@ -12,31 +11,158 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from host.object_info import NodeClass, node_info
-from host.payload import jsonable
+from host.stock_nodes import LoadImage, PreviewImage, SaveImage
+from host.strict_json import jsonable
 
-__all__ = ["PackError", "Registry", "load_pack", "pack_module_name", "stock_registry"]
+__all__ = [
+    "InputSpec",
+    "Node",
+    "NodeClass",
+    "PackError",
+    "Registry",
+    "find_input",
+    "input_types",
+    "is_output_node",
+    "load_pack",
+    "load_packs",
+    "node_info",
+    "node_output_is_list",
+    "pack_module_name",
+    "stock_registry",
+    "visible_inputs",
+]
 
 log = logging.getLogger(__name__)
 
+# -- node classes
+
+# Class attributes that `/object_info` lists only where the class has them (the flags: only where they are true).
+_OPTIONAL = {
+    "output_tooltips": "OUTPUT_TOOLTIPS",
+    "api_node": "API_NODE",
+    "essentials_category": "ESSENTIALS_CATEGORY",
+}
+_FLAGS = {"deprecated": "DEPRECATED", "experimental": "EXPERIMENTAL", "dev_only": "DEV_ONLY"}
+
+
+class Node(Protocol):
+    """A node by ComfyUI's V1 conventions. Further class attributes (OUTPUT_NODE, IS_CHANGED, ...) are optional.
+
+    Attributes:
+        RETURN_TYPES: The types of the outputs.
+        FUNCTION: The name of the method that runs the node.
+    """
+
+    RETURN_TYPES: Any
+    FUNCTION: str
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:
+        """Declare the inputs: {"required": {name: (type, options)}, "optional": ..., "hidden": ...}."""
+        ...
+
+
+NodeClass = type[Node]
+
+
+class InputSpec(NamedTuple):
+    """How a class declares an input.
+
+    Attributes:
+        type: A type's name, or a list of choices.
+        options: Default, range, tooltip and so on.
+        category: "required", "optional" or "hidden".
+    """
+
+    type: Any
+    options: dict[str, Any]
+    category: str
+
+
+def input_types(node: NodeClass) -> dict[str, dict[str, Any]]:
+    """Return the declared inputs of a class: {"required": {name: (type, options)}, "optional", "hidden"}."""
+    return node.INPUT_TYPES()
+
+
+def find_input(declared: Mapping[str, Mapping[str, Any]], name: str) -> InputSpec | None:
+    """Return the declaration of the input `name` in `input_types(node)`, or None if there is none."""
+    for category in ("required", "optional", "hidden"):
+        inputs = declared.get(category, {})
+        if name in inputs:  # not .get(): some packs use dicts that answer for any name
+            return _read_spec(inputs[name], category)
+    return None
+
+
+def _read_spec(spec: Any, category: str) -> InputSpec:
+    """Read a type's bare name, as hidden inputs have it, or (type,) or (type, options)."""
+    if isinstance(spec, str):
+        return InputSpec(spec, {}, category)
+    return InputSpec(spec[0], spec[1] if len(spec) > 1 else {}, category)
+
+
+def visible_inputs(declared: Mapping[str, Mapping[str, Any]]) -> dict[str, InputSpec]:
+    """Return the required and optional inputs in order."""
+    found: dict[str, InputSpec] = {}
+    for category in ("required", "optional"):
+        for name, spec in declared.get(category, {}).items():
+            found.setdefault(name, _read_spec(spec, category))
+    return found
+
+
+def is_output_node(node: NodeClass) -> bool:
+    """Return whether the class ends a graph: its nodes are what a prompt runs for."""
+    return getattr(node, "OUTPUT_NODE", False) is True
+
+
+def node_output_is_list(node: NodeClass) -> list[bool]:
+    """Return, for each output of the class, whether it gives a list of values rather than one."""
+    return list(getattr(node, "OUTPUT_IS_LIST", [False] * len(node.RETURN_TYPES)))
+
+
+def node_info(node_id: str, node: NodeClass, display_name: str) -> dict[str, Any]:
+    """Return the `/object_info` entry of a class, key for key as ComfyUI 0.33 writes it."""
+    declared = input_types(node)
+    info = {
+        "input": declared,
+        "input_order": {category: list(inputs) for category, inputs in declared.items()},
+        "is_input_list": getattr(node, "INPUT_IS_LIST", False),
+        "output": list(node.RETURN_TYPES),
+        "output_is_list": node_output_is_list(node),
+        "output_name": list(getattr(node, "RETURN_NAMES", node.RETURN_TYPES)),
+        "name": node_id,
+        "display_name": display_name,
+        "description": getattr(node, "DESCRIPTION", ""),
+        "python_module": getattr(node, "RELATIVE_PYTHON_MODULE", "nodes"),
+        "category": getattr(node, "CATEGORY", "sd"),
+        "output_node": is_output_node(node),
+        "has_intermediate_output": getattr(node, "HAS_INTERMEDIATE_OUTPUT", False) is True,
+        "search_aliases": list(getattr(node, "SEARCH_ALIASES", [])),
+    }
+    info |= {key: getattr(node, name) for key, name in _OPTIONAL.items() if hasattr(node, name)}
+    info |= {key: True for key, name in _FLAGS.items() if getattr(node, name, False)}
+    return info
+
+
+# -- packs
+
 
 class PackError(Exception):
-    """A folder that is no node pack, or whose import failed."""
+    """A folder is not a node pack, or its import failed."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Every node class by id, what it is called, and the web folders of the packs.
+    """The known node classes by id, their display names, and the packs' folders.
 
     Attributes:
         nodes: {node id: class}.
-        display_names: {node id: the name shown to people}.
+        display_names: {node id: the name shown in the editor}.
         web_directories: {pack name: folder served under /extensions/<pack name>/}.
         pack_directories: {pack name: the pack's own folder}.
     """
@@ -48,7 +174,10 @@ class Registry:
 
     def object_info(self, node_id: str) -> dict[str, Any]:
         """Return the `/object_info` entry of one node. Raises KeyError for an unknown id."""
-        return jsonable(node_info(node_id, self.nodes[node_id], self.display_names.get(node_id, node_id)))
+        info: dict[str, Any] = jsonable(
+            node_info(node_id, self.nodes[node_id], self.display_names.get(node_id, node_id))
+        )
+        return info
 
     def all_object_info(self) -> dict[str, dict[str, Any]]:
         """Return the entries of all nodes; a class whose description fails is logged and left out."""
@@ -57,18 +186,27 @@ class Registry:
             try:
                 entries[node_id] = self.object_info(node_id)
             except Exception:
-                log.exception("the node %s cannot describe its inputs", node_id)
+                log.exception("describing the node %s failed; /object_info leaves it out", node_id)
         return entries
 
 
 def stock_registry() -> Registry:
     """Return a registry of the host's own three nodes."""
-    from host.stock_nodes import DISPLAY_NAMES, NODES
+    nodes: dict[str, NodeClass] = {"SaveImage": SaveImage, "PreviewImage": PreviewImage, "LoadImage": LoadImage}
+    names = {"SaveImage": "Save Image", "PreviewImage": "Preview Image", "LoadImage": "Load Image"}
+    return Registry(nodes, names, {}, {})
 
-    return Registry(dict(NODES), dict(DISPLAY_NAMES), {}, {})
+
+def load_packs(paths: Iterable[str | os.PathLike[str]]) -> Registry:
+    """Load several packs beside the stock nodes. Raises PackError like `load_pack`."""
+    registry = stock_registry()
+    for path in paths:
+        log.info("loading the nodes of %s", path)
+        registry = load_pack(path, registry)
+    return registry
 
 
-def load_pack(path: str | os.PathLike, base: Registry | None = None) -> Registry:
+def load_pack(path: str | os.PathLike[str], base: Registry | None = None) -> Registry:
     """Load the pack at `path` beside the nodes of `base` (default: the stock nodes).
 
     Args:
@@ -76,7 +214,7 @@ def load_pack(path: str | os.PathLike, base: Registry | None = None) -> Registry
         base: Nodes that exist already. As in ComfyUI, a pack cannot replace them.
 
     Raises:
-        PackError: There is no pack there, its import failed, or it declares no V1 nodes.
+        PackError: There is no pack at `path`, its import failed, or it declares no V1 nodes.
     """
     base = stock_registry() if base is None else base
     folder = Path(os.path.abspath(path))
@@ -97,8 +235,8 @@ def load_pack(path: str | os.PathLike, base: Registry | None = None) -> Registry
     )
 
 
-def pack_module_name(path: str | os.PathLike) -> str:
-    """Return the name under which the pack at `path` stands in `sys.modules`: ComfyUI's rule."""
+def pack_module_name(path: str | os.PathLike[str]) -> str:
+    """Return the key of the pack at `path` in `sys.modules`, by ComfyUI's rule."""
     absolute = os.path.abspath(path)
     if os.path.isfile(absolute):
         return os.path.splitext(absolute)[0]
@@ -106,14 +244,14 @@ def pack_module_name(path: str | os.PathLike) -> str:
 
 
 def _import_pack(folder: Path) -> ModuleType:
-    """Execute the pack's module, or return it if this process has it: a copy has classes of its own."""
+    """Execute the pack's module, or return it if it is loaded already: a second copy would have other classes."""
     source = folder if folder.is_file() else folder / "__init__.py"
     name = pack_module_name(folder)
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(source):
         return loaded
     if not source.is_file():
-        raise PackError(f"{folder} is no node pack: it has no __init__.py")
+        raise PackError(f"{folder} is not a node pack: it has no __init__.py")
     spec = importlib.util.spec_from_file_location(name, source)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -126,10 +264,11 @@ def _import_pack(folder: Path) -> ModuleType:
     return module
 
 
-def _mapping(module: ModuleType, name: str, folder: Path) -> dict | None:
-    """Return the module's mapping `name`, opening a lazy door, or None if it has none."""
+def _mapping(module: ModuleType, name: str, folder: Path) -> dict[str, Any] | None:
+    """Return the module's mapping `name`, which may be lazy, or None if it has none."""
     try:
-        return getattr(module, name)
+        found: dict[str, Any] = getattr(module, name)
+        return found
     except Exception as error:
         if isinstance(error, AttributeError) and name in str(error):
             return None
@@ -137,7 +276,7 @@ def _mapping(module: ModuleType, name: str, folder: Path) -> dict | None:
 
 
 def _web_directory(module: ModuleType, folder: Path, name: str) -> dict[str, Path]:
-    """Return {pack name: web folder} where the pack names one that exists."""
+    """Return {pack name: web folder} if the pack names one that exists."""
     declared = getattr(module, "WEB_DIRECTORY", None)
     if declared is None:
         return {}

@@ -1,29 +1,30 @@
-"""A run as a person sees it in a terminal: a bar for each node that has steps."""
+"""Progress bars in the terminal: one for each node that reports steps."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["Bars"]
+from host.prompt_format import Prompt, node_title
+
+__all__ = ["ProgressBars"]
 
 
-class Bars:
-    """Draws the progress events of a run as bars on stderr.
+class ProgressBars:
+    """Draws a run's progress events as bars on stderr.
 
     Args:
-        prompt: For the nodes' titles.
+        prompt: The prompt, for the nodes' titles.
     """
 
-    def __init__(self, prompt: Mapping[str, dict]) -> None:
+    def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._bars: dict[str, tqdm] = {}
 
-    def __call__(self, event: str, data: dict[str, Any]) -> None:
-        """Take an event of the run: the `emit` of an executor."""
+    def show_event(self, event: str, data: dict[str, Any]) -> None:
+        """Handle an event of the run; this is the `emit` of `Executor.run`."""
         if event == "progress":
             self._update(data["node"], data["value"], data["max"])
         elif event == "progress_state":
@@ -32,7 +33,7 @@ class Bars:
                     self._close(node_id)
 
     def close(self) -> None:
-        """Leave the bars as they are and go to a new line."""
+        """Leave the bars as they are and start a new line."""
         for node_id in list(self._bars):
             self._close(node_id)
 
@@ -50,6 +51,4 @@ class Bars:
 
     def _title(self, node_id: str) -> str:
         node = self._prompt.get(node_id, {})
-        meta = node.get("_meta")
-        title = meta.get("title") if isinstance(meta, dict) else None
-        return f"{title or node.get('class_type', 'node')} [{node_id}]"
+        return f"{node_title(node) or node.get('class_type', 'node')} [{node_id}]"

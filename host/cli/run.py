@@ -1,8 +1,4 @@
-"""The command line: `python -m host run WORKFLOW` and `python -m host serve`.
-
-Exit codes: 0 done; 1 a node raised, finished outputs stay; 2 bad input, nothing was run or written; 130
-Ctrl-C.
-"""
+"""`python -m host run`: runs a workflow headless."""
 
 from __future__ import annotations
 
@@ -14,45 +10,32 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from host import context
-from host.folders import Folders, default_folders
-from host.registry import PackError, Registry, load_pack
+from host import context, folders
+from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
+from host.cli.progress_bars import ProgressBars
+from host.execution import Executor, RunResult, node_events
+from host.folders import Folders
+from host.packs import PackError, Registry, load_pack
+from host.prompt_format import Prompt
+from host.validation import Validation, validate
+from host.workflows import OverrideError, WorkflowError, apply_overrides, read_workflow
 
-__all__ = ["main"]
-
-OK, NODE_RAISED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-
-
-class UsageError(Exception):
-    """Bad input: one message for the person."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns its exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(argv).parse_args(argv)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    try:
-        return args.call(args) or OK
-    except (UsageError, PackError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED
+__all__ = ["add_options"]
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host", description="Runs this project's nodes without ComfyUI.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="run a workflow and print the files that it wrote")
-    run.add_argument("workflow", metavar="FILE", help="workflow in the API's or the editor's format, or a PNG with one")
-    run.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser; `args.call(args)` runs it."""
+    parser.add_argument(
+        "workflow", metavar="FILE", help="workflow in the API's or the editor's format, or a PNG with one"
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -60,71 +43,61 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         dest="overrides",
         help="give an input another value; NODE is an id, a title or a class; may be repeated",
     )
-    run.add_argument("--output-directory", metavar="DIR", help="where SaveImage writes (default: output)")
-    run.add_argument("--input-directory", metavar="DIR", help="where LoadImage reads (default: input)")
-    run.set_defaults(call=_run)
-    if "serve" in argv[:1]:  # imported here alone: `run` needs no server
-        from host.server.command import add_serve_command
-
-        add_serve_command(commands)
-    else:
-        commands.add_parser("serve", help="serve the visual editor and the API")
-    return parser
+    parser.add_argument("--output-directory", metavar="DIR", help="where SaveImage writes (default: output)")
+    parser.add_argument("--input-directory", metavar="DIR", help="where LoadImage reads (default: input)")
+    parser.set_defaults(call=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     """Check everything, then run."""
-    from host.checking.validation import validate
-    from host.execution.executor import Executor
-    from host.terminal import Bars
-    from host.workflows.overrides import OverrideError, apply_overrides
-    from host.workflows.workflow import WorkflowError, read_workflow
+    chosen = _choose_folders(args)
+    context.use_folders(chosen)
+    registry = _load_registry()
+    checked, extra_data = _read_prompt(args, registry)
+    _require_writable(chosen.output)
+    result = _execute(checked, extra_data, registry)
+    for path in _saved_files(result, chosen):
+        sys.stdout.write(f"{path}\n")
+    return _exit_code(result)
 
-    folders = _folders(args)
-    context.use_folders(folders)
-    registry = load_pack(context.ROOT)
+
+def _choose_folders(args: argparse.Namespace) -> Folders:
+    chosen = folders.default_folders(folders.ROOT)
+    if args.output_directory:
+        chosen = replace(chosen, output=Path(os.path.abspath(args.output_directory)))
+    if args.input_directory:
+        chosen = replace(chosen, input=Path(os.path.abspath(args.input_directory)))
+    return chosen
+
+
+def _load_registry() -> Registry:
+    try:
+        return load_pack(folders.ROOT)
+    except PackError as error:
+        raise UsageError(error) from error
+
+
+def _read_prompt(args: argparse.Namespace, registry: Registry) -> tuple[Validation, dict[str, Any]]:
+    """Return the checked prompt, and the data that goes with it into saved pictures."""
     try:
         workflow = read_workflow(args.workflow, registry)
-        _refuse_unknown(workflow.prompt, registry, args.workflow)
+        _require_known_classes(workflow.prompt, registry, args.workflow)
         prompt = apply_overrides(workflow.prompt, args.overrides, registry)
     except (WorkflowError, OverrideError) as error:
         raise UsageError(error) from error
     checked = validate(prompt, registry)
     if not checked.ok:
-        raise UsageError(_describe(checked, args.workflow))
-    _refuse_unwritable(folders.output)
-    # With other values than the editor's graph says, the prompt alone tells how the pictures were made.
+        raise UsageError(_describe_errors(checked, args.workflow))
+    # With overrides, the editor's graph would show other values than those that made the picture: leave it out.
     extra = {} if args.overrides else workflow.extra_pnginfo
-    bars = Bars(checked.prompt)
-    with _stop_on_interrupt() as cancel, _quiet("host.execution.report"):
-        result = Executor(registry).run(
-            checked.prompt,
-            str(uuid.uuid4()),
-            checked.outputs,
-            {"extra_pnginfo": extra} if extra else {},
-            bars,
-            cancel,
-        )
-    bars.close()
-    for path in _files(result.outputs, folders):
-        sys.stdout.write(f"{path}\n")
-    return _exit_code(result, checked.prompt)
+    return checked, {"extra_pnginfo": extra} if extra else {}
 
 
-def _folders(args: argparse.Namespace) -> Folders:
-    folders = default_folders(context.ROOT)
-    if args.output_directory:
-        folders = replace(folders, output=Path(os.path.abspath(args.output_directory)))
-    if args.input_directory:
-        folders = replace(folders, input=Path(os.path.abspath(args.input_directory)))
-    return folders
-
-
-def _refuse_unknown(prompt: dict[str, Any], registry: Registry, file: str) -> None:
-    """Refuse what is no prompt, and name every node of unknown class at once; ComfyUI's answer names the first."""
-    broken = [node_id for node_id, node in prompt.items() if not isinstance(node, dict)]
-    if broken:
-        raise UsageError(f"{file} cannot be run: node {broken[0]} must be an object with class_type and inputs")
+def _require_known_classes(prompt: Prompt, registry: Registry, file: str) -> None:
+    """Refuse a prompt with nodes of unknown classes, and name all of them; `validate` names only the first."""
+    malformed = [node_id for node_id, node in prompt.items() if not isinstance(node, dict)]
+    if malformed:
+        raise UsageError(f"{file} cannot be run: node {malformed[0]} must be an object with class_type and inputs")
     unknown = [
         f"node {node_id}: no class {node.get('class_type')!r} is known"
         for node_id, node in prompt.items()
@@ -135,22 +108,23 @@ def _refuse_unknown(prompt: dict[str, Any], registry: Registry, file: str) -> No
         raise UsageError("\n  ".join([f"{file} cannot be run:", *unknown, hint]))
 
 
-def _describe(checked: Any, file: str) -> str:
-    """Return what validation found, a line for each problem, with node and input."""
+def _describe_errors(checked: Validation, file: str) -> str:
+    """Return the errors that validation found, one per line, with node and input."""
     lines = []
     for node_id, entry in checked.node_errors.items():
-        for found in entry["errors"]:
-            name = found["extra_info"].get("input_name")
-            place = f"node {node_id} ({entry['class_type']})" + (f", input '{name}'" if name else "")
-            details = "" if found["details"] in ("", name) else f" ({found['details']})"
-            lines.append(f"{place}: {found['message']}{details}")
-    if not lines:
-        lines = [f"{checked.error['message']}" + (f" ({checked.error['details']})" if checked.error["details"] else "")]
+        for error in entry["errors"]:
+            name = error["extra_info"].get("input_name")
+            where = f"node {node_id} ({entry['class_type']})" + (f", input '{name}'" if name else "")
+            details = "" if error["details"] in ("", name) else f" ({error['details']})"
+            lines.append(f"{where}: {error['message']}{details}")
+    if not lines and checked.error is not None:
+        details = f" ({checked.error['details']})" if checked.error["details"] else ""
+        lines = [f"{checked.error['message']}{details}"]
     return f"{file} cannot be run:\n  " + "\n  ".join(lines)
 
 
-def _refuse_unwritable(folder: Path) -> None:
-    """Make the output folder, and make sure of it before hours of work."""
+def _require_writable(folder: Path) -> None:
+    """Create the output folder, and check that it is writable before hours of work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -159,17 +133,28 @@ def _refuse_unwritable(folder: Path) -> None:
         raise UsageError(f"nothing can be written to the output folder {folder}: {error.strerror}") from error
 
 
+def _execute(checked: Validation, extra_data: dict[str, Any], registry: Registry) -> RunResult:
+    bars = ProgressBars(checked.prompt)
+    # A node's error becomes this command's own message, so the log need not repeat it.
+    with _stop_on_interrupt() as cancel, _silenced(node_events.log):
+        result = Executor(registry).run(
+            checked.prompt, str(uuid.uuid4()), checked.outputs, extra_data, bars.show_event, cancel
+        )
+    bars.close()
+    return result
+
+
 @contextmanager
 def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a wish to stop, which is followed between steps; the second is Python's own."""
+    """On the first Ctrl-C, request a stop at the next step boundary; on the second, stop at once."""
     cancel = threading.Event()
 
-    def stop(signum: int, frame: Any) -> None:
+    def request_stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stderr.write("\nstopping after this step; Ctrl-C again to stop at once\n")
         cancel.set()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, request_stop)
     try:
         yield cancel
     finally:
@@ -177,9 +162,7 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger silent: what it would say is said as the command's own error."""
-    logger = logging.getLogger(name)
+def _silenced(logger: logging.Logger) -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -188,17 +171,17 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _files(outputs: dict[str, dict[str, list]], folders: Folders) -> Iterator[Path]:
-    """Yield the files that the nodes say they have written."""
-    for shown in outputs.values():
+def _saved_files(result: RunResult, chosen: Folders) -> Iterator[Path]:
+    """Yield the files that the nodes report having written."""
+    for shown in result.outputs.values():
         for values in shown.values():
             for value in values:
                 if isinstance(value, dict) and {"filename", "subfolder", "type"} <= value.keys():
-                    yield folders.of_kind(value["type"]) / value["subfolder"] / value["filename"]
+                    yield chosen.of_type(value["type"]) / value["subfolder"] / value["filename"]
 
 
-def _exit_code(result: Any, prompt: dict[str, Any]) -> int:
-    """Say how the run ended."""
+def _exit_code(result: RunResult) -> int:
+    """Return the exit code of a run, and report a failure."""
     if result.failure is None:
         return OK
     node = f"node {result.failure.node_id} ({result.failure.class_type})"

@@ -1,29 +1,23 @@
-"""The ``serve`` command's options."""
+"""`python -m host serve`: serves the visual editor and the API."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
-from typing import Any
 
-from host.registry import Registry, load_pack, stock_registry
+from host.cli.exit_codes import OK, UsageError
+from host.folders import ROOT
+from host.packs import PackError, load_packs
+from host.server import ServeError, Settings, serve
 
-from .serving import ServeError, Settings, serve
+__all__ = ["add_options"]
 
-__all__ = ["add_serve_command"]
-
-log = logging.getLogger(__name__)
-
-ROOT = Path(__file__).resolve().parents[2]
-BAD_INPUT = 2
-_OPENING = Path("example_workflows", "digits.json")
+_OPENING_WORKFLOW = Path("example_workflows", "digits.json")
 
 
-def add_serve_command(commands: Any) -> None:
-    """Adds ``serve`` to the sub-commands of an argparse parser; ``args.call(args)`` runs it."""
-    parser = commands.add_parser("serve", help="serve the visual editor and the API")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser; `args.call(args)` runs it."""
     parser.add_argument("--port", type=_port, default=8188, help="port (default 8188); 0 takes a free one")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address (default 127.0.0.1)")
     parser.add_argument(
@@ -53,24 +47,16 @@ def add_serve_command(commands: Any) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     logging.getLogger("host").setLevel(logging.INFO)
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # its errors are what strangers send: answered 400
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # it logs malformed requests, which are answered 400
     packs = args.pack or [ROOT]
+    examples = (pack / _OPENING_WORKFLOW for pack in packs)
+    opening = args.open or next((path for path in examples if path.is_file()), None)
     data = args.data_directory.absolute()
-    opening = args.open or next((pack / _OPENING for pack in packs if (pack / _OPENING).is_file()), None)
     try:
-        serve(_load(packs), Settings(data, args.port, args.listen, tuple(args.allow_host), opening))
-    except ServeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return BAD_INPUT
-    return 0
-
-
-def _load(packs: list[Path]) -> Registry:
-    registry = stock_registry()
-    for pack in packs:
-        log.info("loading the nodes of %s", pack)
-        registry = load_pack(pack, registry)
-    return registry
+        serve(load_packs(packs), Settings(data, args.port, args.listen, tuple(args.allow_host), opening))
+    except (PackError, ServeError) as error:
+        raise UsageError(error) from error
+    return OK
 
 
 def _file(text: str) -> Path:

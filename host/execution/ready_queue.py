@@ -1,7 +1,6 @@
-"""Which node may run next, in a graph that grows while it runs.
+"""Which node runs next, in a graph that grows while it runs.
 
-`graphlib` orders a graph that is known in advance; lazy inputs and expansions add edges and nodes during the
-run.
+`graphlib` orders a graph that is known in advance; here lazy inputs and expansions add edges and nodes during the run.
 """
 
 from __future__ import annotations
@@ -9,20 +8,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 
-from host.checking.links import is_link
-from host.execution.graph import DynamicPrompt
-from host.object_info import NodeClass, find_input, input_types
+from host.execution.dynamic_prompt import DynamicPrompt
+from host.packs import NodeClass, find_input, input_types, is_output_node
+from host.prompt_format import is_link
 
-__all__ = ["Waiting"]
+__all__ = ["ReadyQueue"]
 
 
-class Waiting:
-    """The nodes still to run, each with the nodes it waits for.
+class ReadyQueue:
+    """The nodes still to run, each with the nodes that it waits for.
 
     Args:
         graph: The prompt.
         classes: {node id: class}.
-        is_done: Says whether a node's outputs are at hand, so that nobody needs to wait for it.
+        is_done: Returns whether a node's outputs are available, so that no node needs to wait for it.
     """
 
     def __init__(self, graph: DynamicPrompt, classes: Mapping[str, NodeClass], is_done: Callable[[str], bool]) -> None:
@@ -37,7 +36,7 @@ class Waiting:
         return bool(self._sources)
 
     def add(self, node_id: str) -> None:
-        """Let a node run, and before it what it needs; lazy inputs are left until the node asks for them."""
+        """Add a node and everything it needs; lazy inputs are left out until the node asks for them."""
         stack, edges = [node_id], []
         while stack:
             current = stack.pop()
@@ -53,7 +52,7 @@ class Waiting:
             self._connect(source, current)
 
     def require(self, node_id: str, source: str) -> None:
-        """Let a waiting node wait for one more source."""
+        """Make a queued node wait for one more source."""
         if not self._is_done(source):
             self.add(source)
             self._connect(source, node_id)
@@ -67,23 +66,23 @@ class Waiting:
         self._held.discard(node_id)
 
     def finish(self, node_id: str) -> None:
-        """Take a node off the list: its outputs are at hand."""
+        """Remove a node whose outputs are available now."""
         del self._sources[node_id]
         for consumer in self._consumers.pop(node_id):
             self._sources[consumer].discard(node_id)
 
     def pick(self) -> str | None:
-        """Return the node to run next, or None where all wait.
+        """Return the node to run next, or None if all of them wait.
 
-        Outputs and async nodes first, then what feeds an output, directly or over one node: pictures appear
-        as soon as they can, and slow requests start early. ComfyUI picks in the same order.
+        Output nodes and async nodes come first, then nodes that feed an output, directly or through one other node:
+        pictures appear as early as possible, and slow requests start early. ComfyUI picks in the same order.
         """
         ready = [node_id for node_id, sources in self._sources.items() if not sources and node_id not in self._held]
         ranks = (self._is_urgent, self._feeds_output, self._nearly_feeds_output, lambda node_id: True)
         return next((node_id for rank in ranks for node_id in ready if rank(node_id)), None)
 
     def stuck(self) -> list[str]:
-        """Return the nodes of the cycle that keeps everything waiting, with those between cycles."""
+        """Return the nodes of the cycle that keeps every node waiting, and those between cycles."""
         left = {node_id: set(sources) for node_id, sources in self._sources.items()}
         free = [node_id for node_id, sources in left.items() if not sources]
         while free:
@@ -95,14 +94,14 @@ class Waiting:
         return list(left)
 
     def _eager_sources(self, node_id: str) -> list[str]:
-        """Return the nodes that a node's inputs come from, lazy inputs left out."""
+        """Return the nodes that a node's inputs come from, without those of lazy inputs."""
         if not self._graph.has_node(node_id):
             raise ValueError(f"an input is linked to node {node_id}, which does not exist")
         declared = input_types(self._classes[node_id])
         sources = []
         for name, value in self._graph.get_node(node_id)["inputs"].items():
-            found = find_input(declared, name)
-            if is_link(value) and found is not None and not found[2].get("lazy", False):
+            spec = find_input(declared, name)
+            if is_link(value) and spec is not None and not spec.options.get("lazy", False):
                 sources.append(value[0])
         return sources
 
@@ -111,7 +110,7 @@ class Waiting:
         self._consumers[source][consumer] = None
 
     def _is_output(self, node_id: str) -> bool:
-        return getattr(self._classes[node_id], "OUTPUT_NODE", False) is True
+        return is_output_node(self._classes[node_id])
 
     def _is_urgent(self, node_id: str) -> bool:
         node = self._classes[node_id]

@@ -1,20 +1,18 @@
-"""Files written so that a crash leaves the old one or the new one, and served so that a browser runs none of them."""
+"""Files as responses: served with types that no browser executes, and described for lists."""
 
 from __future__ import annotations
 
 import mimetypes
-import os
-import tempfile
 from pathlib import Path
 
 from aiohttp import web
 
-from .wire import problem
+from host.server.json_http import http_error
 
-__all__ = ["file_info", "serve_file", "write_file"]
+__all__ = ["file_info", "serve_file"]
 
-# Everything else is downloaded, never shown: html, svg, css and scripts from a user's folder would run as our page.
-_SHOWN = (
+# Every other type is only downloaded: HTML, SVG, CSS and scripts from a user's folder would run as part of our page.
+_SHOWN_TYPES = (
     "image/png",
     "image/jpeg",
     "image/webp",
@@ -28,38 +26,33 @@ _SHOWN = (
 )
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Writes ``data`` under a temporary name beside ``path``, then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def serve_file(path: Path, *, download: bool = False) -> web.FileResponse:
-    """The file with a type that no browser runs; ``download`` keeps it from being shown. 404 if there is none."""
+    """Return the file with a type that no browser executes.
+
+    Args:
+        path: The file.
+        download: Whether the browser should save the file instead of showing it.
+
+    Raises:
+        web.HTTPException: 404 if there is no such file.
+    """
     if not path.is_file():
-        raise problem(404, "there is no such file")
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    shown = kind.startswith(_SHOWN)
+        raise http_error(404, "there is no such file")
+    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    is_shown = content_type.startswith(_SHOWN_TYPES)
     name = path.name.encode("ascii", "replace").decode().replace('"', "_").replace("\\", "_")
     return web.FileResponse(
         path,
         headers={
-            "Content-Type": kind if shown else "application/octet-stream",
-            "Content-Disposition": f'{"inline" if shown and not download else "attachment"}; filename="{name}"',
+            "Content-Type": content_type if is_shown else "application/octet-stream",
+            "Content-Disposition": f'{"inline" if is_shown and not download else "attachment"}; filename="{name}"',
             "Cache-Control": "no-cache",
         },
     )
 
 
 def file_info(path: Path, root: Path) -> dict[str, object]:
-    """What lists say of a file: its path below ``root``, size in bytes, and times in milliseconds since 1970."""
+    """Return a file's entry in a list: its path below `root`, size in bytes, and times in milliseconds since 1970."""
     stat = path.stat()
     return {
         "path": path.relative_to(root).as_posix(),

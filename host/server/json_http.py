@@ -1,4 +1,4 @@
-"""JSON in from strangers, JSON out to browsers: one limit, one error shape, no NaN."""
+"""JSON requests and responses: untrusted input in, strict JSON out, one shape of error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from host.payload import dumps
+from host.limits import MAX_JSON_DEPTH
+from host.strict_json import dumps, nests_deeper_than
 
-__all__ = ["MAX_BODY_BYTES", "MAX_DEPTH", "integer", "problem", "read_json", "read_object", "reply"]
+__all__ = ["http_error", "json_response", "query_integer", "read_id_list", "read_json", "read_object"]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-MAX_DEPTH = 100
 _EXCEPTIONS: dict[int, type[web.HTTPException]] = {
     400: web.HTTPBadRequest,
     403: web.HTTPForbidden,
@@ -23,71 +22,65 @@ _EXCEPTIONS: dict[int, type[web.HTTPException]] = {
 }
 
 
-def reply(value: Any, status: int = 200) -> web.Response:
-    """A JSON response."""
+def json_response(value: Any, status: int = 200) -> web.Response:
+    """Return a response with strict JSON."""
     return web.Response(text=dumps(value), status=status, content_type="application/json")
 
 
-def problem(status: int, message: str) -> web.HTTPException:
-    """The one shape of an error: ``{"error": message}`` with its status, to be raised."""
+def http_error(status: int, message: str) -> web.HTTPException:
+    """Return the exception to raise for an error response: `{"error": message}` with its status."""
     return _EXCEPTIONS[status](text=dumps({"error": message}), content_type="application/json")
 
 
 async def read_json(request: web.Request) -> Any:
-    """The body as JSON whatever its content type says (many clients name none).
+    """Return the body parsed as JSON, whatever its content type says (many clients send none).
+
+    NaN and Infinity, which Python clients and old pictures' metadata contain, are read as null.
 
     Raises:
-        web.HTTPException: 400 for a body that is no JSON or nests too deep, 413 for one over ``MAX_BODY_BYTES``.
-
-    NaN and Infinity, which Python clients and old pictures' metadata write, are read as null.
+        web.HTTPException: 400 if the body is not JSON or nests too deeply, 413 if it exceeds `MAX_BODY_BYTES`.
     """
     body = await request.read()
     try:
         value = json.loads(body, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
-        raise problem(400, f"the body is not valid JSON: {str(error)[:200]}") from error
-    if _depth_exceeds(value, MAX_DEPTH):
-        raise problem(400, f"the JSON nests deeper than {MAX_DEPTH} levels")
+        raise http_error(400, f"the body is not valid JSON: {str(error)[:200]}") from error
+    if nests_deeper_than(value, MAX_JSON_DEPTH):
+        raise http_error(400, f"the JSON nests deeper than {MAX_JSON_DEPTH} levels")
     return value
 
 
-async def read_object(request: web.Request, *, empty: bool = False) -> dict[str, Any]:
-    """The body as a JSON object; an empty body counts as ``{}`` where ``empty`` is set."""
-    if empty and not await request.read():
+async def read_object(request: web.Request, *, allow_empty: bool = False) -> dict[str, Any]:
+    """Return the body as a JSON object; with `allow_empty`, an empty body counts as `{}`."""
+    if allow_empty and not await request.read():
         return {}
     value = await read_json(request)
     if not isinstance(value, dict):
-        raise problem(400, f"expected a JSON object, got {type(value).__name__}")
+        raise http_error(400, f"expected a JSON object, got {type(value).__name__}")
     return value
 
 
-def integer(request: web.Request, name: str, *, minimum: int | None = None) -> int | None:
-    """The query parameter ``name`` as an integer, None where it is absent; 400 where it is none or too small."""
+def read_id_list(body: dict[str, Any], name: str) -> list[str]:
+    """Return the list of ids at `body[name]`; an absent one is empty, and anything else is answered 400."""
+    ids = body.get(name, [])
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+        raise http_error(400, f"{name} must be a list of ids")
+    return ids
+
+
+def query_integer(request: web.Request, name: str, *, minimum: int | None = None) -> int | None:
+    """Return the query parameter `name` as an integer, or None if it is absent.
+
+    Raises:
+        web.HTTPException: 400 if it is not an integer, or below `minimum`.
+    """
     text = request.query.get(name)
     if text is None:
         return None
     try:
         value = int(text[:20])
     except ValueError as error:
-        raise problem(400, f"{name} must be an integer") from error
+        raise http_error(400, f"{name} must be an integer") from error
     if minimum is not None and value < minimum:
-        raise problem(400, f"{name} must be {minimum} or more")
+        raise http_error(400, f"{name} must be {minimum} or more")
     return min(value, 2**53)
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    """Walks level by level: no recursion, so that hostile nesting costs nothing."""
-    level = [value]
-    for _ in range(limit):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return False
-    return True
-
-
-def _children(item: Any) -> list[Any]:
-    if isinstance(item, dict):
-        return [child for child in item.values() if isinstance(child, (dict, list))]
-    if isinstance(item, list):
-        return [child for child in item if isinstance(child, (dict, list))]
-    return []

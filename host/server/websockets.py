@@ -1,7 +1,7 @@
-"""The open web sockets: who is connected, what each can show, and what each still has to be sent.
+"""The open WebSockets: the connected clients, their features, and what remains to be sent to each.
 
-Everything here runs on the event loop's thread. Each socket has its own writer and its own bounded backlog: a client
-that does not read costs the others nothing, loses previews first, and is cut off when its backlog is full.
+Everything here runs on the event loop's thread. Each client has its own writer and its own bounded backlog: a client
+that does not read costs the others nothing, loses previews first, and is disconnected when its backlog is full.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from host.payload import dumps
+from host.limits import MAX_WEBSOCKETS
+from host.server.json_http import http_error
+from host.strict_json import dumps
 
-from .wire import problem
-
-__all__ = ["Hub"]
+__all__ = ["MAX_CLIENT_ID_LENGTH", "WebSockets"]
 
 log = logging.getLogger(__name__)
 
-MAX_SOCKETS = 256
-MAX_FRAME_BYTES = 1 << 20  # of what a client sends; the frontend's own frames are a few hundred bytes
-MAX_BACKLOG_BYTES = 32 << 20  # of what waits for one client
-MAX_BACKLOG_BEFORE_PREVIEWS = 4 << 20  # with more than that waiting, previews are left out
-MAX_SID_LENGTH = 128
+MAX_CLIENT_ID_LENGTH = 128
+MAX_RECEIVED_BYTES = 1 << 20  # of one frame; the frontend's own frames are a few hundred bytes
+MAX_BACKLOG_BYTES = 32 << 20  # not yet sent to one client
+MAX_BACKLOG_BEFORE_PREVIEWS = 4 << 20  # with a larger backlog, previews are skipped
 _CLOSE_SECONDS = 1.0
 
 Frame = str | bytes
@@ -37,100 +36,101 @@ Frame = str | bytes
 
 @dataclass(eq=False)
 class _Client:
-    """One socket with what waits to be sent on it."""
+    """One client: its socket, and the frames not yet sent to it."""
 
     socket: web.WebSocketResponse
     abort: Callable[[], None]
     flags: dict[str, Any] = field(default_factory=dict)
     backlog: deque[Frame] = field(default_factory=deque)
-    waiting: int = 0  # bytes of the backlog
-    cut: bool = False
+    backlog_bytes: int = 0
+    is_cut_off: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, frame: Frame) -> None:
-        if isinstance(frame, bytes) and self.waiting > MAX_BACKLOG_BEFORE_PREVIEWS:
+        """Queue a frame. Skips a preview, or disconnects the client, if the backlog is too large."""
+        if isinstance(frame, bytes) and self.backlog_bytes > MAX_BACKLOG_BEFORE_PREVIEWS:
             return
         self.backlog.append(frame)
-        self.waiting += len(frame)
-        if self.waiting > MAX_BACKLOG_BYTES and not self.cut:
-            self.cut = True
+        self.backlog_bytes += len(frame)
+        if self.backlog_bytes > MAX_BACKLOG_BYTES and not self.is_cut_off:
+            self.is_cut_off = True
             log.warning("a client does not read its messages; its connection is cut")
             self.abort()
         self.wake.set()
 
     async def write(self) -> None:
-        """Sends the backlog in order until the socket closes."""
+        """Send the backlog in order until the socket closes."""
         while not self.socket.closed:
             while self.backlog:
                 frame = self.backlog.popleft()
-                self.waiting -= len(frame)
+                self.backlog_bytes -= len(frame)
                 await (self.socket.send_bytes(frame) if isinstance(frame, bytes) else self.socket.send_str(frame))
             self.wake.clear()
             await self.wake.wait()
 
 
-class Hub:
+class WebSockets:
     """Sends events to one client or to all, in the order in which they are published.
 
     Args:
-        features: what this host can do, the answer to a client that names its own features.
+        features: The host's features, sent to a client that announces its own.
 
     Attributes:
-        greeting: gives the events to send to a client that has just connected, from its sid.
-        log_readers: sids of the clients that want to see the host's log.
+        greeting: Returns the events to send to a client that has just connected, given its id.
+        log_readers: Ids of the clients that want to see the host's log.
     """
 
     def __init__(self, features: dict[str, Any]) -> None:
-        self.greeting: Callable[[str], list[tuple[str, Any]]] = lambda sid: []
+        self.greeting: Callable[[str], list[tuple[str, Any]]] = lambda client_id: []
         self.log_readers: set[str] = set()
         self._clients: dict[str, _Client] = {}
         self._sockets: set[_Client] = set()
         self._features = features
 
-    def publish(self, event: str, data: Any, sid: str | None = None) -> None:
-        """Queues one JSON event for client ``sid``, or for all where it is None."""
+    def publish(self, event: str, data: Any, client_id: str | None = None) -> None:
+        """Queue one JSON event for a client, or for all if `client_id` is None."""
         frame = dumps({"type": event, "data": data})
-        for client in self._receivers(sid):
+        for client in self._receivers(client_id):
             client.put(frame)
 
-    def publish_bytes(self, frame: bytes, sid: str) -> None:
-        """Queues one binary frame for client ``sid``."""
-        for client in self._receivers(sid):
+    def publish_bytes(self, frame: bytes, client_id: str) -> None:
+        """Queue one binary frame for a client."""
+        for client in self._receivers(client_id):
             client.put(frame)
 
     def publish_log(self, lines: dict[str, Any]) -> None:
-        """Queues log lines for the clients that asked for them."""
-        for sid in self.log_readers:
-            self.publish("logs", lines, sid)
+        """Queue log lines for the clients that subscribed to them."""
+        for client_id in self.log_readers:
+            self.publish("logs", lines, client_id)
 
-    def supports(self, sid: str, feature: str) -> bool:
-        """Whether client ``sid`` is connected and announced ``feature``."""
-        client = self._clients.get(sid)
+    def supports(self, client_id: str, feature: str) -> bool:
+        """Return whether a client is connected and announced `feature`."""
+        client = self._clients.get(client_id)
         return client is not None and bool(client.flags.get(feature))
 
-    def connected(self, sid: str) -> bool:
-        """Whether client ``sid`` is connected."""
-        return sid in self._clients
+    def connected(self, client_id: str) -> bool:
+        """Return whether a client is connected."""
+        return client_id in self._clients
 
     def __len__(self) -> int:
         return len(self._sockets)
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
-        """Serves one socket for as long as it is open.
+        """Serve one socket for as long as it is open.
 
-        A client that comes back with its old sid takes the place of its old socket, which may not have noticed yet
-        that it is dead.
+        A client that reconnects with its old id replaces its old socket, which may not have noticed yet that it is
+        dead.
         """
-        sid = request.query.get("clientId", "")[:MAX_SID_LENGTH] or uuid.uuid4().hex
-        if len(self._sockets) >= MAX_SOCKETS:
-            raise problem(503, f"more than {MAX_SOCKETS} clients are connected")
-        socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, timeout=_CLOSE_SECONDS)
+        client_id = request.query.get("clientId", "")[:MAX_CLIENT_ID_LENGTH] or uuid.uuid4().hex
+        if len(self._sockets) >= MAX_WEBSOCKETS:
+            raise http_error(503, f"more than {MAX_WEBSOCKETS} clients are connected")
+        socket = web.WebSocketResponse(max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS)
         await socket.prepare(request)
         client = _Client(socket, abort=lambda: _abort(request))
-        self._clients[sid] = client
+        self._clients[client_id] = client
         self._sockets.add(client)
         writer = asyncio.create_task(client.write())
-        for event, data in self.greeting(sid):
+        for event, data in self.greeting(client_id):
             client.put(dumps({"type": event, "data": data}))
         try:
             await self._listen(client)
@@ -138,13 +138,13 @@ class Hub:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             self._sockets.discard(client)
-            if self._clients.get(sid) is client:
-                del self._clients[sid]
-                self.log_readers.discard(sid)
+            if self._clients.get(client_id) is client:
+                del self._clients[client_id]
+                self.log_readers.discard(client_id)
         return socket
 
     async def close(self) -> None:
-        """Closes every socket, so that pages notice at once and look for the next host."""
+        """Close every socket, so that pages notice at once and try to reconnect."""
 
         async def close(client: _Client) -> None:
             try:
@@ -154,13 +154,13 @@ class Hub:
 
         await asyncio.gather(*(close(client) for client in list(self._sockets)))
 
-    def _receivers(self, sid: str | None) -> list[_Client]:
-        if sid is None:
+    def _receivers(self, client_id: str | None) -> list[_Client]:
+        if client_id is None:
             return list(self._sockets)
-        return [self._clients[sid]] if sid in self._clients else []
+        return [self._clients[client_id]] if client_id in self._clients else []
 
     async def _listen(self, client: _Client) -> None:
-        """Reads the client's frames; only the first one, with its features, means something."""
+        """Read the client's frames. Only the first one matters, if it announces the client's features."""
         first = True
         async for message in client.socket:
             if message.type is WSMsgType.TEXT and first:

@@ -1,64 +1,52 @@
-"""Links of a prompt, and the two walks over them that validation needs."""
+"""The links between a prompt's nodes, and the two walks over them that validation needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["Link", "find_cycles", "is_link", "reachable"]
+__all__ = ["Link", "find_cycles", "upstream"]
 
 
 @dataclass(frozen=True)
 class Link:
-    """A connection into an input: the node it comes from, and whether the types at its ends agree."""
+    """A link into an input: the node it comes from, and whether the types at its ends match."""
 
     node_id: str
     matches: bool
 
 
-def is_link(value: Any) -> bool:
-    """Say whether a prompt's value is a connection, `[node id, output slot]`, rather than a constant."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], int)
-        and not isinstance(value[1], bool)
-    )
-
-
-def reachable(sources: Mapping[str, Sequence[str]], start: str) -> list[str]:
-    """Return `start` and all that it depends on, nearest first."""
-    seen = {start: True}
+def upstream(sources: Mapping[str, Sequence[str]], start: str) -> list[str]:
+    """Return `start` and every node that it depends on, nearest first."""
+    seen = {start}
     queue = [start]
     for node_id in queue:
         for source in sources.get(node_id, ()):
             if source not in seen:
-                seen[source] = True
+                seen.add(source)
                 queue.append(source)
     return queue
 
 
 def find_cycles(sources: Mapping[str, Sequence[str]], starts: Iterable[str]) -> list[list[str]]:
-    """Return the cycles met on a depth-first walk upstream from `starts`, each once, as a list of nodes."""
+    """Return the cycles found on a depth-first walk upstream from `starts`, each once, as a list of nodes."""
     done: set[str] = set()
     cycles: list[list[str]] = []
     for start in starts:
-        path: dict[str, int] = {}
-        stack: list[tuple[str, Iterable[str]]] = []
+        path: dict[str, int] = {}  # {node: its depth} of the walk's current path
+        stack: list[tuple[str, Iterator[str]]] = []
         _enter(start, sources, path, stack, done)
         while stack:
             node_id, remaining = stack[-1]
-            following = next(iter(remaining), None)
-            if following is None:
+            source = next(remaining, None)
+            if source is None:
                 stack.pop()
                 path.pop(node_id)
                 done.add(node_id)
-            elif following in path:
-                cycles.append(list(path)[path[following] :])
+            elif source in path:
+                cycles.append(list(path)[path[source] :])
             else:
-                _enter(following, sources, path, stack, done)
+                _enter(source, sources, path, stack, done)
     return cycles
 
 
@@ -66,10 +54,10 @@ def _enter(
     node_id: str,
     sources: Mapping[str, Sequence[str]],
     path: dict[str, int],
-    stack: list[tuple[str, Iterable[str]]],
+    stack: list[tuple[str, Iterator[str]]],
     done: set[str],
 ) -> None:
-    """Step onto a node that has not been finished."""
+    """Extend the path by a node that is not done yet."""
     if node_id not in done:
         path[node_id] = len(path)
         stack.append((node_id, iter(sources.get(node_id, ()))))

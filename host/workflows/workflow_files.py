@@ -1,4 +1,4 @@
-"""Workflows from files: the API's format, the editor's, or a PNG that carries either."""
+"""Reads workflow files: the API's format, the editor's format, or a PNG that carries either."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from host.registry import Registry
+from host.limits import MAX_WORKFLOW_BYTES
+from host.packs import Registry
 from host.workflows.editor_format import to_prompt
 from host.workflows.editor_graph import WorkflowError
 
-__all__ = ["MAX_BYTES", "Workflow", "WorkflowError", "read_workflow"]
+__all__ = ["Workflow", "read_workflow"]
 
-MAX_BYTES = 64 * 2**20  # a larger workflow file, or picture, is refused
-_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_MIB = MAX_WORKFLOW_BYTES >> 20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Workflow(NamedTuple):
-    """What is to be run, and what saved pictures keep beside it.
+    """A prompt to run, and the metadata that saved pictures keep besides it.
 
     Attributes:
-        prompt: In the API's format; not validated yet.
-        extra_pnginfo: {"workflow": the editor's format} where the file had it, else {}.
+        prompt: The prompt in the API's format; not validated yet.
+        extra_pnginfo: {"workflow": the editor's format} if the file has it, else {}.
     """
 
     prompt: dict[str, Any]
     extra_pnginfo: dict[str, Any]
 
 
-def read_workflow(source: str | os.PathLike | bytes, registry: Registry) -> Workflow:
+def read_workflow(source: str | os.PathLike[str] | bytes, registry: Registry) -> Workflow:
     """Read a workflow.
 
     Args:
         source: A file, or its bytes: JSON in the API's format (also as the body of POST /prompt) or in the
             editor's, or a PNG with a `prompt` or `workflow` text chunk.
-        registry: The node classes, which the editor's format needs.
+        registry: The node classes, which reading the editor's format needs.
 
     Raises:
-        WorkflowError: There is no such file, or it holds no workflow. The message is one sentence for a
-            person.
+        WorkflowError: There is no such file, or it contains no workflow.
     """
     data = source if isinstance(source, bytes) else _read_file(Path(source))
-    if len(data) > MAX_BYTES:
-        raise WorkflowError(f"a workflow file has at most {MAX_BYTES // 2**20} MiB, got {len(data) // 2**20} MiB")
-    if data.startswith(_PNG):
-        return _from_picture(data, registry)
+    if len(data) > MAX_WORKFLOW_BYTES:
+        raise WorkflowError(f"a workflow file has at most {_MAX_MIB} MiB, got {len(data) >> 20} MiB")
+    if data.startswith(_PNG_SIGNATURE):
+        return _from_png(data, registry)
     return _from_json(_parse(data, "the file"), registry)
 
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WorkflowError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
+        if path.stat().st_size > MAX_WORKFLOW_BYTES:
+            raise WorkflowError(f"{path} is larger than {_MAX_MIB} MiB")
         return path.read_bytes()
     except FileNotFoundError:
         raise WorkflowError(f"there is no file {path}") from None
@@ -68,15 +68,15 @@ def _parse(text: bytes | str, where: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise WorkflowError(f"{where} nests too deep") from None
+        raise WorkflowError(f"{where} nests too deeply") from None
     except UnicodeDecodeError:
         raise WorkflowError(f"{where} is neither JSON nor a PNG picture") from None
     except json.JSONDecodeError as error:
-        raise WorkflowError(f"{where} is no valid JSON: {error}") from error
+        raise WorkflowError(f"{where} is not valid JSON: {error}") from error
 
 
 def _from_json(value: Any, registry: Registry) -> Workflow:
-    """Tell the formats apart by their keys."""
+    """Recognize the format by its keys."""
     if not isinstance(value, dict):
         raise WorkflowError(f"a workflow is a JSON object, got {type(value).__name__}")
     if isinstance(value.get("nodes"), list):
@@ -86,19 +86,19 @@ def _from_json(value: Any, registry: Registry) -> Workflow:
     if value and all(isinstance(node, dict) and "class_type" in node for node in value.values()):
         return Workflow(value, {})
     raise WorkflowError(
-        "the JSON is no workflow: neither nodes by id, each with a class_type (the API's format), nor "
+        "the JSON is not a workflow: neither nodes by id, each with a class_type (the API's format), nor "
         "an object with 'nodes' and 'links' (the editor's format)"
     )
 
 
 def _extra_pnginfo(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata that a body of POST /prompt asks to be kept in pictures."""
+    """Return the metadata that a body of POST /prompt wants stored in pictures."""
     extra = body.get("extra_data")
     found = extra.get("extra_pnginfo") if isinstance(extra, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def _from_picture(data: bytes, registry: Registry) -> Workflow:
+def _from_png(data: bytes, registry: Registry) -> Workflow:
     """Read the text chunks of a PNG. The pixels are not decoded."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
@@ -111,4 +111,4 @@ def _from_picture(data: bytes, registry: Registry) -> Workflow:
         return Workflow(_from_json(found["prompt"], registry).prompt, extra)
     if extra:
         return Workflow(_from_json(extra["workflow"], registry).prompt, extra)
-    raise WorkflowError("the picture carries no workflow: it has neither a 'prompt' nor a 'workflow' text chunk")
+    raise WorkflowError("the picture contains no workflow: it has neither a 'prompt' nor a 'workflow' text chunk")

@@ -1,24 +1,34 @@
-"""A job and its result as values, and how they lie in a row of the store."""
+"""A job and its result, and how they are read from a row of the store."""
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["DONE", "FULL", "LIGHT", "STATUSES", "Job", "Result", "read_job"]
+__all__ = [
+    "FULL_COLUMNS",
+    "LIGHT_COLUMNS",
+    "STATUSES",
+    "Job",
+    "Result",
+    "is_job_id",
+    "read_job",
+    "whole_number",
+]
 
-DONE = ("completed", "failed", "cancelled")
-STATUSES = ("pending", "in_progress", *DONE)
-# The columns that `read_job` takes: for a list, and for a whole job.
-LIGHT = "id, number, status, create_time, start_time, end_time, workflow_id, summary"
-FULL = f"{LIGHT}, prompt, extra_data, targets, result"
+_FINISHED = ("completed", "failed", "cancelled")
+STATUSES = ("pending", "in_progress", *_FINISHED)
+# The columns that `read_job` takes: for a list of jobs, and for a complete job.
+LIGHT_COLUMNS = "id, number, status, create_time, start_time, end_time, workflow_id, summary"
+FULL_COLUMNS = f"{LIGHT_COLUMNS}, prompt, extra_data, targets, result"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left: ComfyUI's history entry without the prompt, and its outcome (one of ``DONE``)."""
+    """The result of a run: ComfyUI's history entry without the prompt. The status says how the run ended."""
 
     status: str
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -28,7 +38,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """One accepted prompt. Times are milliseconds since 1970; the heavy fields are None in a light listing."""
+    """One accepted prompt. Times are milliseconds since 1970; the large fields are None in a light listing."""
 
     id: str
     number: float
@@ -45,19 +55,18 @@ class Job:
 
     @property
     def entry(self) -> list[Any]:
-        """The five-part list in which /queue and /history show a prompt."""
+        """The five-part list as which /queue and /history show a prompt."""
         return [self.number, self.id, self.prompt, self.extra_data, self.targets]
 
 
 def read_job(row: Sequence[Any]) -> Job:
-    """The job in a row of ``LIGHT`` or ``FULL`` columns."""
-    job_id, number, status, created, started, ended, workflow_id, summary, *heavy = row
-    whole = int(number) if float(number).is_integer() else number
-    parsed = [None if text is None else json.loads(text) for text in heavy] or [None] * 4
+    """Return the job in a row of `LIGHT_COLUMNS` or `FULL_COLUMNS`."""
+    job_id, number, status, created, started, ended, workflow_id, summary, *large = row
+    parsed = [None if text is None else json.loads(text) for text in large] or [None] * 4
     prompt, extra_data, targets, result = parsed
     return Job(
         job_id,
-        whole,
+        whole_number(number),
         status,
         created,
         started,
@@ -69,3 +78,16 @@ def read_job(row: Sequence[Any]) -> Job:
         targets,
         None if result is None else Result(status=status, **result),
     )
+
+
+def whole_number(number: float) -> float:
+    """Return a number as clients expect it: an int if it is whole."""
+    return int(number) if float(number).is_integer() else number
+
+
+def is_job_id(value: Any) -> bool:
+    """Return whether a value may be a job's id: a UUID in canonical lowercase hyphenated form."""
+    try:
+        return bool(str(uuid.UUID(value)) == value)
+    except (ValueError, AttributeError, TypeError):
+        return False

@@ -1,4 +1,4 @@
-"""Binary frames: a picture on its way to a node, in ComfyUI's two encodings."""
+"""Previews as binary WebSocket frames, in ComfyUI's two encodings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from PIL import Image
 
 __all__ = ["encode_image", "plain_frame", "tagged_frame"]
 
-_PLAIN, _TAGGED = 1, 4  # the frame's type, first big-endian word
-_FORMATS = {"JPEG": 1, "PNG": 2}  # second word of a plain frame
-_MIME = {"JPEG": "image/jpeg", "PNG": "image/png"}
+_PLAIN, _TAGGED = 1, 4  # the frame's type, its first big-endian word
+_FORMATS = {"JPEG": 1, "PNG": 2}  # the second word of a plain frame
+_MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
 
 
 def encode_image(image: Image.Image, image_format: str, max_size: int | None) -> bytes:
-    """The picture as a file no wider or higher than ``max_size`` (None: as it is)."""
+    """Return the picture as a file, no wider or higher than `max_size` (None: unchanged)."""
     if max_size is not None and max(image.size) > max_size:
         image = image.copy()
         image.thumbnail((max_size, max_size), Image.Resampling.BILINEAR)
@@ -29,11 +29,11 @@ def encode_image(image: Image.Image, image_format: str, max_size: int | None) ->
 
 
 def plain_frame(image_format: str, data: bytes) -> bytes:
-    """Type 1: the picture alone, shown on whatever node runs."""
+    """Return a frame of type 1: the picture alone, shown on whichever node runs."""
     return struct.pack(">II", _PLAIN, _FORMATS[image_format]) + data
 
 
 def tagged_frame(image_format: str, data: bytes, node: dict[str, Any]) -> bytes:
-    """Type 4: the picture with the node it belongs to; for clients that announced ``supports_preview_metadata``."""
-    metadata = json.dumps({**node, "image_type": _MIME[image_format]}).encode()
+    """Return a frame of type 4: the picture with its node, for clients that announced `supports_preview_metadata`."""
+    metadata = json.dumps({**node, "image_type": _MIME_TYPES[image_format]}).encode()
     return struct.pack(">II", _TAGGED, len(metadata)) + metadata + data

@@ -1,7 +1,7 @@
-"""The job store: every accepted prompt and every result, in one SQLite file that survives a kill.
+"""The job store: every accepted prompt and every result, in one SQLite file that survives a crash.
 
-A job is a row from the moment its prompt is accepted. ``claim`` and ``finish`` are single transactions, so that after a
-kill each row is either pending, in progress (it is run again, because no result of it exists) or done (it is not).
+A job is a row from the moment its prompt is accepted. `claim` and `finish` are single transactions, so that after a
+crash each row is either pending, in progress (it has no result, so it is run again) or done (it is not run again).
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from host.payload import dumps
+from host.server.jobs.job import FULL_COLUMNS, LIGHT_COLUMNS, Job, Result, read_job
+from host.strict_json import dumps
 
-from .job import FULL, LIGHT, Job, Result, read_job
-from .transaction import Transaction
+__all__ = ["MAX_ATTEMPTS", "DuplicateId", "JobStore"]
 
-__all__ = ["JobStore", "SameId"]
+MAX_HISTORY = 10_000  # results; the oldest are dropped
+MAX_ATTEMPTS = 10  # a prompt that has crashed the server this often is not run again
+_BATCH_SIZE = 50
 
-MAX_HISTORY = 10_000
-MAX_ATTEMPTS = 10
-_BATCH = 50
-
-_VERSION = 1  # of the table below
+_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,41 +47,42 @@ CREATE INDEX IF NOT EXISTS jobs_by_done ON jobs (done_seq);
 """
 
 
-class SameId(ValueError):
-    """A prompt came under an id that another job has."""
+class DuplicateId(ValueError):
+    """A new prompt has the id of an existing job."""
 
 
 class JobStore:
-    """Jobs by id, in running order and in finishing order. Safe to use from any thread.
+    """The jobs by id, in running order and in finishing order. Safe to use from any thread.
 
     Args:
-        path: the database file; its folder exists.
+        path: The database file; its folder exists.
 
     Raises:
-        sqlite3.DatabaseError: for a file that is no job store of this version.
+        sqlite3.DatabaseError: The file is not a job store of this version.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
             self._db.close()
             raise sqlite3.DatabaseError("it was written by another version of this host")
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA journal_size_limit=16777216")
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Writes everything into the one file and lets go of it."""
+        """Write everything to the file and close it."""
         with self._lock:
             self._db.close()
 
     def recover(self) -> list[str]:
-        """After a start: jobs that a dead host was running become pending; ids of those it died on too often.
+        """Make the jobs pending that were running when the server crashed.
 
-        A prompt that ends its host ``MAX_ATTEMPTS`` times is not tried again: the caller records it as failed.
+        Returns:
+            The ids of jobs that have crashed the server `MAX_ATTEMPTS` times. The caller records them as failed.
         """
         with self._transaction():
             self._db.execute("UPDATE jobs SET status='pending', start_time=NULL WHERE status='in_progress'")
@@ -100,42 +100,43 @@ class JobStore:
         number: float | None = None,
         front: bool = False,
     ) -> float:
-        """Accepts a prompt for good and returns its number in the queue (lowest runs first).
+        """Store a prompt durably.
 
         Args:
-            number: the place in the queue; None counts up.
-            front: put it before everything that waits.
+            job_id: The job's id.
+            prompt: The checked prompt.
+            extra_data: The request's extra data, stored with the time of creation.
+            targets: The output nodes to execute.
+            workflow_id: The id of the editor's workflow.
+            number: The place in the queue; None for the next one.
+            front: Whether to put the job before all pending ones.
+
+        Returns:
+            The job's number in the queue; the lowest runs first.
 
         Raises:
-            SameId: when a job has this id already.
+            DuplicateId: A job with this id exists.
         """
         now = int(time.time() * 1000)
-        row = (
-            job_id,
-            now,
-            workflow_id,
-            dumps(prompt),
-            dumps({**extra_data, "create_time": now}),
-            dumps(list(targets)),
-        )
+        extra = dumps({**extra_data, "create_time": now})
+        row = (job_id, now, workflow_id, dumps(prompt), extra, dumps(list(targets)))
         with self._transaction():
             try:
-                seq = (
-                    self._db.execute(
-                        "INSERT INTO jobs (id, create_time, workflow_id, prompt, extra_data, targets)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        row,
-                    ).lastrowid
-                    or 0
+                inserted = self._db.execute(
+                    "INSERT INTO jobs (id, create_time, workflow_id, prompt, extra_data, targets)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    row,
                 )
             except sqlite3.IntegrityError as error:
-                raise SameId(f"a job with id {job_id} exists") from error
-            place = number if number is not None else float(1 - seq if front else seq - 1)
-            self._db.execute("UPDATE jobs SET number=? WHERE seq=?", (place, seq))
-        return place
+                raise DuplicateId(f"a job with id {job_id} exists") from error
+            seq = inserted.lastrowid or 0
+            if number is None:
+                number = float(1 - seq if front else seq - 1)
+            self._db.execute("UPDATE jobs SET number=? WHERE seq=?", (number, seq))
+        return number
 
     def claim(self) -> Job | None:
-        """Marks the next job as in progress and returns it; None when nothing waits."""
+        """Mark the next job as in progress and return it, or return None if none is pending."""
         with self._transaction():
             row = self._db.execute(
                 "SELECT seq FROM jobs WHERE status='pending' ORDER BY number, seq LIMIT 1"
@@ -149,7 +150,7 @@ class JobStore:
             return self._one("seq=?", row[0])
 
     def release(self, job_id: str) -> None:
-        """Puts a job that did not end back into the queue, as if it had not been claimed."""
+        """Put an unfinished job back into the queue, as if it had not been claimed."""
         with self._transaction():
             self._db.execute(
                 "UPDATE jobs SET status='pending', attempts=attempts-1, start_time=NULL"
@@ -158,7 +159,7 @@ class JobStore:
             )
 
     def finish(self, job_id: str, result: Result, summary: dict[str, Any]) -> None:
-        """Records the result of a run for good, and forgets the oldest ones over ``MAX_HISTORY``."""
+        """Store the result of a run durably, and drop the oldest results beyond `MAX_HISTORY`."""
         text = dumps({"outputs": result.outputs, "meta": result.meta, "messages": result.messages})
         with self._transaction():
             last = self._db.execute("SELECT COALESCE(MAX(done_seq), 0) FROM jobs").fetchone()[0]
@@ -169,49 +170,49 @@ class JobStore:
             self._db.execute("DELETE FROM jobs WHERE done_seq<=?", (last + 1 - MAX_HISTORY,))
 
     def cancel(self, job_id: str) -> bool:
-        """Takes a pending job out of the queue; False if it is not pending."""
+        """Remove a pending job from the queue. Returns False if it is not pending."""
         with self._transaction():
             return self._db.execute("DELETE FROM jobs WHERE id=? AND status='pending'", (job_id,)).rowcount > 0
 
     def clear_queue(self) -> None:
-        """Takes every pending job out of the queue."""
+        """Remove every pending job from the queue."""
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE status='pending'")
 
     def forget(self, job_id: str) -> None:
-        """Drops one result from the history."""
+        """Remove one result from the history."""
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE id=? AND done_seq IS NOT NULL", (job_id,))
 
     def clear_history(self) -> None:
-        """Drops every result from the history."""
+        """Remove every result from the history."""
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE done_seq IS NOT NULL")
 
     def remaining(self) -> int:
-        """How many jobs run or wait."""
+        """Return the number of jobs that run or wait."""
         with self._lock:
-            return self._db.execute("SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'in_progress')").fetchone()[
-                0
-            ]
+            query = "SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'in_progress')"
+            count: int = self._db.execute(query).fetchone()[0]
+            return count
 
     def queue(self, status: str) -> list[Job]:
-        """The jobs that run (``in_progress``) or wait (``pending``), in running order, complete."""
+        """Return the complete jobs that run (`in_progress`) or wait (`pending`), in running order."""
         with self._lock:
-            rows = self._db.execute(f"SELECT {FULL} FROM jobs WHERE status=? ORDER BY number, seq", (status,))
+            rows = self._db.execute(f"SELECT {FULL_COLUMNS} FROM jobs WHERE status=? ORDER BY number, seq", (status,))
             return [read_job(row) for row in rows]
 
     def get(self, job_id: str) -> Job | None:
-        """One job, complete; None for an unknown id."""
+        """Return one complete job, or None for an unknown id."""
         with self._lock:
             return self._one("id=?", job_id)
 
     def history(self, max_items: int | None = None, offset: int = -1) -> Iterator[list[Job]]:
-        """Finished jobs in finishing order, complete, in batches so that a long history fits in memory.
+        """Yield complete finished jobs in finishing order, in batches, so that a long history fits in memory.
 
         Args:
-            max_items: at most so many; with a negative ``offset`` the newest ones.
-            offset: how many of the oldest to leave out.
+            max_items: The largest number of jobs; with a negative `offset`, the newest ones.
+            offset: How many of the oldest jobs to skip.
         """
         with self._lock:
             keys = [
@@ -222,8 +223,8 @@ class JobStore:
             keys = keys[first : first + max(max_items, 0)]
         elif offset > 0:
             keys = keys[offset:]
-        for start in range(0, len(keys), _BATCH):
-            yield self._by_seq(keys[start : start + _BATCH])
+        for start in range(0, len(keys), _BATCH_SIZE):
+            yield self._by_seq(keys[start : start + _BATCH_SIZE])
 
     def listing(
         self,
@@ -235,18 +236,18 @@ class JobStore:
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[list[Job], int]:
-        """Light jobs of the given statuses, sorted and cut, and how many there are without the cut."""
+        """Return one page of light jobs with the given statuses, sorted, and the number of jobs on all pages."""
         where = f"status IN ({','.join('?' * len(statuses))})"
         values: list[Any] = list(statuses)
         if workflow_id is not None:
             where += " AND workflow_id=?"
             values.append(workflow_id)
-        order = "COALESCE(end_time-start_time, 0)" if by_duration else "create_time"
-        way = "DESC" if newest_first else "ASC"
+        key = "COALESCE(end_time-start_time, 0)" if by_duration else "create_time"
+        order = f"{key} DESC, seq DESC" if newest_first else f"{key} ASC, seq ASC"
         with self._lock:
             total = self._db.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", values).fetchone()[0]
             rows = self._db.execute(
-                f"SELECT {LIGHT} FROM jobs WHERE {where} ORDER BY {order} {way}, seq {way} LIMIT ? OFFSET ?",
+                f"SELECT {LIGHT_COLUMNS} FROM jobs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
                 [*values, -1 if limit is None else limit, offset],
             )
             return [read_job(row) for row in rows], total
@@ -255,14 +256,23 @@ class JobStore:
         marks = ",".join("?" * len(keys))
         with self._lock:
             rows = self._db.execute(
-                f"SELECT {FULL} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
+                f"SELECT {FULL_COLUMNS} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
                 keys,
             )
             return [read_job(row) for row in rows]
 
     def _one(self, where: str, value: Any) -> Job | None:
-        row = self._db.execute(f"SELECT {FULL} FROM jobs WHERE {where}", (value,)).fetchone()
+        row = self._db.execute(f"SELECT {FULL_COLUMNS} FROM jobs WHERE {where}", (value,)).fetchone()
         return None if row is None else read_job(row)
 
-    def _transaction(self) -> Transaction:
-        return Transaction(self._lock, self._db)
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the lock, and commit or roll back. IMMEDIATE: a writer waits its turn instead of failing at commit."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")

@@ -1,42 +1,42 @@
-"""Jobs and history as JSON, in the shapes the frontend checks field by field."""
+"""Jobs and history as JSON, in the shapes that the frontend checks field by field."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .job import Job, Result
+from host.folders import FOLDER_TYPES
+from host.server.jobs.job import Job, Result
 
 __all__ = ["history_entry", "job_detail", "job_item", "summarise"]
 
 _MEDIA = ("images", "video", "audio", "3d", "text")
 _TEXT_SUFFIXES = (".txt", ".md", ".json")
 _3D_SUFFIXES = (".obj", ".fbx", ".gltf", ".glb", ".usdz")
-_TEXTS = ("filename", "subfolder", "content", "display_name", "mediaType")
-_FOLDERS = ("input", "output", "temp")
-_MAX_TEXT = 1024
+_TEXT_FIELDS = ("filename", "subfolder", "content", "display_name", "mediaType")
+_MAX_TEXT_PREVIEW = 1024
 
 
 def summarise(result: Result) -> dict[str, Any]:
-    """What a list shows of a finished job without reading its outputs again."""
-    items = [(node, media, item) for node, media, item in _items(result.outputs)]
+    """Return what a list shows of a finished job, so that its outputs need not be read again."""
+    items = _items(result.outputs)
     files = [(node, media, item) for node, media, item in items if isinstance(item, dict)]
     shown = [
         {**item, "nodeId": node, "mediaType": item.get("mediaType", media)}
         for node, media, item in files
-        if _previewable(media, item)
+        if _is_previewable(media, item)
     ]
     return {
         "outputs_count": len(files),
         "previewable_outputs_count": len(shown),
-        "preview_output": min(shown, key=_rank, default=None) or _text_preview(items),
-        "execution_error": _message(result, "execution_error"),
-        "execution_start_time": (_message(result, "execution_start") or {}).get("timestamp"),
+        "preview_output": min(shown, key=_preview_rank, default=None) or _text_preview(items),
+        "execution_error": _first_message(result, "execution_error"),
+        "execution_start_time": (_first_message(result, "execution_start") or {}).get("timestamp"),
         "execution_end_time": _end_time(result),
     }
 
 
 def job_item(job: Job) -> dict[str, Any]:
-    """One line of ``/jobs``. Fields that a job does not have are absent, never null."""
+    """Return one entry of `/jobs`. Fields that a job does not have are absent, never null."""
     item = {
         "id": job.id,
         "status": job.status,
@@ -53,7 +53,7 @@ def job_item(job: Job) -> dict[str, Any]:
 
 
 def job_detail(job: Job) -> dict[str, Any]:
-    """``/jobs/{id}``: the line with the workflow, and for a finished job what came out of it."""
+    """Return `/jobs/{id}`: the entry with the workflow, and for a finished job its outputs."""
     item = {**job_item(job), "workflow": {"prompt": job.prompt, "extra_data": job.extra_data}}
     if job.result is not None:
         item |= {"outputs": job.result.outputs, "execution_status": _status(job)}
@@ -61,7 +61,7 @@ def job_detail(job: Job) -> dict[str, Any]:
 
 
 def history_entry(job: Job) -> dict[str, Any]:
-    """One value of ``/history``."""
+    """Return one value of `/history`."""
     assert job.result is not None
     return {
         "prompt": job.entry,
@@ -73,12 +73,13 @@ def history_entry(job: Job) -> dict[str, Any]:
 
 def _status(job: Job) -> dict[str, Any]:
     assert job.result is not None
-    done = job.status == "completed"
-    return {"status_str": "success" if done else "error", "completed": done, "messages": job.result.messages}
+    completed = job.status == "completed"
+    status = "success" if completed else "error"
+    return {"status_str": status, "completed": completed, "messages": job.result.messages}
 
 
 def _items(outputs: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """Every item of every list of every node's ui output; 'animated' holds flags, not outputs."""
+    """Return every item of every list of every node's ui output; 'animated' holds flags, not outputs."""
     return [
         (node, media, item)
         for node, output in outputs.items()
@@ -89,17 +90,19 @@ def _items(outputs: dict[str, Any]) -> list[tuple[str, str, Any]]:
     ]
 
 
-def _previewable(media: str, item: dict[str, Any]) -> bool:
-    """Whether the page can show the item, and will not stumble over it: it checks these fields of every job."""
-    name, kind = item.get("filename", ""), str(item.get("format", ""))
-    if not all(isinstance(item.get(text, ""), str) for text in _TEXTS) or item.get("type", "output") not in _FOLDERS:
+def _is_previewable(media: str, item: dict[str, Any]) -> bool:
+    """Return whether the page can show the item, and its fields pass the page's own checks."""
+    name, mime_type = item.get("filename", ""), str(item.get("format", ""))
+    if not all(isinstance(item.get(field, ""), str) for field in _TEXT_FIELDS):
         return False
-    known = media in _MEDIA or kind.startswith(("video/", "audio/"))
-    return known or name.lower().endswith(_TEXT_SUFFIXES + _3D_SUFFIXES)
+    if item.get("type", "output") not in FOLDER_TYPES:
+        return False
+    is_media = media in _MEDIA or mime_type.startswith(("video/", "audio/"))
+    return is_media or name.lower().endswith(_TEXT_SUFFIXES + _3D_SUFFIXES)
 
 
-def _rank(item: dict[str, Any]) -> int:
-    """Saved pictures before temporary ones before texts."""
+def _preview_rank(item: dict[str, Any]) -> int:
+    """Return the sort key of a preview: saved pictures before temporary ones before texts."""
     is_text = item["mediaType"] == "text" or str(item.get("filename", "")).lower().endswith(_TEXT_SUFFIXES)
     return 2 if is_text else int(item.get("type") != "output")
 
@@ -107,16 +110,16 @@ def _rank(item: dict[str, Any]) -> int:
 def _text_preview(items: list[tuple[str, str, Any]]) -> dict[str, Any] | None:
     for node, media, item in items:
         if media == "text" and isinstance(item, str):
-            cut = {"truncated": True} if len(item) > _MAX_TEXT else {}
-            return {"content": item[:_MAX_TEXT], **cut, "nodeId": node, "mediaType": media}
+            truncated = {"truncated": True} if len(item) > _MAX_TEXT_PREVIEW else {}
+            return {"content": item[:_MAX_TEXT_PREVIEW], **truncated, "nodeId": node, "mediaType": media}
     return None
 
 
-def _message(result: Result, event: str) -> dict[str, Any] | None:
+def _first_message(result: Result, event: str) -> dict[str, Any] | None:
     found = [data for name, data in result.messages if name == event and isinstance(data, dict)]
     return found[0] if found else None
 
 
 def _end_time(result: Result) -> int | None:
-    ends = [_message(result, f"execution_{end}") for end in ("success", "error", "interrupted")]
+    ends = [_first_message(result, f"execution_{end}") for end in ("success", "error", "interrupted")]
     return next((end.get("timestamp") for end in ends if end), None)

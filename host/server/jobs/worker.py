@@ -1,7 +1,7 @@
-"""The one thread that runs jobs, and the order in which clients hear of it.
+"""The one thread that runs jobs, and the order in which clients receive their events.
 
-A result is in the store *before* its client is told that the run ended: who asks for the history on that message finds
-it. The last message of a run is ``executing`` with node null, for which the oldest clients wait.
+A result is in the store *before* its client learns that the run ended, so that a client that then asks for the history
+finds it. The last event of a run is `executing` with node null, which the oldest clients wait for.
 """
 
 from __future__ import annotations
@@ -15,64 +15,63 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from host.execution.executor import Executor, RunResult
-
-from .hub import Hub
-from .job import Job, Result
-from .jobs import summarise
-from .previews import encode_image, plain_frame, tagged_frame
-from .store import JobStore
+from host.execution import Executor, RunResult
+from host.server.jobs.job import Job, Result
+from host.server.jobs.preview_frames import encode_image, plain_frame, tagged_frame
+from host.server.jobs.store import JobStore
+from host.server.jobs.views import summarise
+from host.server.websockets import WebSockets
 
 __all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
 
-_STATUS = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
+_STATUSES = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
 _POLL_SECONDS = 60.0
 
 
 @dataclass
-class _Run:
+class _ActiveJob:
     """The job that runs now."""
 
     job: Job
     cancel: threading.Event = field(default_factory=threading.Event)
-    node: dict[str, Any] | None = None  # the last `executing` event
-    silent: bool = False  # it goes back into the queue: its client is told nothing
+    executing: dict[str, Any] | None = None  # the data of the last `executing` event
+    is_silent: bool = False  # it goes back into the queue, so its client receives no further events
 
     @property
-    def sid(self) -> str | None:
-        sid = (self.job.extra_data or {}).get("client_id")
-        return sid if isinstance(sid, str) else None
+    def client_id(self) -> str | None:
+        client_id = (self.job.extra_data or {}).get("client_id")
+        return client_id if isinstance(client_id, str) else None
 
 
 class Worker:
-    """Takes jobs from the store one after the other.
+    """Takes jobs from the store, one after another.
 
     Args:
-        store: where jobs come from and results go.
-        executor: runs one prompt.
-        hub: who is told.
-        post: calls a function on the event loop's thread, in order.
+        store: Provides jobs and stores results.
+        executor: Runs one prompt.
+        websockets: The clients that receive events.
+        post: Calls a function on the event loop's thread, in order.
     """
 
-    def __init__(self, store: JobStore, executor: Executor, hub: Hub, post: Callable[..., Any]) -> None:
-        self._store, self._executor, self._hub, self._post = store, executor, hub, post
+    def __init__(self, store: JobStore, executor: Executor, websockets: WebSockets, post: Callable[..., Any]) -> None:
+        self._store, self._executor, self._websockets, self._post = store, executor, websockets, post
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._run: _Run | None = None
+        self._active: _ActiveJob | None = None
         self._stopping = False
-        self._free_wanted = threading.Event()
+        self._free_requested = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Gives up on jobs that keep ending their host, then runs everything that waits."""
+        """Record jobs that keep crashing the server as failed, then run everything in the queue."""
         for job_id in self._store.recover():
-            self._finish(job_id, Result("failed", messages=[["execution_error", _death_notice(job_id)]]))
+            self._finish(job_id, Result("failed", messages=[["execution_error", _crash_event(job_id)]]))
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Interrupts the running job and puts it back into the queue, for the next start."""
+        """Interrupt the running job and put it back into the queue, for the next start."""
         self._stopping = True
         self.interrupt()
         self._wake.set()
@@ -80,80 +79,80 @@ class Worker:
             self._thread.join(timeout)
 
     def notify(self) -> None:
-        """Says that the queue has changed: the thread looks, and every client learns how much is left."""
+        """Report a change of the queue: wakes the thread, and tells every client how many jobs remain."""
         self._wake.set()
-        self._post(self._hub.publish, "status", self.status())
+        self._post(self._websockets.publish, "status", self.status())
 
     def free(self, *, unload_models: bool, free_memory: bool) -> None:
-        """Drops cached results (and with them the models they hold) before the next job runs."""
+        """Drop cached results (and the models that they hold) before the next job runs."""
         if unload_models or free_memory:
-            self._free_wanted.set()
+            self._free_requested.set()
             self._wake.set()
 
     def interrupt(self, job_id: str | None = None) -> bool:
-        """Stops the running job, or only if it is ``job_id``; says whether there was one to stop."""
+        """Stop the running job, or only if it is `job_id`. Returns whether there was one to stop."""
         with self._lock:
-            run = self._run
-            if run is None or (job_id is not None and run.job.id != job_id):
+            active = self._active
+            if active is None or (job_id is not None and active.job.id != job_id):
                 return False
-            run.cancel.set()
+            active.cancel.set()
             return True
 
     def status(self) -> dict[str, Any]:
-        """The payload of a ``status`` event."""
+        """Return the data of a `status` event."""
         return {"status": {"exec_info": {"queue_remaining": self._store.remaining()}}}
 
-    def greeting(self, sid: str) -> list[tuple[str, Any]]:
-        """What a client that connects is told: the queue's length, its sid, and which of its nodes runs."""
-        run = self._run
-        events: list[tuple[str, Any]] = [("status", {**self.status(), "sid": sid})]
-        if run is not None and run.sid == sid and run.node is not None:
-            events.append(("executing", run.node))
+    def greeting(self, client_id: str) -> list[tuple[str, Any]]:
+        """Return the events for a client that connects: the queue's length, its id, and which of its nodes runs."""
+        active = self._active
+        events: list[tuple[str, Any]] = [("status", {**self.status(), "sid": client_id})]
+        if active is not None and active.client_id == client_id and active.executing is not None:
+            events.append(("executing", active.executing))
         return events
 
     def _work(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            self._drop_caches()
+            self._free_if_requested()
             try:
-                run = self._next()
-                if run is None:
+                active = self._claim()
+                if active is None:
                     self._wake.wait(_POLL_SECONDS)
                 else:
-                    self._serve(run)
-            except Exception:  # a full disk, say: other jobs must still have their turn
-                log.exception("the job queue failed; it goes on with the next job")
+                    self._run_job(active)
+            except Exception:  # a full disk, for example: the other jobs must still run
+                log.exception("the job queue failed; continuing with the next job")
                 time.sleep(1)
 
-    def _drop_caches(self) -> None:
-        if self._free_wanted.is_set():
-            self._free_wanted.clear()
+    def _free_if_requested(self) -> None:
+        if self._free_requested.is_set():
+            self._free_requested.clear()
             self._executor.free()
 
-    def _next(self) -> _Run | None:
-        """Claims a job; from that moment it can be interrupted."""
+    def _claim(self) -> _ActiveJob | None:
+        """Claim a job; from now on it can be interrupted."""
         with self._lock:
             job = self._store.claim()
-            self._run = None if job is None else _Run(job)
-            return self._run
+            self._active = None if job is None else _ActiveJob(job)
+            return self._active
 
-    def _serve(self, run: _Run) -> None:
+    def _run_job(self, active: _ActiveJob) -> None:
         if self._stopping:
-            run.cancel.set()
+            active.cancel.set()
         self.notify()
         try:
-            self._execute(run)
+            self._execute(active)
         finally:
             with self._lock:
-                self._run = None
+                self._active = None
         self.notify()
-        if run.sid is not None:
-            last = {"node": None, "prompt_id": run.job.id}
-            self._post(self._hub.publish, "executing", last, run.sid)
+        if active.client_id is not None:
+            last = {"node": None, "prompt_id": active.job.id}
+            self._post(self._websockets.publish, "executing", last, active.client_id)
 
-    def _execute(self, run: _Run) -> None:
-        """Runs the job; an error of the executor itself becomes the job's error and nobody else's."""
-        job = run.job
+    def _execute(self, active: _ActiveJob) -> None:
+        """Run the job. An error of the executor itself becomes this job's error, and affects no other job."""
+        job = active.job
         started = time.perf_counter()
         try:
             self._executor.run(
@@ -161,55 +160,56 @@ class Worker:
                 job.id,
                 job.targets or [],
                 job.extra_data or {},
-                cancel=run.cancel,
-                emit=partial(self._emit, run),
-                before_end=partial(self._record, run),
+                cancel=active.cancel,
+                emit=partial(self._emit, active),
+                before_end=partial(self._store_result, active),
             )
-        except BaseException as error:  # also a node's sys.exit(): the thread must go on with the next job
+        except BaseException as error:  # includes a node's sys.exit(): the thread must continue with the next job
             log.exception("job %s failed outside of its nodes", job.id)
             event = _error_event(job.id, error)
             self._finish(job.id, Result("failed", messages=[["execution_error", event]]))
-            self._emit(run, "execution_error", event)
+            self._emit(active, "execution_error", event)
         log.info("prompt %s took %.2f seconds", job.id, time.perf_counter() - started)
 
-    def _record(self, run: _Run, outcome: RunResult) -> None:
-        """Stores what came out, or puts the job back if it was cut short because the host stops."""
-        if self._stopping and outcome.status == "interrupted":
-            run.silent = True
-            self._store.release(run.job.id)
+    def _store_result(self, active: _ActiveJob, result: RunResult) -> None:
+        """Store the result, or put the job back into the queue if it was interrupted because the host stops."""
+        if self._stopping and result.status == "interrupted":
+            active.is_silent = True
+            self._store.release(active.job.id)
         else:
-            messages = [list(message) for message in outcome.messages]
-            self._finish(run.job.id, Result(_STATUS[outcome.status], outcome.outputs, outcome.meta, messages))
+            messages = [list(message) for message in result.messages]
+            stored = Result(_STATUSES[result.status], result.outputs, result.meta, messages)
+            self._finish(active.job.id, stored)
 
     def _finish(self, job_id: str, result: Result) -> None:
         self._store.finish(job_id, result, summarise(result))
 
-    def _emit(self, run: _Run, event: str, data: dict[str, Any]) -> None:
+    def _emit(self, active: _ActiveJob, event: str, data: dict[str, Any]) -> None:
         if event == "executing":
-            run.node = data
-        if run.sid is None or run.silent:
+            active.executing = data
+        if active.client_id is None or active.is_silent:
             return
         if event == "preview":
-            self._send_preview(run.sid, data)
+            self._send_preview(active.client_id, data)
         else:
-            self._post(self._hub.publish, event, data, run.sid)
+            self._post(self._websockets.publish, event, data, active.client_id)
 
-    def _send_preview(self, sid: str, data: dict[str, Any]) -> None:
-        """Encodes here, in the worker's thread, so that the event loop stays free."""
+    def _send_preview(self, client_id: str, data: dict[str, Any]) -> None:
+        """Send a preview. It is encoded in this thread, so that the event loop stays responsive."""
         image_format = data["format"]
         node = {name: value for name, value in data.items() if name not in ("image", "format", "max_size")}
         try:
             file = encode_image(data["image"], image_format, data["max_size"])
-        except (OSError, ValueError, KeyError):  # a preview is a courtesy: the run goes on without
+        except (OSError, ValueError, KeyError):  # a run does not fail because of a preview
             log.warning("node %s gave a preview that is not a picture", data.get("node_id"), exc_info=True)
             return
-        tagged = self._hub.supports(sid, "supports_preview_metadata")
-        frame = tagged_frame(image_format, file, node) if tagged else plain_frame(image_format, file)
-        self._post(self._hub.publish_bytes, frame, sid)
+        is_tagged = self._websockets.supports(client_id, "supports_preview_metadata")
+        frame = tagged_frame(image_format, file, node) if is_tagged else plain_frame(image_format, file)
+        self._post(self._websockets.publish_bytes, frame, client_id)
 
 
 def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
-    """An error of no node. The page checks every field of a job: a null here would empty its history."""
+    """Return the event of an error outside of any node. Every field is filled: the page rejects nulls."""
     return {
         "prompt_id": job_id,
         "node_id": "",
@@ -224,6 +224,6 @@ def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
     }
 
 
-def _death_notice(job_id: str) -> dict[str, Any]:
-    message = "the host ended too often while it ran this prompt; it is not tried again"
+def _crash_event(job_id: str) -> dict[str, Any]:
+    message = "the server crashed too often while it ran this prompt; it is not run again"
     return _error_event(job_id, RuntimeError(message))

@@ -1,4 +1,4 @@
-"""Pictures out: the files of the input, output and temporary folders."""
+"""Downloading pictures: the files of the input, output and temp folders."""
 
 from __future__ import annotations
 
@@ -10,56 +10,50 @@ from pathlib import Path
 from aiohttp import web
 from PIL import Image
 
-from .files import serve_file
-from .paths import inside
-from .state import HOST, Host
-from .wire import problem, reply
+from host.folders import Folders, requested_path, split_annotation
+from host.limits import MAX_PICTURE_PIXELS
+from host.server.file_responses import serve_file
+from host.server.json_http import http_error, json_response
+from host.server.state import HOST
 
-__all__ = ["ROUTES", "folder_of", "locate", "open_image"]
+__all__ = ["ROUTES", "locate", "open_image"]
 
-_KINDS = ("input", "output", "temp")
-_PREVIEWS = ("webp", "jpeg")
-MAX_PIXELS = 64 * 1024 * 1024
-
-
-def folder_of(host: Host, kind: str) -> Path:
-    """The folder behind a file reference's ``type``; 400 for an unknown one."""
-    if kind not in _KINDS:
-        raise problem(400, f"type must be one of {', '.join(_KINDS)}")
-    return getattr(host.folders, kind)
+_PREVIEW_FORMATS = ("webp", "jpeg")
 
 
-def locate(host: Host, name: str, subfolder: str, kind: str) -> Path:
-    """The path of a file reference; a name may carry its folder itself, as in ``x.png [temp]``."""
-    for annotated in _KINDS:
-        if name.endswith(f" [{annotated}]"):
-            name, kind = name.removesuffix(f" [{annotated}]"), annotated
+def locate(folders: Folders, name: str, subfolder: str, folder_type: str) -> Path:
+    """Return the path of a file reference; a name may be annotated with its folder, as in `x.png [temp]`."""
+    name, folder_type = split_annotation(name, folder_type)
     if not name:
-        raise problem(400, "filename is missing")
-    return inside(folder_of(host, kind), subfolder, name)
+        raise http_error(400, "filename is missing")
+    return requested_path(folders.of_type(folder_type), subfolder, name)
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded picture; 400 for a file that is none or is cut off, or that would unpack to too many pixels."""
+    """Return the decoded picture.
+
+    Raises:
+        web.HTTPException: 400 for a file that is not a picture, is truncated, or has too many pixels.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PICTURE_PIXELS:
             image.close()
-            raise problem(400, f"the picture has more than {MAX_PIXELS} pixels")
+            raise http_error(400, f"the picture has more than {MAX_PICTURE_PIXELS} pixels")
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise problem(400, "the file is not a picture that can be decoded") from error
+        raise http_error(400, "the file is not a picture that can be decoded") from error
     return image
 
 
 async def view(request: web.Request) -> web.StreamResponse:
-    """A file as it is, as a small preview (``preview=webp;90``), or one part of its channels (``channel=rgb|a``)."""
-    query = request.query
-    path = locate(request.app[HOST], query.get("filename", ""), query.get("subfolder", ""), query.get("type", "output"))
+    """Return a file, a small preview of it (`preview=webp;90`), or some of its channels (`channel=rgb|a`)."""
+    query, folders = request.query, request.app[HOST].folders
+    path = locate(folders, query.get("filename", ""), query.get("subfolder", ""), query.get("type", "output"))
     if not path.is_file():
-        raise problem(404, "there is no such file")
+        raise http_error(404, "there is no such file")
     channel = query.get("channel", "")
     if "preview" in query:
         return await asyncio.to_thread(_preview, path, query["preview"], channel)
@@ -68,50 +62,51 @@ async def view(request: web.Request) -> web.StreamResponse:
     return serve_file(path)
 
 
-def _preview(path: Path, wish: str, channel: str) -> web.Response:
-    kind, *rest = wish.split(";")
-    if kind not in _PREVIEWS or "a" in channel:
-        kind = "webp"
+def _preview(path: Path, requested: str, channel: str) -> web.Response:
+    """Return a preview in the requested format and quality, e.g. `webp;90`."""
+    image_format, *rest = requested.split(";")
+    if image_format not in _PREVIEW_FORMATS or "a" in channel:
+        image_format = "webp"
     quality = int(rest[-1][:3]) if rest and rest[-1].isascii() and rest[-1].isdigit() else 90
     with open_image(path) as image:
-        plain = image.convert("RGB") if kind == "jpeg" or channel == "rgb" or image.mode not in _WEBP else image
-        return _encoded(plain, kind, quality=min(max(quality, 1), 100))
+        needs_rgb = image_format == "jpeg" or channel == "rgb" or image.mode not in _WEBP_MODES
+        return _encode(image.convert("RGB") if needs_rgb else image, image_format, quality=min(max(quality, 1), 100))
 
 
 def _channel(path: Path, channel: str) -> web.Response:
     with open_image(path) as image:
-        return _encoded(_CHANNELS[channel](image), "png")
+        return _encode(_CHANNELS[channel](image), "png")
 
 
-def _encoded(image: Image.Image, kind: str, quality: int = 90) -> web.Response:
+def _encode(image: Image.Image, image_format: str, quality: int = 90) -> web.Response:
     buffer = io.BytesIO()
-    image.save(buffer, format=kind, quality=quality)
-    return web.Response(body=buffer.getvalue(), content_type=f"image/{kind}")
+    image.save(buffer, format=image_format, quality=quality)
+    return web.Response(body=buffer.getvalue(), content_type=f"image/{image_format}")
 
 
-def _alpha(image: Image.Image) -> Image.Image:
-    """The transparency alone, as the alpha of an otherwise black picture."""
+def _alpha_only(image: Image.Image) -> Image.Image:
+    """Return the picture's transparency as the alpha of an otherwise black picture."""
     alpha = Image.new("RGBA", image.size)
     alpha.putalpha(image.convert("RGBA").getchannel("A"))
     return alpha
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _without_alpha(image: Image.Image) -> Image.Image:
     return image.convert("RGBA").convert("RGB")
 
 
-_WEBP = ("RGB", "RGBA", "L")
-_CHANNELS = {"rgb": _opaque, "a": _alpha}
+_WEBP_MODES = ("RGB", "RGBA", "L")
+_CHANNELS = {"rgb": _without_alpha, "a": _alpha_only}
 
 
 async def list_files(request: web.Request) -> web.Response:
-    """The visible files of a folder, newest first, with the folder's name behind each."""
-    kind = request.match_info["kind"]
-    folder = folder_of(request.app[HOST], kind)
+    """Return the visible files of a folder, newest first, each annotated with the folder."""
+    folder_type = request.match_info["kind"]
+    folder = request.app[HOST].folders.of_type(folder_type)
     entries = folder.iterdir() if folder.is_dir() else ()
     files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files.sort(key=lambda entry: -entry.stat().st_mtime)
-    return reply([f"{entry.name} [{kind}]" for entry in files])
+    return json_response([f"{entry.name} [{folder_type}]" for entry in files])
 
 
 ROUTES = [web.get("/view", view), web.get("/internal/files/{kind}", list_files)]

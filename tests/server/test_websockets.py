@@ -1,11 +1,11 @@
-"""What waits for one client: bounded, in order, previews given up first."""
+"""The backlog of one client: bounded, in order, previews dropped first."""
 
 from __future__ import annotations
 
 import asyncio
 
-from host.server import hub
-from host.server.hub import _Client
+from host.server import websockets
+from host.server.websockets import _Client
 
 
 class Socket:
@@ -35,7 +35,7 @@ def test_a_client_that_reads_gets_everything_in_order():
         while len(socket.sent) < len(frames):
             await asyncio.sleep(0)
         writer.cancel()
-        assert socket.sent == frames and client.waiting == 0
+        assert socket.sent == frames and client.backlog_bytes == 0
 
     asyncio.run(check())
 
@@ -47,7 +47,7 @@ def test_a_client_that_does_not_read_loses_previews_then_its_connection():
         text, preview = "t" * (1 << 20), b"p" * (1 << 20)
         for _ in range(20):
             client.put(preview)
-        assert client.waiting <= hub.MAX_BACKLOG_BEFORE_PREVIEWS + len(preview)
+        assert client.backlog_bytes <= websockets.MAX_BACKLOG_BEFORE_PREVIEWS + len(preview)
         for _ in range(20):
             client.put(text)
         assert cuts == []
