@@ -198,7 +198,7 @@ def stock_registry() -> Registry:
 
 
 def load_packs(paths: Iterable[str | os.PathLike[str]]) -> Registry:
-    """Load several packs beside the stock nodes. Raises PackError like `load_pack`."""
+    """Load several packs in addition to the stock nodes. Raises PackError like `load_pack`."""
     registry = stock_registry()
     for path in paths:
         log.info("loading the nodes of %s", path)
@@ -207,7 +207,7 @@ def load_packs(paths: Iterable[str | os.PathLike[str]]) -> Registry:
 
 
 def load_pack(path: str | os.PathLike[str], base: Registry | None = None) -> Registry:
-    """Load the pack at `path` beside the nodes of `base` (default: the stock nodes).
+    """Load the pack at `path` in addition to the nodes of `base` (default: the stock nodes).
 
     Args:
         path: The pack's folder (with an `__init__.py`) or a single `.py` file.
