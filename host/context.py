@@ -1,8 +1,8 @@
-"""What a running node may ask of this host: progress, previews, cancellation, folders and routes.
+"""What a running node may ask of the host: progress, previews, cancellation, folders and routes.
 
-Nodes reach the host through this module alone. The executor opens a `NodeRun` around every call of a node;
-the functions here answer for the node that is running in the current thread or task, and do nothing outside
-of one, so that a node's code can be called directly, e.g. in a test.
+Nodes reach the host through this module alone. The executor opens a `NodeCall` around every call of a node. The
+functions here act on the call that is running in the current thread or task, and do nothing outside of one, so that a
+node's code can also be called directly, e.g. in a test.
 """
 
 from __future__ import annotations
@@ -11,121 +11,118 @@ import contextvars
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from host.folders import Folders, default_folders
+from host.folders import ROOT, Folders, default_folders
 
 __all__ = [
+    "CancelFlag",
     "ExecutionBlocker",
     "Interrupted",
-    "NodeRun",
+    "NodeCall",
     "Routes",
     "check_cancelled",
     "current",
+    "enter_node_call",
     "folders",
-    "open_node",
     "progress",
     "routes",
     "use_folders",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 class Interrupted(Exception):
-    """The run was cancelled. Raised inside the node that is running; a node should let it pass."""
+    """The run was cancelled. Raised inside the running node, which should let it propagate."""
 
 
-class Flag(Protocol):
+class CancelFlag(Protocol):
     """What tells a run to stop: anything like `threading.Event`."""
 
     def is_set(self) -> bool:
-        """Say whether the run is to stop."""
+        """Return whether the run should stop."""
 
 
 @dataclass(frozen=True)
 class ExecutionBlocker:
-    """A value that a node returns in place of an output: whatever depends on it is not run.
+    """A value that a node returns in place of an output: nodes that depend on it are not run.
 
-    With a message, the person is told; with None, the nodes behind it are skipped silently.
+    With a message, the message is shown to the user; with None, the dependent nodes are skipped silently.
     """
 
     message: str | None = None
 
 
 @dataclass(frozen=True)
-class NodeRun:
-    """One call of one node: who runs, how it reports, and what tells it to stop.
+class NodeCall:
+    """One call of one node: how it reports progress, and what tells it to stop.
 
     Attributes:
-        prompt_id: The run.
-        node_id: The node, as the prompt names it.
+        prompt_id: The prompt that is running.
+        node_id: The node's id in the prompt.
         report: `report(value, total, preview)`, called with each step of progress.
-        cancel: Set when the run is to stop.
-        list_index: Which call of a mapped node this is.
+        cancel: Set when the run should stop.
+        list_index: The index of this call, for a node that is called once for each element of a list.
     """
 
     prompt_id: str
     node_id: str
     report: Callable[[float, float, Any], None]
-    cancel: Flag
+    cancel: CancelFlag
     list_index: int | None = None
 
 
-_running: contextvars.ContextVar[NodeRun | None] = contextvars.ContextVar("running_node", default=None)
+_current_call: contextvars.ContextVar[NodeCall | None] = contextvars.ContextVar("current_node_call", default=None)
 
 
 @contextmanager
-def open_node(run: NodeRun) -> Iterator[None]:
-    """Make `run` the answer of `current()` for this thread or task, until the block ends."""
-    token = _running.set(run)
+def enter_node_call(call: NodeCall) -> Iterator[None]:
+    """Make `call` the current one for this thread or task, until the block ends."""
+    token = _current_call.set(call)
     try:
         yield
     finally:
-        _running.reset(token)
+        _current_call.reset(token)
 
 
-def current() -> NodeRun | None:
-    """Return the node that is running here, or None outside of a run."""
-    return _running.get()
+def current() -> NodeCall | None:
+    """Return the current call of a node, or None outside of a run."""
+    return _current_call.get()
 
 
 def check_cancelled() -> None:
-    """Raise `Interrupted` when the person has cancelled the run. A loop that takes time calls this often."""
-    run = _running.get()
-    if run is not None and run.cancel.is_set():
+    """Raise `Interrupted` if the run was cancelled. A long loop should call this often."""
+    call = _current_call.get()
+    if call is not None and call.cancel.is_set():
         raise Interrupted
 
 
 def progress(value: float, total: float, preview: Any = None) -> None:
-    """Report that `value` of `total` steps are done, with an optional picture of how far it has come.
+    """Report that `value` of `total` steps are done, with an optional live preview.
 
     Args:
         value: Steps done, 0 to total.
-        total: Steps in all.
-        preview: None, a PIL image, or ComfyUI's tuple `(format, image, max_size)` with format "JPEG" or
-            "PNG".
+        total: Number of steps.
+        preview: None, a PIL image, or ComfyUI's tuple `(format, image, max_size)` with format "JPEG" or "PNG".
 
     Raises:
-        Interrupted: The person has cancelled the run.
+        Interrupted: The run was cancelled.
     """
     check_cancelled()
-    run = _running.get()
-    if run is not None:
-        run.report(value, total, preview)
+    call = _current_call.get()
+    if call is not None:
+        call.report(value, total, preview)
 
 
 _folders = default_folders(ROOT)
 
 
 def folders() -> Folders:
-    """Return the folders of this host: input, output, temp, models, user, and `save_image_path`."""
+    """Return the host's folders: input, output, temp, models, user, and `save_image_path`."""
     return _folders
 
 
 def use_folders(chosen: Folders) -> Folders:
-    """Let this process read and write below `chosen` from now on. Returns the folders used before."""
+    """Make this process read and write below `chosen` from now on. Returns the folders used before."""
     global _folders
     before, _folders = _folders, chosen
     return before
@@ -133,7 +130,7 @@ def use_folders(chosen: Folders) -> Folders:
 
 @dataclass(frozen=True)
 class Routes:
-    """HTTP routes that a pack offers; the server serves each with and without the `/api` prefix.
+    """HTTP routes that packs register; the server serves each with and without the `/api` prefix.
 
     A handler is aiohttp's: `async def handler(request) -> aiohttp.web.StreamResponse`.
     """
@@ -141,9 +138,9 @@ class Routes:
     handlers: dict[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
 
     def register(self, method: str, path: str, handler: Callable[..., Any]) -> None:
-        """Offer `handler` under `method` and `path` ("/..."). Must happen while the pack is loaded.
+        """Register `handler` for `method` and `path` ("/..."), while the pack is being loaded.
 
-        Registering the same method and path again replaces the handler: a pack may be loaded anew in one
+        Registering the same method and path again replaces the handler, so that a pack can be loaded twice in one
         process.
         """
         if not path.startswith("/"):

@@ -1,4 +1,4 @@
-"""The folders of a host, and the one rule that no name may leave its folder."""
+"""The host's folders, the names of files in them, and the one rule that no name may leave its folder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,105 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FolderError", "Folders", "SavePath", "default_folders", "format_date", "is_within"]
+__all__ = [
+    "FOLDER_TYPES",
+    "ROOT",
+    "FolderError",
+    "Folders",
+    "SavePath",
+    "default_folders",
+    "format_date",
+    "plain_file_name",
+    "real_path_inside",
+    "requested_path",
+    "split_annotation",
+]
 
-# The kinds that a file reference {"filename", "subfolder", "type"} and an annotated name "x.png [temp]" may
-# name.
-KINDS = ("input", "output", "temp")
-_ANNOTATION = re.compile(r"^(?P<name>.*?)\s*\[(?P<kind>input|output|temp)\]$", re.DOTALL)
+ROOT = Path(__file__).resolve().parent.parent  # this project's folder
+
+# The folders that a file reference {"filename", "subfolder", "type"} and an annotated name "x.png [temp]" may name.
+FOLDER_TYPES = ("input", "output", "temp")
+_ANNOTATION = re.compile(rf"^(?P<name>.*?)\s*\[(?P<type>{'|'.join(FOLDER_TYPES)})\]$", re.DOTALL)
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 2048
+_MAX_SUBFOLDERS = 32
 
 
 class FolderError(ValueError):
-    """A file name that points outside its folder, or that no file can have."""
+    """A file name that is malformed or leads out of its folder."""
+
+
+# -- the rule, and names from requests
+
+
+def real_path_inside(folder: Path, path: Path) -> Path:
+    """Return `path` with every link resolved, if it lies in `folder`.
+
+    Raises:
+        FolderError: The path leads out of the folder, through `..` or a link, or cannot exist.
+    """
+    try:
+        top, real = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a name the file system refuses
+        raise FolderError("the path cannot be resolved") from error
+    if not real.is_relative_to(top):
+        raise FolderError("the path leads out of its folder")
+    return real
+
+
+def requested_path(folder: Path, *parts: str) -> Path:
+    """Return the real path of `parts` below `folder`, for names that came with a request.
+
+    Args:
+        folder: The folder that must not be left; it may be a link itself.
+        parts: Relative paths with `/` between folders; empty ones are skipped.
+
+    Raises:
+        FolderError: A part is absolute, holds `..`, a backslash, a drive letter or a control character, is too long for
+            a file system, or follows a link out of `folder`.
+    """
+    names = [name for part in parts for name in _split(part)]
+    top = folder.resolve()
+    return real_path_inside(top, top.joinpath(*names))
+
+
+def plain_file_name(name: str) -> str:
+    """Return `name` if it is a file name without folders. Raises FolderError otherwise."""
+    if _split(name) != [name]:
+        raise FolderError("expected a file name without folders")
+    return name
+
+
+def _split(part: str) -> list[str]:
+    """Split a requested path into names, and refuse a malformed one."""
+    if _FORBIDDEN.search(part) or part.startswith("/"):
+        raise FolderError("expected a relative path with '/' between folders and no control characters")
+    try:
+        size = len(part.encode())
+    except UnicodeEncodeError as error:
+        raise FolderError("the path is not valid Unicode") from error
+    names = [name for name in part.split("/") if name not in ("", ".")]
+    longest = max((len(name.encode()) for name in names), default=0)
+    if size > _MAX_PATH_BYTES or len(names) > _MAX_SUBFOLDERS or longest > _MAX_NAME_BYTES:
+        raise FolderError("the path is too long")
+    if ".." in names:
+        raise FolderError("'..' is not allowed in a path")
+    return names
+
+
+def split_annotation(name: str, default_type: str) -> tuple[str, str]:
+    """Split an annotated name such as "x.png [temp]" into the file name and the folder type."""
+    match = _ANNOTATION.match(name)
+    return (match["name"], match["type"]) if match else (name, default_type)
+
+
+# -- the folders
 
 
 class SavePath(NamedTuple):
-    """Where the next numbered file goes: `folder / f"{name}_{counter:05}_.png"`."""
+    """The name of the next numbered file: `folder / f"{name}_{counter:05}_.png"`."""
 
     folder: Path
     name: str
@@ -33,7 +118,7 @@ class SavePath(NamedTuple):
 
 @dataclass(frozen=True)
 class Folders:
-    """The directories that this host reads from and writes to. All are absolute; none needs to exist yet."""
+    """The directories that the host reads from and writes to. All are absolute; none needs to exist yet."""
 
     input: Path
     output: Path
@@ -41,50 +126,50 @@ class Folders:
     models: Path
     user: Path
 
-    def of_kind(self, kind: str) -> Path:
-        """Return the folder that a file reference of type `kind` (input, output, temp) lives in."""
-        if kind not in KINDS:
-            raise FolderError(f"file type must be one of {', '.join(KINDS)}, got {kind!r}")
-        return getattr(self, kind)
+    def of_type(self, folder_type: str) -> Path:
+        """Return the folder of a file reference's `type`: input, output or temp."""
+        known = {"input": self.input, "output": self.output, "temp": self.temp}
+        if folder_type not in known:
+            raise FolderError(f"type must be one of {', '.join(known)}, got {folder_type!r:.60}")
+        return known[folder_type]
 
-    def resolve(self, name: str, kind: str = "input") -> Path:
-        """Return the path of `name` inside the folder `kind`, following an annotation as in "x.png [output]".
+    def resolve(self, name: str, folder_type: str = "input") -> Path:
+        """Return the path of `name` inside its folder.
 
         Args:
-            name: A relative file name, with `/` between sub-folders.
-            kind: The folder used where the name carries no annotation.
+            name: A relative file name with `/` between sub-folders, possibly annotated as in "x.png [output]".
+            folder_type: The folder of a name without annotation.
 
         Raises:
             FolderError: The name leaves its folder, through `..`, an absolute path or a link.
         """
-        match = _ANNOTATION.match(name)
-        if match:
-            name, kind = match["name"], match["kind"]
-        base = self.of_kind(kind)
-        path = Path(os.path.abspath(os.path.join(base, name)))
-        if not is_within(base, path):
-            raise FolderError(f"the file name {name!r} points outside the {kind} folder")
+        name, folder_type = split_annotation(name, folder_type)
+        folder = self.of_type(folder_type)
+        path = Path(os.path.abspath(folder / name))
+        _check_inside(folder, path, f"the file name {name!r} points outside the {folder_type} folder")
         return path
 
-    def save_image_path(self, prefix: str, kind: str = "output", width: int = 0, height: int = 0) -> SavePath:
-        """Return the place of the next picture named `prefix`, and make its folder.
+    def save_image_path(self, prefix: str, folder_type: str = "output", width: int = 0, height: int = 0) -> SavePath:
+        """Return the name for the next picture, and create its folder.
 
         Args:
-            prefix: A name, with sub-folders and the variables %width%, %height%, %year%, %month%, %day%,
-                %hour%, %minute%, %second% and %date:yyyy-MM-dd%.
-            kind: output, temp or input.
+            prefix: A name, with sub-folders and the variables %width%, %height%, %year%, %month%, %day%, %hour%,
+                %minute%, %second% and %date:yyyy-MM-dd%.
+            folder_type: output, temp or input.
             width: The picture's width in pixels, for %width%.
             height: The picture's height in pixels, for %height%.
 
         Raises:
             FolderError: The prefix leaves the folder.
         """
-        base = self.of_kind(kind)
+        top = self.of_type(folder_type)
         prefix = _fill_variables(prefix, width, height)
         subfolder, name = os.path.split(os.path.normpath(prefix))
-        folder = base / subfolder
-        if not is_within(base, folder) or name in ("", os.curdir, os.pardir):
-            raise FolderError(f"the file name prefix {prefix!r} points outside the {kind} folder {base}")
+        folder = top / subfolder
+        refusal = f"the file name prefix {prefix!r} points outside the {folder_type} folder {top}"
+        if name in ("", os.curdir, os.pardir):
+            raise FolderError(refusal)
+        _check_inside(top, folder, refusal)
         folder.mkdir(parents=True, exist_ok=True)
         return SavePath(folder, name, _next_counter(folder, name), subfolder, prefix)
 
@@ -95,17 +180,18 @@ def default_folders(base: Path) -> Folders:
     return Folders(base / "input", base / "output", base / "temp", base / "models", base / "user")
 
 
-def is_within(folder: Path, path: Path) -> bool:
-    """Say whether `path`, every link followed, lies in `folder`. False for a name that no file can have."""
+def _check_inside(folder: Path, path: Path, refusal: str) -> None:
     try:
-        real = os.path.realpath(folder)
-        return os.path.commonpath((real, os.path.realpath(path))) == real
-    except ValueError:  # an embedded NUL, or another drive
-        return False
+        real_path_inside(folder, path)
+    except FolderError as error:
+        raise FolderError(refusal) from error
+
+
+# -- the names of saved files
 
 
 def _fill_variables(prefix: str, width: int, height: int) -> str:
-    """Replace the variables that ComfyUI's server knows, and the frontend's %date:...%, by their values."""
+    """Replace the variables of ComfyUI's server, and the frontend's %date:...%, with their values."""
     if "%" not in prefix:
         return prefix
     now = time.localtime()
@@ -124,16 +210,16 @@ def _fill_variables(prefix: str, width: int, height: int) -> str:
 
 
 def format_date(pattern: str, now: time.struct_time) -> str:
-    """Write a date in the frontend's letters, e.g. yyyy-MM-dd; a doubled letter is zero-padded."""
+    """Format a date with the frontend's letters, e.g. yyyy-MM-dd; a doubled letter is zero-padded."""
     values = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
 
-    def part(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         letters = match[0]
         if letters[0] == "y":
             return str(now.tm_year)[-2:] if len(letters) == 2 else str(now.tm_year)
         return f"{values[letters[0]]:0{len(letters)}}"
 
-    return re.sub(r"yyyy|yy|dd?|MM?|hh?|mm?|ss?", part, pattern)
+    return re.sub(r"yyyy|yy|dd?|MM?|hh?|mm?|ss?", replacement, pattern)
 
 
 def _next_counter(folder: Path, name: str) -> int:

@@ -1,10 +1,9 @@
-"""The three nodes that graphs of every pack use: LoadImage, SaveImage, PreviewImage, as ComfyUI has them."""
+"""LoadImage, SaveImage and PreviewImage, which graphs of every pack use. They behave as in ComfyUI."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import re
 import string
@@ -17,27 +16,28 @@ import torch
 from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
+from host.atomic_files import claim_number, temporary_file
 from host.context import folders
-from host.folders import FolderError
-from host.payload import dumps
+from host.folders import FolderError, SavePath
+from host.strict_json import dumps
 
-__all__ = ["DISPLAY_NAMES", "NODES", "LoadImage", "PreviewImage", "SaveImage"]
+__all__ = ["LoadImage", "PreviewImage", "SaveImage"]
 
 log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"})
-_NO_MASK = 64  # side of the all-zero mask of a picture without alpha channel
+_EMPTY_MASK_SIZE = 64  # the side of the all-zero mask of a picture without alpha channel
 
 
 class SaveImage:
-    """Write pictures as PNG into the output folder, with the prompt and the workflow that made them."""
+    """Save pictures as PNG in the output folder, with the prompt and the workflow that made them."""
 
-    kind = "output"
+    folder_type = "output"
     compress_level = 4
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        """Declare the pictures and the name that they get."""
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """Declare the pictures and the files' name."""
         return {
             "required": {
                 "images": ("IMAGE", {"tooltip": "The pictures to write, one file each."}),
@@ -67,40 +67,43 @@ class SaveImage:
         images: torch.Tensor,
         filename_prefix: str = "ComfyUI",
         prompt: Any = None,
-        extra_pnginfo: dict | None = None,
-    ) -> dict:
-        """Write each picture of the batch.
+        extra_pnginfo: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Save each picture of the batch.
 
         Args:
-            images: (B, H, W, C) in 0..1, C = 1, 3 or 4.
-            filename_prefix: Name and sub-folder, see `Folders.save_image_path`.
-            prompt: The prompt, kept in the file.
+            images: (B, H, W, C) in [0, 1], with C = 1, 3 or 4.
+            filename_prefix: Name and sub-folder; see `Folders.save_image_path`.
+            prompt: The prompt, stored in the file.
             extra_pnginfo: Further metadata by name, e.g. the editor's workflow.
         """
         if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
             raise ValueError(f"images must have shape (B, H, W, C) with 1, 3 or 4 channels, got {tuple(images.shape)}")
-        place = folders().save_image_path(filename_prefix, self.kind, images.shape[2], images.shape[1])
+        target = folders().save_image_path(filename_prefix, self.folder_type, images.shape[2], images.shape[1])
         metadata = _metadata(prompt, extra_pnginfo)
-        counter, saved = place.counter, []
-        for number, image in enumerate(images):
-            name = place.name.replace("%batch_num%", str(number))
-            path, counter = _write_png(_to_pil(image), place.folder, name, counter, metadata, self.compress_level)
-            saved.append({"filename": path.name, "subfolder": place.subfolder, "type": self.kind})
+        counter, saved = target.counter, []
+        for index, image in enumerate(images):
+            name = target.name.replace("%batch_num%", str(index))
+            path, taken = _save_png(
+                _to_pil(image), target._replace(name=name, counter=counter), metadata, self.compress_level
+            )
+            counter = taken + 1
+            saved.append({"filename": path.name, "subfolder": target.subfolder, "type": self.folder_type})
         return {"ui": {"images": saved}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
-    """Show pictures without keeping them: they go into the temp folder."""
+    """Show pictures without keeping them: they are saved in the temp folder."""
 
-    kind = "temp"
+    folder_type = "temp"
     compress_level = 1
 
     def __init__(self) -> None:
-        letters = random.Random(uuid.uuid4().int)  # an own generator: the global one belongs to the person's seeds
+        letters = random.Random(uuid.uuid4().int)  # its own generator: the global one is for users' seeds
         self._suffix = "_temp_" + "".join(letters.choices(string.ascii_lowercase, k=5))
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict:
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """Declare the pictures."""
         return {
             "required": {"images": ("IMAGE",)},
@@ -115,17 +118,17 @@ class PreviewImage(SaveImage):
         images: torch.Tensor,
         filename_prefix: str = "ComfyUI",
         prompt: Any = None,
-        extra_pnginfo: dict | None = None,
-    ) -> dict:
-        """Write each picture of the batch under a name of this node's own."""
+        extra_pnginfo: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Save each picture of the batch under a name that belongs to this node alone."""
         return super().save_images(images, filename_prefix + self._suffix, prompt, extra_pnginfo)
 
 
 class LoadImage:
-    """Read a picture from the input folder."""
+    """Load a picture from the input folder."""
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict:
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """Declare the choice among the pictures of the input folder."""
         folder = folders().input
         files = sorted(entry.name for entry in folder.iterdir() if _is_image(entry)) if folder.is_dir() else []
@@ -138,10 +141,9 @@ class LoadImage:
     SEARCH_ALIASES = ["open picture", "import", "upload", "read file"]
 
     def load_image(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the picture, (B, H, W, 3) in 0..1, and its mask, (B, H, W), 1 where it is transparent.
+        """Return the picture, (B, H, W, 3) in [0, 1], and its mask, (B, H, W), 1 where it is transparent.
 
-        An animation gives one picture per frame; a picture without alpha channel a mask of zeros, (B, 64,
-        64).
+        An animation gives one picture per frame; a picture without alpha channel gives a mask of zeros, (B, 64, 64).
         """
         pictures: list[torch.Tensor] = []
         masks: list[torch.Tensor] = []
@@ -157,13 +159,13 @@ class LoadImage:
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:
-        """Return a hash of the file, so that a changed file is read anew."""
+        """Return a hash of the file, so that a changed file is loaded again."""
         with open(folders().resolve(image), "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        """Say whether the file is there; it may be in a sub-folder, or annotated as "x.png [output]"."""
+        """Check that the file exists; it may be in a sub-folder, or annotated as in "x.png [output]"."""
         try:
             found = isinstance(image, str) and folders().resolve(image).is_file()
         except (FolderError, ValueError):
@@ -171,24 +173,20 @@ class LoadImage:
         return True if found else f"Invalid image file: {image}"
 
 
-NODES = {"SaveImage": SaveImage, "PreviewImage": PreviewImage, "LoadImage": LoadImage}
-DISPLAY_NAMES = {"SaveImage": "Save Image", "PreviewImage": "Preview Image", "LoadImage": "Load Image"}
-
-
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()
 
 
 def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    """Return a picture as (H, W) or (H, W, C), float32 in 0..1."""
+    """Return a picture as (H, W) or (H, W, C), float32 in [0, 1]."""
     return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255.0)
 
 
 def _to_rgb(picture: Image.Image) -> torch.Tensor:
-    """Return a picture of any mode as (H, W, 3), float32 in 0..1."""
+    """Return a picture of any mode as (H, W, 3), float32 in [0, 1]."""
     if not picture.mode.startswith("I"):
         return _to_tensor(picture.convert("RGB"))
-    # 16 bits, which Pillow would clip to 8: white from 256 on
+    # 16 bits: Pillow would clip the values at 255 instead of scaling them
     grey = torch.from_numpy(np.asarray(picture).astype(np.float32) / 65535.0)
     return grey.clamp(0, 1)[..., None].expand(-1, -1, 3).contiguous()
 
@@ -199,11 +197,11 @@ def _mask_of(picture: Image.Image) -> torch.Tensor:
         picture = picture.convert("RGBA")
     if "A" in picture.getbands():
         return 1.0 - _to_tensor(picture.getchannel("A"))
-    return torch.zeros((_NO_MASK, _NO_MASK))
+    return torch.zeros((_EMPTY_MASK_SIZE, _EMPTY_MASK_SIZE))
 
 
 def _to_pil(image: torch.Tensor) -> Image.Image:
-    """Return (H, W, C) in 0..1 as a picture; values outside are clipped, NaN is black."""
+    """Return (H, W, C) in [0, 1] as a picture; values outside are clipped, and NaN is black."""
     values = np.nan_to_num(255.0 * image.detach().float().cpu().numpy(), nan=0.0)
     pixels = np.clip(values, 0, 255).astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -212,7 +210,7 @@ def _to_pil(image: torch.Tensor) -> Image.Image:
 def _metadata(prompt: Any, extra: Any) -> PngInfo:
     """Return the text chunks `prompt`, `workflow`, ... that let a picture be opened as a workflow.
 
-    A client may ask for any metadata; a name that PNG has no place for is left out.
+    A client may send any metadata; what a PNG cannot store under its name is left out.
     """
     info = PngInfo()
     texts = ({} if prompt is None else {"prompt": prompt}) | (extra if isinstance(extra, dict) else {})
@@ -220,31 +218,21 @@ def _metadata(prompt: Any, extra: Any) -> PngInfo:
         if re.fullmatch("[ -~]{1,79}", name):
             info.add_text(name, dumps(value))
         else:
-            log.warning("metadata %r is not saved: a name in a PNG has 1 to 79 printable letters", name[:100])
+            log.warning("metadata %r is not saved: PNG keywords have 1 to 79 printable ASCII characters", name[:100])
     return info
 
 
-def _write_png(
-    picture: Image.Image, folder: Path, name: str, counter: int, metadata: PngInfo, compress_level: int
-) -> tuple[Path, int]:
-    """Write `<name>_<counter>_.png`, whole or not at all, and return it with the next number.
+def _save_png(picture: Image.Image, target: SavePath, metadata: PngInfo, compress_level: int) -> tuple[Path, int]:
+    """Save `<name>_<number>_.png` atomically, with the first free number from `target.counter` on.
 
-    The file gets its name by a hard link, which fails where the name is taken meanwhile: two hosts that save
-    into one folder never overwrite each other.
+    Returns:
+        The file and its number.
     """
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
-    try:
+
+    def path_for(number: int) -> Path:
+        return target.folder / f"{target.name}_{number:05}_.png"
+
+    with temporary_file(target.folder) as temporary:
         picture.save(temporary, format="PNG", pnginfo=metadata, compress_level=compress_level)
-        while True:
-            path = folder / f"{name}_{counter:05}_.png"
-            counter += 1
-            try:
-                os.link(temporary, path)
-                return path, counter
-            except FileExistsError:
-                continue
-            except OSError:  # a file system without hard links
-                os.replace(temporary, path)
-                return path, counter
-    finally:
-        temporary.unlink(missing_ok=True)
+        number = claim_number(temporary, path_for, target.counter)
+    return path_for(number), number

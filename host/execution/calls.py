@@ -1,4 +1,4 @@
-"""Calling a node, once for each element where its inputs are lists, and joining what the calls return."""
+"""Calling a node, once per element where its inputs are lists, and joining the results of the calls."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.context import ExecutionBlocker
-from host.object_info import NodeClass, node_output_is_list
+from host.packs import NodeClass, node_output_is_list
+from host.prompt_format import Prompt
 
-__all__ = ["Returned", "argument_sets", "call_all", "finished", "join_outputs", "read_returns"]
+__all__ = ["Inputs", "Returned", "await_tasks", "call_all", "join_outputs", "read_returns"]
 
-# {name: the list of values that the input has, of one element where nothing upstream gave a list}
-Inputs = dict[str, list]
+# {name: the list of the input's values, with one element unless something upstream gave a list}
+Inputs = dict[str, list[Any]]
 
 
-def argument_sets(inputs: Inputs, wants_lists: bool) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of each call: all lists at once, or by element; short lists repeat their last."""
+def _argument_sets(inputs: Inputs, wants_lists: bool) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of each call: all lists at once, or by element; shorter lists repeat their last element."""
     if wants_lists or not inputs:
         yield dict(inputs)
         return
@@ -30,7 +31,7 @@ def argument_sets(inputs: Inputs, wants_lists: bool) -> Iterator[dict[str, Any]]
         yield {name: values[min(index, len(values) - 1)] for name, values in inputs.items()}
 
 
-def find_blocker(arguments: dict[str, Any], wants_lists: bool) -> ExecutionBlocker | None:
+def _find_blocker(arguments: dict[str, Any], wants_lists: bool) -> ExecutionBlocker | None:
     """Return the first blocker among the arguments of a call, or None."""
     for value in arguments.values():
         candidates = value if wants_lists else [value]
@@ -53,64 +54,64 @@ async def call_all(
         method: Bound method, plain or async.
         inputs: The node's inputs.
         wants_lists: The class's INPUT_IS_LIST.
-        enter: Opens the context of call number i; raises when the run is cancelled.
+        enter: Opens the context of call number i; raises if the run is cancelled.
         on_block: What a blocked call returns, given the blocker.
 
     Returns:
-        One result for each call; of an async method that has not finished, the task.
+        One result per call; for an async method that has not finished, its task.
     """
     results: list[Any] = []
-    for index, arguments in enumerate(argument_sets(inputs, wants_lists)):
-        blocker = find_blocker(arguments, wants_lists)
+    for index, arguments in enumerate(_argument_sets(inputs, wants_lists)):
+        blocker = _find_blocker(arguments, wants_lists)
         with enter(index):
             if blocker is not None:
                 results.append(on_block(blocker))
             elif inspect.iscoroutinefunction(method):
                 task = asyncio.create_task(method(**arguments))
-                await asyncio.sleep(0)  # a method that never waits is done after one turn
+                await asyncio.sleep(0)  # a method that never awaits anything is done after one turn of the loop
                 results.append(task.result() if task.done() else task)
             else:
                 results.append(method(**arguments))
     return results
 
 
-async def finished(results: Sequence[Any]) -> list[Any]:
-    """Return the results with every task replaced by what it gave; all are done before one may raise."""
+async def await_tasks(results: Sequence[Any]) -> list[Any]:
+    """Return the results with every task replaced by its result. All tasks end before one of them may raise."""
     await asyncio.gather(*(result for result in results if isinstance(result, asyncio.Task)), return_exceptions=True)
     return [result.result() if isinstance(result, asyncio.Task) else result for result in results]
 
 
 @dataclass(frozen=True)
 class Returned:
-    """What the calls of a node returned, taken apart.
+    """The return values of a node's calls, sorted.
 
     Attributes:
         tuples: The outputs of each call.
-        ui: What the node shows, lists joined over the calls.
-        graphs: The nodes that each call put into the graph, or None. Empty where no call did.
+        ui: What the node shows, with lists joined over the calls.
+        expansions: The nodes that each call adds to the graph, or None. Empty if no call adds any.
     """
 
     tuples: Sequence[Sequence[Any]] = field(default_factory=list)
-    ui: dict[str, list] = field(default_factory=dict)
-    graphs: list[dict[str, dict] | None] = field(default_factory=list)
+    ui: dict[str, list[Any]] = field(default_factory=dict)
+    expansions: list[Prompt | None] = field(default_factory=list)
 
 
 def read_returns(results: Sequence[Any], node: NodeClass) -> Returned:
-    """Take apart the values that a node's calls returned: tuples, or {"ui", "result", "expand"}."""
+    """Sort the return values of a node's calls: each is a tuple, or {"ui", "result", "expand"}."""
     tuples: list[Sequence[Any]] = []
-    graphs: list[dict[str, dict] | None] = []
-    ui: dict[str, list] = {}
+    expansions: list[Prompt | None] = []
+    ui: dict[str, list[Any]] = {}
     for result in results:
         shaped = result if isinstance(result, dict) else {"result": result}
         for key, values in shaped.get("ui", {}).items():
-            ui.setdefault(key, []).extend(_ui_list(node, key, values))
+            ui.setdefault(key, []).extend(_checked_ui_list(node, key, values))
         if "result" in shaped or "expand" in shaped:
             tuples.append(_as_tuple(node, shaped.get("result", ())))
-            graphs.append(shaped.get("expand"))
-    return Returned(tuples, ui, graphs if any(graph is not None for graph in graphs) else [])
+            expansions.append(shaped.get("expand"))
+    return Returned(tuples, ui, expansions if any(expansion is not None for expansion in expansions) else [])
 
 
-def _ui_list(node: NodeClass, key: str, values: Any) -> Sequence[Any]:
+def _checked_ui_list(node: NodeClass, key: str, values: Any) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)):
         raise TypeError(f"{node.__name__} returned ui[{key!r}] of type {type(values).__name__}; a list is expected")
     return values
@@ -127,8 +128,8 @@ def _as_tuple(node: NodeClass, result: Any) -> Sequence[Any]:
     return result
 
 
-def join_outputs(tuples: Sequence[Sequence[Any]], node: NodeClass) -> list[list]:
-    """Return, for each output, the list of its values over all calls; outputs that are lists are joined."""
+def join_outputs(tuples: Sequence[Sequence[Any]], node: NodeClass) -> list[list[Any]]:
+    """Return, for each output, the list of its values over all calls; outputs that are lists are concatenated."""
     if not tuples:
         return []
     joined = []

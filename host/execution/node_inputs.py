@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from host.checking.links import is_link
-from host.execution.graph import DynamicPrompt
-from host.object_info import NodeClass, find_input, input_types
+from host.execution.calls import Inputs
+from host.execution.dynamic_prompt import DynamicPrompt
+from host.packs import NodeClass, find_input, input_types
+from host.prompt_format import is_link
 
 __all__ = ["gather_inputs", "hidden_inputs"]
 
@@ -15,23 +16,23 @@ __all__ = ["gather_inputs", "hidden_inputs"]
 def gather_inputs(
     node: NodeClass,
     inputs: Mapping[str, Any],
-    fetch: Callable[[str, int], list | None],
-) -> tuple[dict[str, list], set[str]]:
-    """Return a node's declared inputs, each as a list of values, and the names of those not at hand.
+    fetch: Callable[[str, int], list[Any] | None],
+) -> tuple[Inputs, set[str]]:
+    """Return a node's declared inputs, each as a list of values, and the names of those not available yet.
 
     Args:
         node: The class.
         inputs: The node's inputs in the prompt.
-        fetch: fetch(node id, slot) gives that output's values, or None if that node has not run.
+        fetch: fetch(node id, slot) returns that output's values, or None if the node has not run.
     """
     declared = input_types(node)
-    values: dict[str, list] = {}
+    values: Inputs = {}
     missing: set[str] = set()
     for name, value in inputs.items():
-        found = find_input(declared, name)
-        if found is None:
+        spec = find_input(declared, name)
+        if spec is None:
             continue
-        if not is_link(value) or found[2].get("rawLink", False):
+        if not is_link(value) or spec.options.get("rawLink", False):
             values[name] = [value]
             continue
         fetched = fetch(*value)
@@ -46,7 +47,7 @@ def hidden_inputs(
     node_id: str,
     graph: DynamicPrompt | None,
     extra_data: Mapping[str, Any],
-) -> dict[str, list]:
+) -> Inputs:
     """Return the hidden inputs that the class declares: PROMPT, DYNPROMPT, EXTRA_PNGINFO, UNIQUE_ID."""
     known = {
         "PROMPT": graph.get_original_prompt() if graph is not None else {},
@@ -57,5 +58,5 @@ def hidden_inputs(
         "API_KEY_COMFY_ORG": extra_data.get("api_key_comfy_org"),
     }
     declared = input_types(node).get("hidden", {})
-    kinds = {name: spec if isinstance(spec, str) else spec[0] for name, spec in declared.items()}
-    return {name: [known[kind]] for name, kind in kinds.items() if kind in known}
+    types = {name: spec if isinstance(spec, str) else spec[0] for name, spec in declared.items()}
+    return {name: [known[input_type]] for name, input_type in types.items() if input_type in known}

@@ -1,5 +1,5 @@
-"""The host's HTTP and WebSocket side: ComfyUI's protocol for its frontend and its API clients."""
+"""The host's HTTP and WebSocket server: ComfyUI's protocol for its frontend and its API clients."""
 
-from .serving import ServeError, Settings, serve
+from host.server.serving import ServeError, Settings, serve
 
 __all__ = ["ServeError", "Settings", "serve"]

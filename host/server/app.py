@@ -1,4 +1,4 @@
-"""The web application: every route twice, with and without ``/api``, then the packs' files, then the editor's."""
+"""The web application: every route with and without `/api`, then the packs' files, then the editor's."""
 
 from __future__ import annotations
 
@@ -8,53 +8,50 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from host import context
-
-from . import file_routes, info_routes, page_routes, queue_routes, template_routes, upload_routes, user_routes
-from .security import answer_errors, same_site_only
-from .state import HOST, Host
-from .wire import MAX_BODY_BYTES
+from host.limits import MAX_BODY_BYTES
+from host.server.routes import ROUTES
+from host.server.security import answer_errors, same_site_only
+from host.server.state import HOST, Host
 
 __all__ = ["make_app"]
 
-_MODULES = (queue_routes, file_routes, upload_routes, user_routes, info_routes, template_routes, page_routes)
-# The editor's files carry a hash in their name; everything else must be asked for again after an update.
-_FOREVER = "public, max-age=31536000, immutable"
+# The editor's files have a hash in their names; everything else must be requested again after an update.
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 def make_app(host: Host, names: Iterable[str] = ()) -> web.Application:
-    """The application for one host.
+    """Return the application for one host.
 
     Args:
-        host: its parts.
-        names: host names, beside localhost and numeric addresses, under which it may be called.
+        host: The host's parts.
+        names: Host names, besides localhost and numeric addresses, under which browsers may call it.
     """
     app = web.Application(middlewares=[answer_errors, same_site_only(names)], client_max_size=MAX_BODY_BYTES)
     app[HOST] = host
-    for route in _routes(host):
-        path = _any_name(route.path)
+    for route in _all_routes(host):
+        path = _match_any_name(route.path)
         app.router.add_routes(
             [web.RouteDef(route.method, prefix + path, route.handler, route.kwargs) for prefix in ("", "/api")]
         )
     if host.frontend is not None:
         app.router.add_static("/", host.frontend)
-    app.on_response_prepare.append(_cache)
+    app.on_response_prepare.append(_set_cache_control)
     return app
 
 
-def _routes(host: Host) -> list[web.RouteDef]:
-    """The host's own routes first: a pack cannot replace one."""
-    own = [web.get("/ws", host.hub.connect), *(route for module in _MODULES for route in module.ROUTES)]
+def _all_routes(host: Host) -> list[web.RouteDef]:
+    """Return the host's own routes first, so that a pack cannot replace one."""
     packs = [web.route(method, path, handler) for (method, path), handler in context.routes.handlers.items()]
-    return own + packs
+    return [web.get("/ws", host.websockets.connect), *ROUTES, *packs]
 
 
-def _any_name(path: str) -> str:
-    """Lets ``{part}`` match every name: aiohttp's own rule leaves out names with braces in them."""
+def _match_any_name(path: str) -> str:
+    """Make `{part}` match every name: aiohttp's own pattern excludes names with braces."""
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
-async def _cache(request: web.Request, response: web.StreamResponse) -> None:
+async def _set_cache_control(request: web.Request, response: web.StreamResponse) -> None:
     if request.path.startswith("/assets/") and response.status == 200:
-        response.headers.setdefault("Cache-Control", _FOREVER)
+        response.headers.setdefault("Cache-Control", _CACHE_FOREVER)
     else:
         response.headers.setdefault("Cache-Control", "no-cache")

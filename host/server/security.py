@@ -1,9 +1,9 @@
-"""Who may talk to the host: programs on this machine and its own page, not other web sites.
+"""Access control: programs on this machine and the host's own page may call the host, other web sites may not.
 
-Two attacks matter to a server on 127.0.0.1. A page of another site can send requests to it (cross-site request), and a
-name of that site can be re-pointed to 127.0.0.1 so that the browser takes both for one site (DNS rebinding). The first
-shows in ``Origin`` and ``Sec-Fetch-Site``, the second in ``Host``. Programs send neither ``Origin`` nor ``Sec-Fetch-*``
-and pass; the content type of a request says nothing, because many honest clients name none.
+Two attacks matter to a server on 127.0.0.1. A page of another site can send requests to it (cross-site requests), and
+that site's name can be re-pointed to 127.0.0.1, so that the browser treats both as one site (DNS rebinding). The first
+is visible in `Origin` and `Sec-Fetch-Site`, the second in `Host`. Programs send neither `Origin` nor `Sec-Fetch-*`
+and pass. The content type of a request proves nothing, because many legitimate clients send none.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from .paths import OutsideFolder
-from .wire import problem
+from host.folders import FolderError
+from host.server.json_http import http_error, json_response
 
 __all__ = ["answer_errors", "same_site_only"]
 
 log = logging.getLogger(__name__)
 
 _PORTS = {"http": 80, "https": 443}
-# What the file system says: a name that no file can have, a file that has just gone, one that is not ours, a full disk.
-_FILE_ERRORS = {
+# Statuses for errors of the file system: an impossible name, a forbidden file, one that was just deleted, a full disk.
+_FILE_ERROR_STATUS = {
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL), 400),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 403),
     errno.ENOENT: 404,
@@ -42,10 +42,10 @@ _HEADERS = {
 
 
 def same_site_only(names: Iterable[str]) -> Middleware:
-    """Middleware that refuses other sites.
+    """Return middleware that refuses requests from other sites.
 
     Args:
-        names: host names, beside ``localhost`` and any numeric address, under which this host may be called.
+        names: Host names, besides `localhost` and any numeric address, under which this host may be called.
     """
     allowed = {name.lower() for name in names}
 
@@ -54,7 +54,7 @@ def same_site_only(names: Iterable[str]) -> Middleware:
         reason = _refusal(request, allowed)
         if reason:
             log.warning("refused %s %r: %s", request.method, request.path[:200], reason)
-            raise problem(403, reason)
+            raise http_error(403, reason)
         return await handler(request)
 
     return check
@@ -62,19 +62,19 @@ def same_site_only(names: Iterable[str]) -> Middleware:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns every failure into its status, and adds the headers that keep browsers from guessing."""
+    """Turn every failure into its status, and add headers that stop browsers from guessing content types."""
     try:
         response = await handler(request)
     except web.HTTPException as error:
         error.headers.update(_HEADERS)
         raise
-    except (OutsideFolder, UnicodeError, web.RequestPayloadError, HttpProcessingError) as error:
+    except (FolderError, UnicodeError, web.RequestPayloadError, HttpProcessingError) as error:
         response = _json_error(400, str(error))
-    except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody is there to read the answer
-        log.debug("%s %r: the client left: %r", request.method, request.path[:200], error)
+    except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody reads the response any more
+        log.debug("%s %r: the client disconnected: %r", request.method, request.path[:200], error)
         response = _json_error(400, "the request ended early")
     except OSError as error:
-        status = _FILE_ERRORS.get(error.errno or 0, 500)
+        status = _FILE_ERROR_STATUS.get(error.errno or 0, 500)
         if status == 500:
             log.exception("%s %r failed", request.method, request.path[:200])
         response = _json_error(status, error.strerror or "the file system refused")
@@ -88,11 +88,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _json_error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+    return json_response({"error": message}, status)
 
 
 def _refusal(request: web.Request, allowed: set[str]) -> str | None:
-    """The sentence with which ``request`` is refused, or None."""
+    """Return why a request is refused, or None."""
     host = request.headers.get("Host", "")
     if host and not _is_own_name(host, allowed):
         return "the Host header names another machine; start with --allow-host NAME to serve under that name"
@@ -105,7 +105,7 @@ def _refusal(request: web.Request, allowed: set[str]) -> str | None:
 
 
 def _is_link_to_the_page(request: web.Request) -> bool:
-    """A person who follows a link to the editor on another page does no harm."""
+    """Return whether a user followed a link to the editor from another page, which is harmless."""
     return (
         request.method == "GET"
         and request.path == "/"
@@ -115,7 +115,10 @@ def _is_link_to_the_page(request: web.Request) -> bool:
 
 
 def _is_own_name(host: str, allowed: set[str]) -> bool:
-    """Numeric addresses cannot be re-pointed, ``localhost`` is never asked of DNS; other names must be allowed."""
+    """Return whether a Host header names this host.
+
+    Numeric addresses cannot be re-pointed and `localhost` is never resolved by DNS; other names must be allowed.
+    """
     name = _netloc(f"//{host}", 80)[0]
     if name == "localhost" or name.endswith(".localhost") or name in allowed:
         return True
@@ -137,7 +140,7 @@ def _same_origin(origin: str, host: str) -> bool:
 
 
 def _netloc(url: str, default_port: int) -> tuple[str, int]:
-    """Name and port of ``url``; an impossible pair for malformed ones, which equals nothing allowed."""
+    """Return the name and port of `url`; for a malformed one an impossible pair, which matches nothing allowed."""
     try:
         parts = urlsplit(url)
         return (parts.hostname or "").lower().rstrip("."), parts.port or default_port

@@ -1,4 +1,4 @@
-"""Start, serve, stop: one host on one data directory."""
+"""Starting, serving and stopping: one host on one data directory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,17 +20,16 @@ from typing import IO, Any
 from aiohttp import web
 
 from host import context
-from host.execution.executor import Executor
+from host.execution import Executor
 from host.folders import Folders, default_folders
-from host.registry import Registry
-
-from .app import make_app
-from .hub import Hub
-from .info_routes import FEATURES
-from .logs import LogBuffer
-from .state import Host
-from .store import JobStore
-from .worker import Worker
+from host.packs import Registry
+from host.server.app import make_app
+from host.server.jobs.store import JobStore
+from host.server.jobs.worker import Worker
+from host.server.log_buffer import LogBuffer, record_logs
+from host.server.routes.system import FEATURES
+from host.server.state import Host
+from host.server.websockets import WebSockets
 
 __all__ = ["ServeError", "Settings", "serve"]
 
@@ -38,11 +37,11 @@ log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
 _TEMP_DAYS = 7
-_MAX_FILES = 65_536
+_MAX_OPEN_FILES = 65_536
 
 
 class ServeError(Exception):
-    """Why the host cannot start, as a sentence for the terminal."""
+    """The host cannot start. The message is shown to the user."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class Settings:
     """Where and how to serve.
 
     Attributes:
-        data: the folder that holds input, output, temp, user and the job store.
-        port: the port, 0 for a free one.
-        listen: the address to listen on.
-        allowed_names: further host names under which browsers may call this host.
-        opening: the workflow with which an empty editor opens.
+        data: The folder that holds input, output, temp, user and the job store.
+        port: The port, 0 for a free one.
+        listen: The address to listen on.
+        allowed_names: Further host names under which browsers may call this host.
+        opening: The workflow with which an empty editor opens.
     """
 
     data: Path
@@ -65,26 +64,28 @@ class Settings:
 
 
 def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout) -> None:
-    """Serves until SIGINT or SIGTERM; writes the address to ``out`` once requests are answered.
+    """Serve until SIGINT or SIGTERM.
 
     Args:
-        registry: the nodes, with their packs loaded: their routes are served too.
+        registry: The nodes, with their packs loaded, so that the packs' routes are served too.
+        settings: Where and how to serve.
+        out: Receives the host's address as soon as requests are answered.
 
     Raises:
-        ServeError: when the address or the data directory is taken.
+        ServeError: The address or the data directory is in use.
     """
     asyncio.run(_serve(registry, settings, out))
 
 
 async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
-    _allow_many_connections()
+    _raise_file_limit()
     async with AsyncExitStack() as stack:
         folders = _make_folders(settings.data)
         stack.enter_context(_lock(settings.data))
-        _drop_old_files(folders.temp)
+        _delete_old_files(folders.temp)
         context.use_folders(folders)
-        host = _assemble(registry, folders, settings, stack.enter_context(_log_buffer()))
-        runner = web.AppRunner(make_app(host, _names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
+        host = _assemble(registry, folders, settings, stack.enter_context(record_logs()))
+        runner = web.AppRunner(make_app(host, _host_names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
         stack.push_async_callback(_stop, host, runner)
         await runner.setup()
         address = await _listen(runner, settings)
@@ -96,53 +97,38 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
         log.info("stopping")
 
 
+# -- the data directory
+
+
 def _make_folders(data: Path) -> Folders:
     folders = default_folders(data)
     try:
         for folder in (folders.input, folders.output, folders.temp, folders.user / "default"):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ServeError(f"the data directory {data} cannot be used: {error.strerror}; choose another with "
-                         "--data-directory") from error  # fmt: skip
+        raise ServeError(
+            f"the data directory {data} cannot be used: {error.strerror}; choose another with --data-directory"
+        ) from error
     return folders
 
 
-def _drop_old_files(folder: Path) -> None:
-    """Temporary pictures are part of the history that the page shows: they stay for some days."""
+def _delete_old_files(folder: Path) -> None:
+    """Delete old temporary pictures. They stay for some days, because the page's history shows them."""
     oldest = time.time() - _TEMP_DAYS * 86400
     for path in folder.rglob("*"):
         if path.is_file() and path.lstat().st_mtime < oldest:
             path.unlink()
 
 
-def _allow_many_connections() -> None:
-    """Idle connections of one client must not use up the files that the others need."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextmanager
-def _log_buffer() -> Iterator[LogBuffer]:
-    """Keeps what anybody logs, for the page's log panel."""
-    buffer, root = LogBuffer(), logging.getLogger()
-    root.addHandler(buffer)
-    try:
-        yield buffer
-    finally:
-        root.removeHandler(buffer)
-
-
 def _lock(data: Path) -> IO[str]:
-    """Two hosts on one job store would run its jobs twice. The lock goes with the process, however it ends."""
+    """Lock the data directory: two hosts on one job store would run its jobs twice.
+
+    The lock is released when the process ends, however it ends.
+    """
     file = (data / "user" / "host.lock").open("w")
     try:
         import fcntl
-    except ImportError:  # Windows has another way, and one person on one machine
+    except ImportError:  # Windows has no such locks
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,6 +140,9 @@ def _lock(data: Path) -> IO[str]:
     return file
 
 
+# -- the host's parts
+
+
 def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: LogBuffer) -> Host:
     loop = asyncio.get_running_loop()
 
@@ -161,12 +150,12 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
         if not loop.is_closed():
             loop.call_soon_threadsafe(call, *args)
 
-    hub = Hub(FEATURES)
+    websockets = WebSockets(FEATURES)
     store = _open_store(folders.user / "jobs.sqlite3")
-    worker = Worker(store, Executor(registry), hub, post)
-    hub.greeting = worker.greeting
-    logs.listener = lambda lines: post(hub.publish_log, lines)
-    return Host(registry, folders, store, worker, hub, logs, _frontend(), settings.opening)
+    worker = Worker(store, Executor(registry), websockets, post)
+    websockets.greeting = worker.greeting
+    logs.listener = lambda lines: post(websockets.publish_log, lines)
+    return Host(registry, folders, store, worker, websockets, logs, _frontend(), settings.opening)
 
 
 def _open_store(path: Path) -> JobStore:
@@ -188,12 +177,26 @@ def _frontend() -> Path | None:
     return Path(spec.submodule_search_locations[0]) / "static"
 
 
-def _names(settings: Settings) -> set[str]:
-    """Names under which a browser may call: those allowed, and this machine's where it can be called from outside."""
+# -- the network
+
+
+def _raise_file_limit() -> None:
+    """Allow many open files, so that one client's idle connections cannot block the others."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _host_names(settings: Settings) -> set[str]:
+    """Return the names under which browsers may call: the allowed ones, and this machine's if others can reach it."""
     names = {*settings.allowed_names, settings.listen}
     if not _is_loopback(settings.listen):
         log.warning(
-            "listening on %s: everybody who reaches this machine can run prompts, read and write its files "
+            "listening on %s: everybody who reaches this machine can run prompts, and read and write its files "
             "in %s; there is no password",
             settings.listen,
             settings.data,
@@ -210,6 +213,7 @@ def _is_loopback(address: str) -> bool:
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> str:
+    """Start to listen. Returns the host's address."""
     site = web.TCPSite(runner, settings.listen, settings.port)
     try:
         await site.start()
@@ -222,8 +226,11 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
+# -- stopping
+
+
 def _stop_event() -> asyncio.Event:
-    """Set by SIGINT and SIGTERM. A second signal ends the process at once."""
+    """Return an event that SIGINT and SIGTERM set. A second signal ends the process at once."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -240,8 +247,8 @@ def _stop_event() -> asyncio.Event:
 
 
 async def _stop(host: Host, runner: web.AppRunner) -> None:
-    """Pages first, so that they look for the next host at once; then the running job goes back into the queue."""
-    await host.hub.close()
+    """Stop serving. Pages are disconnected first, so that they reconnect early; then the running job is put back."""
+    await host.websockets.close()
     await asyncio.to_thread(host.worker.stop, _STOP_SECONDS)
     await runner.cleanup()
     host.store.close()

@@ -1,4 +1,4 @@
-"""What every request handler may use, put together once at the start."""
+"""What every request handler may use, assembled once at the start."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from pathlib import Path
 from aiohttp import web
 
 from host.folders import Folders
-from host.registry import Registry
+from host.packs import Registry
+from host.server.jobs.store import JobStore
+from host.server.jobs.worker import Worker
+from host.server.log_buffer import LogBuffer
+from host.server.websockets import WebSockets
 
-from .hub import Hub
-from .logs import LogBuffer
-from .store import JobStore
-from .worker import Worker
-
-__all__ = ["HOST", "MAX_UPLOAD_BYTES", "Host"]
-
-MAX_UPLOAD_BYTES = 100 * 1024 * 1024
+__all__ = ["HOST", "Host"]
 
 
 @dataclass(frozen=True)
@@ -25,28 +22,28 @@ class Host:
     """The parts of a running host.
 
     Attributes:
-        registry: the node classes and the packs they come from.
-        folders: where pictures and user files live.
-        store: accepted prompts and their results.
-        worker: runs them.
-        hub: the connected clients.
-        logs: the last log lines.
-        frontend: folder of the visual editor's files; None where the package is not installed.
-        opening: the workflow file with which an empty editor opens, or None.
+        registry: The node classes and the packs that they come from.
+        folders: The folders of pictures and user files.
+        store: The accepted prompts and their results.
+        worker: Runs them.
+        websockets: The connected clients.
+        logs: The last log lines.
+        frontend: The folder of the visual editor's files; None if the package is not installed.
+        opening: The workflow with which an empty editor opens, or None.
     """
 
     registry: Registry
     folders: Folders
     store: JobStore
     worker: Worker
-    hub: Hub
+    websockets: WebSockets
     logs: LogBuffer
     frontend: Path | None
     opening: Path | None
 
     @property
     def user_folder(self) -> Path:
-        """Where the one user's settings and workflows are kept."""
+        """The folder of the only user's settings and workflows."""
         return self.folders.user / "default"
 
 

@@ -1,8 +1,7 @@
-"""The editor's file format read into plain values: nodes, links and subgraph definitions.
+"""Parses the editor's file format into nodes, links and subgraph definitions.
 
-This is what the frontend saves: `nodes` with `inputs`, `outputs`, `mode` and `widgets_values`; `links`; and
-`definitions.subgraphs`, graphs that a node of the same type stands for. A file is hostile until it has passed
-here.
+The frontend saves `nodes` with `inputs`, `outputs`, `mode` and `widgets_values`; `links`; and `definitions.subgraphs`,
+graphs that are used as nodes whose type is the definition's id. A file is untrusted input: this module checks it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from host.limits import MAX_EDITOR_NODES
 
 __all__ = [
     "BYPASSED",
@@ -28,18 +29,17 @@ __all__ = [
     "read_subgraphs",
 ]
 
-MUTED, BYPASSED = 2, 4  # values of a node's `mode`; the others mean that it runs
-INPUT_NODE, OUTPUT_NODE = "-10", "-20"  # the ids of a subgraph's own ends
-_MAX_NODES = 20_000  # per graph
+MUTED, BYPASSED = 2, 4  # values of a node's `mode`; with any other value it runs
+INPUT_NODE, OUTPUT_NODE = "-10", "-20"  # the ids of a subgraph's own input and output ends
 
 
 class WorkflowError(ValueError):
-    """A file that is no workflow, or a broken one. The message says where."""
+    """A file is not a workflow, or a malformed one. The message says where."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An input of a node: its name, type, the link into it, and whether a widget gives its value when there is none."""
+    """An input of a node: its name, type, link, and whether a widget holds its value if there is no link."""
 
     name: str
     type: Any
@@ -49,7 +49,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class EditorLink:
-    """A line between an output and an input."""
+    """A link between an output and an input."""
 
     origin: str
     origin_slot: int
@@ -59,42 +59,42 @@ class EditorLink:
 
 @dataclass(frozen=True)
 class EditorNode:
-    """A box of the editor.
+    """A node in the editor.
 
     Attributes:
         id: Unique within its graph.
-        kind: The node class, a virtual node of the editor, or the id of a subgraph definition.
+        class_type: The node class, a virtual node of the editor, or the id of a subgraph definition.
         mode: MUTED, BYPASSED, or anything else.
-        title: What the person calls it, or "".
-        inputs: The inputs that the file lists; unlinked widgets may be missing.
+        title: The title that the user gave it, or "".
+        inputs: The inputs that the file lists; widgets without a link may be missing.
         outputs: The types of the outputs.
-        values: What the widgets hold: in order, or by name.
-        properties: Whatever else the editor keeps.
+        values: The widgets' values, in order or by name.
+        properties: The editor's other data about the node.
     """
 
     id: str
-    kind: str
+    class_type: str
     mode: int
     title: str
     inputs: tuple[Slot, ...]
     outputs: tuple[Any, ...]
-    values: list | dict | None
+    values: list[Any] | dict[str, Any] | None
     properties: Mapping[str, Any]
 
     @property
     def label(self) -> str:
-        """How messages name the node."""
-        return f"node {self.id} ({self.kind})"
+        """The node's name in error messages."""
+        return f"node {self.id} ({self.class_type})"
 
 
 @dataclass(frozen=True)
 class EditorGraph:
-    """A graph, or the inside of a subgraph.
+    """A graph, or the content of a subgraph.
 
     Attributes:
-        nodes: By id, in the order of the file.
-        links: By id.
-        inputs: The names of the graph's own inputs; () for the outermost graph.
+        nodes: The nodes by id, in the order of the file.
+        links: The links by id.
+        inputs: The names of the subgraph's own inputs; () for the outermost graph.
     """
 
     nodes: dict[str, EditorNode]
@@ -102,16 +102,16 @@ class EditorGraph:
     inputs: tuple[str, ...] = ()
 
     def from_input(self, index: int) -> list[EditorLink]:
-        """Return the links that lead from the graph's own input number `index` to nodes inside."""
-        return self._border[INPUT_NODE, index]
+        """Return the links from the subgraph's own input number `index` to nodes inside."""
+        return self._boundary_links[INPUT_NODE, index]
 
     def to_output(self, index: int) -> EditorLink | None:
-        """Return the link that feeds the graph's own output number `index`."""
-        return next(iter(self._border[OUTPUT_NODE, index]), None)
+        """Return the link into the subgraph's own output number `index`."""
+        return next(iter(self._boundary_links[OUTPUT_NODE, index]), None)
 
     @cached_property
-    def _border(self) -> defaultdict[tuple[str, int], list[EditorLink]]:
-        """The links that touch the graph's own ends, by end and slot."""
+    def _boundary_links(self) -> defaultdict[tuple[str, int], list[EditorLink]]:
+        """The links from the subgraph's own inputs and to its own outputs, by end and slot."""
         found: defaultdict[tuple[str, int], list[EditorLink]] = defaultdict(list)
         for link in self.links.values():
             if link.origin == INPUT_NODE:
@@ -123,15 +123,22 @@ class EditorGraph:
 
 @dataclass(frozen=True)
 class Scope:
-    """One use of a graph: the path of subgraph nodes that leads here, and the node it is the inside of."""
+    """One use of a graph.
+
+    Attributes:
+        path: The ids of the subgraph nodes that lead here.
+        graph: The graph.
+        instance: The subgraph node that contains the graph; None for the outermost graph.
+        parent: The scope of `instance`; None for the outermost graph.
+    """
 
     path: tuple[str, ...]
     graph: EditorGraph
-    host: EditorNode | None = None
-    outer: Scope | None = None
+    instance: EditorNode | None = None
+    parent: Scope | None = None
 
     def execution_id(self, node: EditorNode) -> str:
-        """Return the id that a node of this graph has in a prompt."""
+        """Return the id of one of the graph's nodes in a prompt."""
         return ":".join((*self.path, node.id))
 
 
@@ -140,7 +147,7 @@ def read_subgraphs(workflow: Mapping[str, Any]) -> dict[str, EditorGraph]:
     definitions = workflow.get("definitions")
     entries = definitions.get("subgraphs") if isinstance(definitions, dict) else None
     subgraphs = {}
-    for entry in _listed(entries or [], "definitions.subgraphs"):
+    for entry in _object_list(entries or [], "definitions.subgraphs"):
         if not isinstance(entry.get("id"), str):
             raise WorkflowError("a subgraph definition has no id")
         subgraphs[entry["id"]] = read_graph(entry)
@@ -148,45 +155,47 @@ def read_subgraphs(workflow: Mapping[str, Any]) -> dict[str, EditorGraph]:
 
 
 def read_graph(graph: Mapping[str, Any]) -> EditorGraph:
-    """Read one graph in the editor's format. Raises WorkflowError where it is broken."""
-    entries = _listed(graph.get("nodes"), "nodes")
-    if len(entries) > _MAX_NODES:
-        raise WorkflowError(f"a graph has at most {_MAX_NODES} nodes, got {len(entries)}")
+    """Read one graph in the editor's format. Raises WorkflowError if it is malformed."""
+    entries = _object_list(graph.get("nodes"), "nodes")
+    if len(entries) > MAX_EDITOR_NODES:
+        raise WorkflowError(f"a graph has at most {MAX_EDITOR_NODES} nodes, got {len(entries)}")
     nodes = [_read_node(entry) for entry in entries]
     links = graph.get("links") or []
     if not isinstance(links, list):
         raise WorkflowError(f"'links' must be a list, got {type(links).__name__}")
-    inputs = tuple(str(entry.get("name", "")) for entry in _listed(graph.get("inputs") or [], "inputs"))
+    inputs = tuple(str(entry.get("name", "")) for entry in _object_list(graph.get("inputs") or [], "inputs"))
     return EditorGraph({node.id: node for node in nodes}, dict(map(_read_link, links)), inputs)
 
 
-def _listed(value: Any, name: str) -> list[dict]:
+def _object_list(value: Any, name: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise WorkflowError(f"'{name}' must be a list of objects")
     return value
 
 
-def _read_node(entry: dict) -> EditorNode:
+def _read_node(entry: dict[str, Any]) -> EditorNode:
     if "id" not in entry or not isinstance(entry.get("type"), str):
         raise WorkflowError(f"a node needs an id and a type, got {str(entry)[:100]}")
-    node_id, kind = str(entry["id"]), entry["type"]
+    node_id, class_type = str(entry["id"]), entry["type"]
     values, properties = entry.get("widgets_values"), entry.get("properties")
     if values is None:
         values = entry.get("widgets_values_named")
     mode = entry.get("mode", 0)
+    inputs = _object_list(entry.get("inputs") or [], f"inputs of node {node_id} ({class_type})")
+    outputs = _object_list(entry.get("outputs") or [], f"outputs of node {node_id}")
     return EditorNode(
         id=node_id,
-        kind=kind,
+        class_type=class_type,
         mode=mode if isinstance(mode, int) else 0,
         title=str(entry.get("title") or ""),
-        inputs=tuple(map(_read_slot, _listed(entry.get("inputs") or [], f"inputs of node {node_id} ({kind})"))),
-        outputs=tuple(slot.get("type") for slot in _listed(entry.get("outputs") or [], f"outputs of node {node_id}")),
+        inputs=tuple(map(_read_slot, inputs)),
+        outputs=tuple(slot.get("type") for slot in outputs),
         values=values if isinstance(values, (list, dict)) else None,
         properties=properties if isinstance(properties, dict) else {},
     )
 
 
-def _read_slot(entry: dict) -> Slot:
+def _read_slot(entry: dict[str, Any]) -> Slot:
     link = entry.get("link")
     return Slot(
         str(entry.get("name", "")),

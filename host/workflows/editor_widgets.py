@@ -1,11 +1,10 @@
-"""Which widgets the frontend gives a node, in which order: that is what `widgets_values` of a file lists."""
+"""Which widgets the frontend gives a node, and in which order: a file's `widgets_values` lists their values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from host.object_info import NodeClass, input_types
+from host.packs import InputSpec, NodeClass, input_types, visible_inputs
 
 __all__ = ["is_widget", "widget_inputs", "widget_values"]
 
@@ -31,97 +30,91 @@ _WIDGET_TYPES = frozenset(
         "BOUNDING_BOXES",
     }
 )
-_UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
+_UPLOAD_OPTIONS = ("image_upload", "video_upload", "animated_image_upload")
 _SEED_NAMES = ("seed", "noise_seed")
-_CONTROL, _FILTER = " control ", " filter "  # no input's name begins with a space
+_CONTROL, _FILTER, _UPLOAD_BUTTON = " control ", " filter ", " upload"  # no input's name begins with a space
 _CONTROL_WORDS = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
-_ZEROS: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, "STRING": ""}
+_EMPTY_VALUES: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, "STRING": ""}
 
 
-def is_widget(kind: Any, options: dict) -> bool:
-    """Say whether the frontend draws a widget for an input of this type."""
-    name = options.get("widgetType", "COMBO" if isinstance(kind, list) else kind)
+def is_widget(input_type: Any, options: dict[str, Any]) -> bool:
+    """Return whether the frontend draws a widget for an input of this type."""
+    name = options.get("widgetType", "COMBO" if isinstance(input_type, list) else input_type)
     return name in _WIDGET_TYPES and not options.get("forceInput", False)
 
 
-def widget_inputs(node: NodeClass) -> dict[str, tuple[Any, dict]]:
-    """Return the inputs of a class that have widgets: {name: (type, options)}."""
-    return {name: spec for name, spec in _specs(node) if is_widget(*spec)}
+def widget_inputs(node: NodeClass) -> dict[str, InputSpec]:
+    """Return the inputs of a class that have widgets."""
+    inputs = visible_inputs(input_types(node))
+    return {name: spec for name, spec in inputs.items() if is_widget(spec.type, spec.options)}
 
 
-def widget_values(node: NodeClass, values: list | dict | None) -> dict[str, Any]:
-    """Return {input name: value} of a node's widgets, defaults where the file has none.
+def widget_values(node: NodeClass, values: list[Any] | dict[str, Any] | None) -> dict[str, Any]:
+    """Return {input name: value} of a node's widgets, with defaults where the file has no value.
 
     Args:
         node: The class.
-        values: The file's `widgets_values`. A list may be of four lengths: with or without the values of the
-            widgets that steer another one after each run, and, from old frontends, of inputs that have no
-            widget any more.
+        values: The file's `widgets_values`. A list may have four lengths: with or without the values of control
+            widgets (which change another widget after each run), and, from old frontends, with or without the values
+            of inputs that no longer have a widget.
     """
-    known = widget_inputs(node)
     if isinstance(values, list):
-        layout = _fitting_layout(node, values)
-        values = dict(zip(layout, values, strict=False))
+        names = _choose_layout(node, values)
+        values = dict(zip(names, values, strict=False))
     values = values or {}
-    return {name: values[name] if name in values else _default(*spec) for name, spec in known.items()}
+    known = widget_inputs(node)
+    return {name: values[name] if name in values else _default(spec) for name, spec in known.items()}
 
 
-def _specs(node: NodeClass) -> Iterator[tuple[str, tuple[Any, dict]]]:
-    """Yield (name, (type, options)) of the visible inputs in order."""
-    declared = input_types(node)
-    for category in ("required", "optional"):
-        for name, spec in declared.get(category, {}).items():
-            yield name, (spec[0], spec[1] if len(spec) > 1 else {})
+def _choose_layout(node: NodeClass, values: list[Any]) -> list[str]:
+    """Return the widgets' names that a list of values belongs to; inputs that were added later have no value.
 
-
-def _fitting_layout(node: NodeClass, values: list) -> list[str]:
-    """Return the names that a list of widget values belongs to; inputs that were added later have none.
-
-    Editors write the steering widgets' values, people's scripts may not. Where one of the editor's words stands in such
-    a place, the list has them; only else does its length decide.
+    The editor writes the values of control widgets, users' scripts may not. If one of the editor's control words is in
+    such a place, the list includes them; otherwise its length decides.
     """
     with_controls = [_layout(node, controls=True, forced=forced) for forced in (False, True)]
     without = [_layout(node, controls=False, forced=forced) for forced in (False, True)]
-    steered = [layout for layout in with_controls if _has_control_words(layout, values)]
-    fitting = (layout for layout in steered or (*without, *with_controls) if len(layout) == len(values))
-    return next(fitting, (steered or with_controls)[0])
+    controlled = [layout for layout in with_controls if _has_control_words(layout, values)]
+    same_length = (layout for layout in controlled or (*without, *with_controls) if len(layout) == len(values))
+    return next(same_length, (controlled or with_controls)[0])
 
 
-def _has_control_words(layout: list[str], values: list) -> bool:
-    """Say whether the values of the steering widgets are the editor's words, and there is one."""
+def _has_control_words(layout: list[str], values: list[Any]) -> bool:
+    """Return whether there are control widgets and all of their values are control words of the editor."""
     found = [value for name, value in zip(layout, values, strict=False) if name.startswith(_CONTROL)]
     return bool(found) and all(isinstance(word, str) and word in _CONTROL_WORDS for word in found)
 
 
 def _layout(node: NodeClass, *, controls: bool, forced: bool) -> list[str]:
-    """Return the names of all widgets in order, with those that belong to no input."""
+    """Return the names of all widgets in order, including those that belong to no input."""
     names: list[str] = []
-    uploads = False
-    declared = input_types(node)
+    inputs = visible_inputs(input_types(node))
     for category in ("required", "optional"):
-        for name, spec in declared.get(category, {}).items():
-            kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-            if is_widget(kind, options) or (forced and is_widget(kind, {**options, "forceInput": False})):
+        has_upload = False
+        for name, spec in inputs.items():
+            if spec.category != category:
+                continue
+            if is_widget(spec.type, spec.options | {"forceInput": False} if forced else spec.options):
                 names.append(name)
-                names += _control_names(name, kind, options) if controls else []
-            uploads = uploads or (category == "required" and any(options.get(key) for key in _UPLOADS))
-        if category == "required" and uploads:
-            names.append(" upload")
+                names += _control_names(name, spec) if controls else []
+            has_upload = has_upload or any(spec.options.get(key) for key in _UPLOAD_OPTIONS)
+        if category == "required" and has_upload:
+            names.append(_UPLOAD_BUTTON)
     return names
 
 
-def _control_names(name: str, kind: Any, options: dict) -> list[str]:
-    """Return the widgets that steer an input's value after each run."""
-    default = kind == "INT" and name in _SEED_NAMES
-    if not options.get("control_after_generate", default):
+def _control_names(name: str, spec: InputSpec) -> list[str]:
+    """Return the control widgets of an input, which change its value after each run."""
+    default = spec.type == "INT" and name in _SEED_NAMES
+    if not spec.options.get("control_after_generate", default):
         return []
-    is_combo = isinstance(kind, list) or kind == "COMBO"
+    is_combo = isinstance(spec.type, list) or spec.type == "COMBO"
     return [_CONTROL + name, _FILTER + name] if is_combo else [_CONTROL + name]
 
 
-def _default(kind: Any, options: dict) -> Any:
-    """Return what a new widget holds."""
-    if "default" in options:
-        return options["default"]
-    choices = kind if isinstance(kind, list) else options.get("options", [])
-    return choices[0] if choices else _ZEROS.get(kind if isinstance(kind, str) else "")
+def _default(spec: InputSpec) -> Any:
+    """Return a new widget's value."""
+    if "default" in spec.options:
+        return spec.options["default"]
+    choices = spec.type if isinstance(spec.type, list) else spec.options.get("options", [])
+    return choices[0] if choices else _EMPTY_VALUES.get(spec.type if isinstance(spec.type, str) else "")

@@ -1,4 +1,4 @@
-"""`--set NODE.INPUT=VALUE`: values from a command line put into a prompt."""
+"""`--set NODE.INPUT=VALUE`: replaces values of a prompt from the command line."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from host.object_info import find_input, input_types
-from host.registry import Registry
+from host.packs import InputSpec, Registry, find_input, input_types, visible_inputs
+from host.prompt_format import Prompt, PromptNode, node_title
 from host.workflows.editor_widgets import is_widget
 
 __all__ = ["OverrideError", "apply_overrides"]
 
 
 class OverrideError(ValueError):
-    """A `--set` that matches nothing, or whose value does not fit."""
+    """A `--set` that matches nothing, or whose value has the wrong type."""
 
 
-def apply_overrides(prompt: dict[str, dict], overrides: Iterable[str], registry: Registry) -> dict[str, dict]:
+def apply_overrides(prompt: Prompt, overrides: Iterable[str], registry: Registry) -> Prompt:
     """Return a copy of `prompt` with the values of `overrides`.
 
     Args:
-        prompt: In the API's format.
-        overrides: Each "NODE.INPUT=VALUE". NODE is a node's id; or its title or its class, where one node has
-            it. VALUE is read as the input's declared type says. A link into the input is replaced.
+        prompt: A prompt in the API's format.
+        overrides: Each is "NODE.INPUT=VALUE". NODE is a node's id, or its title or class if only one node has it.
+            VALUE is parsed as the input's declared type. A link into the input is replaced.
         registry: The node classes.
 
     Raises:
-        OverrideError: Nothing matches, several nodes do, or VALUE is not of the input's type.
+        OverrideError: No node or several nodes match, or VALUE does not have the input's type.
     """
     result = copy.deepcopy(prompt)
     for text in overrides:
@@ -38,14 +38,14 @@ def apply_overrides(prompt: dict[str, dict], overrides: Iterable[str], registry:
         node_id, name = _find_input(result, target, text, registry)
         inputs = result[node_id].setdefault("inputs", {})
         if not isinstance(inputs, dict):
-            raise OverrideError(f"--set {text}: {_named(node_id, result[node_id])} has no object 'inputs'")
+            raise OverrideError(f"--set {text}: {_node_label(node_id, result[node_id])} has no object 'inputs'")
         inputs[name] = _read_value(result[node_id], name, value, text, registry)
     return result
 
 
-def _find_input(prompt: dict[str, dict], target: str, text: str, registry: Registry) -> tuple[str, str]:
-    """Return (node id, input name); both may contain dots, so every way to split is tried, the last dot first."""
-    known: list[str] = []
+def _find_input(prompt: Prompt, target: str, text: str, registry: Registry) -> tuple[str, str]:
+    """Return (node id, input name). Both may contain dots, so every split is tried, the last dot first."""
+    failures: list[str] = []
     for position in reversed([index for index, letter in enumerate(target) if letter == "."]):
         label, name = target[:position], target[position + 1 :]
         nodes = _find_nodes(prompt, label)
@@ -54,68 +54,60 @@ def _find_input(prompt: dict[str, dict], target: str, text: str, registry: Regis
                 f"--set {text}: {len(nodes)} nodes are called {label!r}; name one by its id: {', '.join(nodes)}"
             )
         for node_id in nodes:
-            if _spec(prompt[node_id], name, registry) is not None:
+            if _input_spec(prompt[node_id], name, registry) is not None:
                 return node_id, name
-            known.append(
-                f"{_named(node_id, prompt[node_id])} has no input {name!r}; it has "
-                f"{', '.join(_inputs(prompt[node_id], registry)) or 'none'}"
+            failures.append(
+                f"{_node_label(node_id, prompt[node_id])} has no input {name!r}; it has "
+                f"{', '.join(_input_names(prompt[node_id], registry)) or 'none'}"
             )
-    if known:
-        raise OverrideError(f"--set {text}: {known[0]}")
-    nodes = [_named(node_id, node) for node_id, node in prompt.items()]
+    if failures:
+        raise OverrideError(f"--set {text}: {failures[0]}")
+    nodes = [_node_label(node_id, node) for node_id, node in prompt.items()]
     raise OverrideError(f"--set {text}: no node is called {target.rpartition('.')[0]!r}; there are {', '.join(nodes)}")
 
 
-def _find_nodes(prompt: dict[str, dict], label: str) -> list[str]:
-    """Return the nodes that `label` means: the one with this id, else those with this title, else of this class."""
+def _find_nodes(prompt: Prompt, label: str) -> list[str]:
+    """Return the nodes that `label` names: the one with this id, else those with this title, else of this class."""
     if label in prompt:
         return [label]
-    titled = [node_id for node_id, node in prompt.items() if _title(node) == label]
+    titled = [node_id for node_id, node in prompt.items() if node_title(node) == label]
     return titled or [node_id for node_id, node in prompt.items() if node.get("class_type") == label]
 
 
-def _title(node: dict) -> Any:
-    meta = node.get("_meta")
-    return meta.get("title") if isinstance(meta, dict) else None
-
-
-def _named(node_id: str, node: dict) -> str:
+def _node_label(node_id: str, node: PromptNode) -> str:
     return f"node {node_id} ({node.get('class_type')})"
 
 
-def _inputs(node: dict, registry: Registry) -> list[str]:
-    """Return the names of the inputs that a value can be given to."""
-    kind = registry.nodes.get(node.get("class_type", ""))
-    declared = {} if kind is None else input_types(kind)
-    return [name for category in ("required", "optional") for name in declared.get(category, {})]
+def _input_names(node: PromptNode, registry: Registry) -> list[str]:
+    """Return the names of the inputs that can be given a value."""
+    cls = registry.nodes.get(node.get("class_type", ""))
+    return [] if cls is None else list(visible_inputs(input_types(cls)))
 
 
-def _spec(node: dict, name: str, registry: Registry) -> tuple[Any, dict] | None:
-    """Return (type, options) of an input, or None if the node's class has no such input."""
-    kind = registry.nodes.get(node.get("class_type", ""))
-    found = None if kind is None else find_input(input_types(kind), name)
-    return None if found is None or found[1] == "hidden" else (found[0], found[2])
+def _input_spec(node: PromptNode, name: str, registry: Registry) -> InputSpec | None:
+    """Return the declaration of an input, or None if the node's class has no such input."""
+    cls = registry.nodes.get(node.get("class_type", ""))
+    spec = None if cls is None else find_input(input_types(cls), name)
+    return None if spec is None or spec.category == "hidden" else spec
 
 
-def _read_value(node: dict, name: str, value: str, text: str, registry: Registry) -> Any:
-    """Read a value as its input's type says."""
-    spec = _spec(node, name, registry)
+def _read_value(node: PromptNode, name: str, value: str, text: str, registry: Registry) -> Any:
+    """Parse a value as its input's type."""
+    spec = _input_spec(node, name, registry)
     assert spec is not None
-    kind, options = spec
-    if isinstance(kind, list) or kind == "COMBO":
-        return _read_choice(kind if isinstance(kind, list) else options.get("options", []), value)
-    if not is_widget(kind, {**options, "forceInput": False}):
-        raise OverrideError(f"--set {text}: the input {name!r} takes a {kind} from another node, no value")
+    if isinstance(spec.type, list) or spec.type == "COMBO":
+        return _read_choice(spec.type if isinstance(spec.type, list) else spec.options.get("options", []), value)
+    if not is_widget(spec.type, {**spec.options, "forceInput": False}):
+        raise OverrideError(f"--set {text}: the input {name!r} takes a {spec.type} from another node, not a value")
     try:
-        return _READERS.get(kind, _read_json)(value)
+        return _READERS.get(spec.type, _read_json)(value)
     except ValueError:
-        raise OverrideError(
-            f"--set {text}: the input {name!r} takes {_EXPECTED.get(kind, kind)}, got {value!r}"
-        ) from None
+        expected = _EXPECTED.get(spec.type, spec.type)
+        raise OverrideError(f"--set {text}: the input {name!r} takes {expected}, got {value!r}") from None
 
 
 def _read_choice(choices: Iterable[Any], value: str) -> Any:
-    """Return the choice that is written like `value`; validation refuses what is none."""
+    """Return the choice whose text is `value`. Validation refuses a value that is not a choice."""
     return next((choice for choice in choices if str(choice) == value), value)
 
 
@@ -126,7 +118,7 @@ def _read_json(value: str) -> Any:
         return value
 
 
-_TRUTH = {
+_BOOLEANS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -139,9 +131,9 @@ _TRUTH = {
 
 
 def _read_boolean(value: str) -> bool:
-    if value.lower() not in _TRUTH:
+    if value.lower() not in _BOOLEANS:
         raise ValueError(value)
-    return _TRUTH[value.lower()]
+    return _BOOLEANS[value.lower()]
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

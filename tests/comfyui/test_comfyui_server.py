@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from host.checking.validation import validate
-from host.execution.executor import Executor
-from host.registry import Registry, load_pack
-from host.workflows.workflow import read_workflow
+from host.execution import Executor
+from host.packs import Registry, load_pack
+from host.validation import validate
+from host.workflows import read_workflow
 
 pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network is as slow as a real one
 

@@ -24,11 +24,11 @@ import pytest
 from PIL import Image
 
 from host import context
-from host.checking.validation import validate
-from host.execution.executor import Executor
+from host.execution import Executor
 from host.folders import default_folders
-from host.payload import dumps
-from host.registry import Registry, load_pack
+from host.packs import Registry, load_pack
+from host.strict_json import dumps
+from host.validation import validate
 from tests.comfyui.parity_prompts import (
     NEWER_EVENTS,
     NEWER_WORDS,

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from host import context
-from host.checking.validation import validate
-from host.execution.executor import Executor, RunResult
+from host.execution import Executor, RunResult
 from host.folders import Folders, default_folders
-from host.registry import Registry, load_pack, pack_module_name
+from host.packs import Registry, load_pack, pack_module_name
+from host.validation import validate
 
 DOOR = """
 WEB_DIRECTORY = "./web"

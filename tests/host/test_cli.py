@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from host import context
 from host.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +34,7 @@ GRAPH = {
 @pytest.fixture
 def run(monkeypatch, toy_pack, tmp_path, folders, capsys):
     """Run a graph with options; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr(context, "ROOT", toy_pack)
+    monkeypatch.setattr("host.folders.ROOT", toy_pack)
 
     def call(graph, *options, out=tmp_path / "out"):
         file = tmp_path / "graph.json"
@@ -120,10 +119,10 @@ def test_a_value_that_does_not_fit_is_refused_before_anything_is_written(run, tm
 @pytest.mark.parametrize(
     ("graph", "messages"),
     [
-        ("{", ["no valid JSON"]),
+        ("{", ["not valid JSON"]),
         ("[]", ["a workflow is a JSON object"]),
         ({"1": node("Nope"), "2": node("No2")}, ["node 1: no class 'Nope'", "node 2: no class 'No2'"]),
-        ({**GRAPH, "3": 5}, ["the JSON is no workflow"]),
+        ({**GRAPH, "3": 5}, ["the JSON is not a workflow"]),
         ({"prompt": {"1": 5}}, ["node 1 must be an object"]),
         ({"prompt": {}}, ["Prompt has no outputs"]),
         ({"3": GRAPH["3"]}, ["Prompt has no outputs"]),

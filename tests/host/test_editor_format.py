@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from host.workflows import WorkflowError
 from host.workflows.editor_format import to_prompt
-from host.workflows.editor_graph import WorkflowError
 from host.workflows.editor_widgets import widget_values
 
 
@@ -143,7 +143,7 @@ def test_a_line_straight_through_a_subgraph(convert):
         (
             [show(1), box(2, "Reroute", [("", "*", 2)]), box(3, "Reroute", [("", "*", 3)])],
             [[1, 2, 0, 9, 0, "*"], [2, 3, 0, 2, 0, "*"], [3, 2, 0, 3, 0, "*"]],
-            "goes round in a circle",
+            "form a circle",
         ),
         ([{"id": 1}], [], "a node needs an id and a type"),
         ([{"id": 1, "type": 5}], [], "a node needs an id and a type"),
@@ -174,5 +174,5 @@ def test_a_bomb_of_subgraphs_is_refused(convert):
 
 def test_a_proxy_loop_is_refused(convert):
     definition = inside([box(1, "Reroute", [("", "*", 1)])], [line(1, 1, 0, 1, 0), line(2, 1, 0, -20, 0)])
-    with pytest.raises(WorkflowError, match="goes round in a circle"):
+    with pytest.raises(WorkflowError, match="form a circle"):
         convert([box(2, "sub"), show(2)], [[2, 2, 0, 9, 0, "*"]], definitions={"subgraphs": [definition]})

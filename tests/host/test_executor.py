@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from host.checking.validation import validate
-from host.execution.executor import Executor
+from host.execution import Executor
+from host.validation import validate
 
 
 def number(node, value=1.0, **more):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from host.registry import PackError, load_pack, pack_module_name
+from host.packs import PackError, load_pack, pack_module_name
 
 
 def test_a_pack_behind_a_lazy_door_is_loaded_under_comfyuis_module_name(registry, toy_pack):

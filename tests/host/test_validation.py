@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from host.checking.validation import MAX_DEPTH, MAX_NODES, validate
-from host.payload import dumps
+from host.limits import MAX_PROMPT_DEPTH, MAX_PROMPT_NODES
+from host.strict_json import dumps
+from host.validation import validate
 
 
 @pytest.fixture
@@ -307,10 +308,12 @@ def test_inputs_that_are_no_object(check, node, inputs):
 
 def test_hostile_sizes_are_refused(check, node):
     deep = []
-    for _ in range(MAX_DEPTH + 1000):
+    for _ in range(MAX_PROMPT_DEPTH + 1000):
         deep = [deep]
     assert check({"1": node("ToyShow", value={"__value__": deep})}).error["type"] == "invalid_prompt"
-    assert check({str(i): node("ToyList", count=1) for i in range(MAX_NODES + 1)}).error["type"] == "invalid_prompt"
+    assert (
+        check({str(i): node("ToyList", count=1) for i in range(MAX_PROMPT_NODES + 1)}).error["type"] == "invalid_prompt"
+    )
     assert (
         check({"1": node("ToyShow", value="x")}, targets="not a list of ids" * 2).error["type"] == "prompt_no_outputs"
     )

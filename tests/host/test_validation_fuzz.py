@@ -8,9 +8,9 @@ import threading
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from host.checking.validation import validate
-from host.execution.executor import Executor
-from host.payload import dumps
+from host.execution import Executor
+from host.strict_json import dumps
+from host.validation import validate
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 values = st.recursive(

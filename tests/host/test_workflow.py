@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.workflows.workflow import WorkflowError, read_workflow
+from host.workflows import WorkflowError, read_workflow
 
 API = {
     "1": {"class_type": "ToyNumber", "inputs": {"value": 2.0, "seed": 7, "mode": "plain"}},
@@ -72,18 +72,18 @@ def test_a_picture_with_the_editors_graph_alone(registry):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no valid JSON"),
-        (b"{", "no valid JSON"),
-        (b"\xff\xfe\x00\x01", "neither JSON nor a PNG|no valid JSON"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00\x01", "neither JSON nor a PNG|not valid JSON"),
         (b"[1, 2]", "a workflow is a JSON object, got list"),
-        (b"{}", "the JSON is no workflow"),
-        (b'{"a": 1}', "the JSON is no workflow"),
-        (b"[" * 100_000, "nests too deep|no valid JSON"),
-        (b'{"a":' * 100_000, "nests too deep|no valid JSON"),
+        (b"{}", "the JSON is not a workflow"),
+        (b'{"a": 1}', "the JSON is not a workflow"),
+        (b"[" * 100_000, "nests too deeply|not valid JSON"),
+        (b'{"a":' * 100_000, "nests too deeply|not valid JSON"),
         (b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9, "the PNG cannot be read"),
-        (picture(), "the picture carries no workflow"),
-        (picture(prompt="{"), "the picture's 'prompt' is no valid JSON"),
-        (picture(prompt="[]", workflow="3"), "the picture carries no workflow"),
+        (picture(), "the picture contains no workflow"),
+        (picture(prompt="{"), "the picture's 'prompt' is not valid JSON"),
+        (picture(prompt="[]", workflow="3"), "the picture contains no workflow"),
     ],
 )
 def test_what_is_no_workflow_is_refused_in_a_sentence(registry, data, message):

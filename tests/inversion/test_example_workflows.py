@@ -16,11 +16,11 @@ from torch import Tensor
 
 import host.context
 from demo.judge import find_stroke, read_digits, train_judge
-from host.checking.validation import validate
-from host.execution.executor import Executor
+from host.execution import Executor
 from host.folders import default_folders
-from host.registry import load_pack
-from host.workflows.workflow import read_workflow
+from host.packs import load_pack
+from host.validation import validate
+from host.workflows import read_workflow
 
 SCALE, SIDE = 3, 32
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from host.payload import jsonable
-from host.server.job import STATUSES, Job, Result
-from host.server.jobs import job_detail, job_item, summarise
+from host.server.jobs.job import STATUSES, Job, Result
+from host.server.jobs.views import job_detail, job_item, summarise
+from host.strict_json import jsonable
 
 ERROR = {
     "node_id": "2", "node_type": "X", "exception_message": "m", "exception_type": "E", "traceback": ["t"],

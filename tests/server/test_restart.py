@@ -154,11 +154,11 @@ def test_a_port_that_is_taken(server, toy_pack, tmp_path):
 
 def test_listening_elsewhere_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
-        assert "0.0.0.0" in serving._names(Settings(Path("data"), listen="0.0.0.0"))
+        assert "0.0.0.0" in serving._host_names(Settings(Path("data"), listen="0.0.0.0"))
     assert "everybody who reaches this machine" in caplog.text
     caplog.clear()
-    serving._names(Settings(Path("data")))
-    serving._names(Settings(Path("data"), listen="localhost"))
+    serving._host_names(Settings(Path("data")))
+    serving._host_names(Settings(Path("data"), listen="localhost"))
     assert not caplog.records
 
 

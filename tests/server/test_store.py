@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from host.server import store as module
-from host.server.job import STATUSES, Result
-from host.server.store import JobStore, SameId
+from host.server.jobs import store as module
+from host.server.jobs.job import STATUSES, Result
+from host.server.jobs.store import DuplicateId, JobStore
 
 PROMPT = {"1": {"class_type": "X", "inputs": {}}}
 
@@ -44,7 +44,7 @@ class StoreAgainstList(RuleBasedStateMachine):
             assert number == place
         self.waiting.append((number, self.count, name))
         self.waiting.sort()
-        with pytest.raises(SameId):
+        with pytest.raises(DuplicateId):
             self.store.add(name, PROMPT, {}, ["1"])
 
     @precondition(lambda self: self.running is None)

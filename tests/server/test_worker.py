@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from host.server.hub import Hub
-from host.server.jobs import job_item
-from host.server.store import MAX_ATTEMPTS, JobStore
-from host.server.worker import Worker
+from host.server.jobs.store import MAX_ATTEMPTS, JobStore
+from host.server.jobs.views import job_item
+from host.server.jobs.worker import Worker
+from host.server.websockets import WebSockets
 
 PROMPT = {"1": {"class_type": "X", "inputs": {}}}
 
@@ -34,7 +34,7 @@ def store(tmp_path):
 
 
 def begin(store, executor) -> Worker:
-    worker = Worker(store, executor, Hub({}), lambda call, *arguments: None)
+    worker = Worker(store, executor, WebSockets({}), lambda call, *arguments: None)
     worker.start()
     return worker
 
@@ -70,7 +70,7 @@ def test_a_prompt_that_keeps_ending_its_host_is_recorded_as_failed(store):
         store.claim()
     executor = FailingExecutor(RuntimeError())
     worker = begin(store, executor)
-    assert "ended too often" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
+    assert "crashed too often" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
     worker.stop(10)
     assert executor.runs == 0
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from host import context
 from host.folders import default_folders
-from host.registry import Registry, load_pack
+from host.packs import Registry, load_pack
 from host.workflows.editor_format import to_prompt
 from tests.server.support import HostProcess
 from tests.web.editor import Editor

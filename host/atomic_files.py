@@ -1,0 +1,58 @@
+"""Atomic file writing: a crash leaves the old file or the new one, never a part of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["claim_number", "temporary_file", "write_file"]
+
+_OWNER_ONLY = 0o600
+
+
+@contextmanager
+def temporary_file(folder: Path, suffix: str = ".tmp", mode: int = 0o666) -> Iterator[Path]:
+    """Create an empty hidden file in `folder`, and delete it at the end of the block unless it has been moved.
+
+    Args:
+        folder: An existing folder, on the file system of the final name: only there is a move atomic.
+        suffix: The end of the file's name.
+        mode: The file's permissions, before the process's umask.
+    """
+    path = folder / f".{uuid.uuid4().hex}{suffix}"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace `path` atomically, creating its folder. Only the owner may read the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_file(path.parent, mode=_OWNER_ONLY) as temporary:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
+def claim_number(temporary: Path, path_for: Callable[[int], Path], number: int) -> int:
+    """Move `temporary` to the first free name among `path_for(number)`, `path_for(number + 1)`, ...
+
+    The name is taken with a hard link, which fails if the name exists: two processes that save into one folder never
+    overwrite each other's files.
+
+    Returns:
+        The number whose name was free.
+    """
+    while True:
+        try:
+            os.link(temporary, path_for(number))
+            return number
+        except FileExistsError:
+            number += 1
+        except OSError:  # a file system without hard links
+            os.replace(temporary, path_for(number))
+            return number

@@ -1,0 +1,16 @@
+"""The limits on untrusted input, which `docs/host.md` and `docs/server.md` state.
+
+Limits that only one module needs and no page mentions are defined in that module.
+"""
+
+MAX_PROMPT_NODES = 3000
+MAX_PROMPT_DEPTH = 64  # nested lists and objects in a prompt
+MAX_WORKFLOW_BYTES = 64 << 20  # a workflow file, or the picture that carries one
+MAX_EDITOR_NODES = 20_000  # in one graph of the editor's format, and with every subgraph expanded
+MAX_SUBGRAPH_DEPTH = 20  # subgraphs inside subgraphs
+
+MAX_BODY_BYTES = 32 << 20  # a JSON request
+MAX_JSON_DEPTH = 100  # nested lists and objects in a JSON request
+MAX_UPLOAD_BYTES = 100 << 20
+MAX_PICTURE_PIXELS = 64 << 20
+MAX_WEBSOCKETS = 256

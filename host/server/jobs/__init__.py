@@ -1,0 +1,1 @@
+"""Jobs: accepted prompts, how they are stored, run and shown."""

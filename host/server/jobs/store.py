@@ -1,0 +1,278 @@
+"""The job store: every accepted prompt and every result, in one SQLite file that survives a crash.
+
+A job is a row from the moment its prompt is accepted. `claim` and `finish` are single transactions, so that after a
+crash each row is either pending, in progress (it has no result, so it is run again) or done (it is not run again).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from host.server.jobs.job import FULL_COLUMNS, LIGHT_COLUMNS, Job, Result, read_job
+from host.strict_json import dumps
+
+__all__ = ["MAX_ATTEMPTS", "DuplicateId", "JobStore"]
+
+MAX_HISTORY = 10_000  # results; the oldest are dropped
+MAX_ATTEMPTS = 10  # a prompt that has crashed the server this often is not run again
+_BATCH_SIZE = 50
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    number REAL NOT NULL DEFAULT 0,
+    status TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    create_time INTEGER NOT NULL,
+    start_time INTEGER,
+    end_time INTEGER,
+    done_seq INTEGER,
+    workflow_id TEXT,
+    prompt TEXT NOT NULL,
+    extra_data TEXT NOT NULL,
+    targets TEXT NOT NULL,
+    result TEXT,
+    summary TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, number, seq);
+CREATE INDEX IF NOT EXISTS jobs_by_done ON jobs (done_seq);
+"""
+
+
+class DuplicateId(ValueError):
+    """A new prompt has the id of an existing job."""
+
+
+class JobStore:
+    """The jobs by id, in running order and in finishing order. Safe to use from any thread.
+
+    Args:
+        path: The database file; its folder exists.
+
+    Raises:
+        sqlite3.DatabaseError: The file is not a job store of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
+            self._db.close()
+            raise sqlite3.DatabaseError("it was written by another version of this host")
+        self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA journal_size_limit=16777216")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Write everything to the file and close it."""
+        with self._lock:
+            self._db.close()
+
+    def recover(self) -> list[str]:
+        """Make the jobs pending that were running when the server crashed.
+
+        Returns:
+            The ids of jobs that have crashed the server `MAX_ATTEMPTS` times. The caller records them as failed.
+        """
+        with self._transaction():
+            self._db.execute("UPDATE jobs SET status='pending', start_time=NULL WHERE status='in_progress'")
+            rows = self._db.execute("SELECT id FROM jobs WHERE status='pending' AND attempts>=?", (MAX_ATTEMPTS,))
+            return [row[0] for row in rows]
+
+    def add(
+        self,
+        job_id: str,
+        prompt: dict[str, Any],
+        extra_data: dict[str, Any],
+        targets: Sequence[str],
+        *,
+        workflow_id: str | None = None,
+        number: float | None = None,
+        front: bool = False,
+    ) -> float:
+        """Store a prompt durably.
+
+        Args:
+            job_id: The job's id.
+            prompt: The checked prompt.
+            extra_data: The request's extra data, stored with the time of creation.
+            targets: The output nodes to execute.
+            workflow_id: The id of the editor's workflow.
+            number: The place in the queue; None for the next one.
+            front: Whether to put the job before all pending ones.
+
+        Returns:
+            The job's number in the queue; the lowest runs first.
+
+        Raises:
+            DuplicateId: A job with this id exists.
+        """
+        now = int(time.time() * 1000)
+        extra = dumps({**extra_data, "create_time": now})
+        row = (job_id, now, workflow_id, dumps(prompt), extra, dumps(list(targets)))
+        with self._transaction():
+            try:
+                inserted = self._db.execute(
+                    "INSERT INTO jobs (id, create_time, workflow_id, prompt, extra_data, targets)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+            except sqlite3.IntegrityError as error:
+                raise DuplicateId(f"a job with id {job_id} exists") from error
+            seq = inserted.lastrowid or 0
+            if number is None:
+                number = float(1 - seq if front else seq - 1)
+            self._db.execute("UPDATE jobs SET number=? WHERE seq=?", (number, seq))
+        return number
+
+    def claim(self) -> Job | None:
+        """Mark the next job as in progress and return it, or return None if none is pending."""
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT seq FROM jobs WHERE status='pending' ORDER BY number, seq LIMIT 1"
+            ).fetchone()
+            if row is None:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET status='in_progress', attempts=attempts+1, start_time=? WHERE seq=?",
+                (int(time.time() * 1000), row[0]),
+            )
+            return self._one("seq=?", row[0])
+
+    def release(self, job_id: str) -> None:
+        """Put an unfinished job back into the queue, as if it had not been claimed."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET status='pending', attempts=attempts-1, start_time=NULL"
+                " WHERE id=? AND status='in_progress'",
+                (job_id,),
+            )
+
+    def finish(self, job_id: str, result: Result, summary: dict[str, Any]) -> None:
+        """Store the result of a run durably, and drop the oldest results beyond `MAX_HISTORY`."""
+        text = dumps({"outputs": result.outputs, "meta": result.meta, "messages": result.messages})
+        with self._transaction():
+            last = self._db.execute("SELECT COALESCE(MAX(done_seq), 0) FROM jobs").fetchone()[0]
+            self._db.execute(
+                "UPDATE jobs SET status=?, end_time=?, done_seq=?, result=?, summary=? WHERE id=?",
+                (result.status, int(time.time() * 1000), last + 1, text, dumps(summary), job_id),
+            )
+            self._db.execute("DELETE FROM jobs WHERE done_seq<=?", (last + 1 - MAX_HISTORY,))
+
+    def cancel(self, job_id: str) -> bool:
+        """Remove a pending job from the queue. Returns False if it is not pending."""
+        with self._transaction():
+            return self._db.execute("DELETE FROM jobs WHERE id=? AND status='pending'", (job_id,)).rowcount > 0
+
+    def clear_queue(self) -> None:
+        """Remove every pending job from the queue."""
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE status='pending'")
+
+    def forget(self, job_id: str) -> None:
+        """Remove one result from the history."""
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE id=? AND done_seq IS NOT NULL", (job_id,))
+
+    def clear_history(self) -> None:
+        """Remove every result from the history."""
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE done_seq IS NOT NULL")
+
+    def remaining(self) -> int:
+        """Return the number of jobs that run or wait."""
+        with self._lock:
+            query = "SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'in_progress')"
+            count: int = self._db.execute(query).fetchone()[0]
+            return count
+
+    def queue(self, status: str) -> list[Job]:
+        """Return the complete jobs that run (`in_progress`) or wait (`pending`), in running order."""
+        with self._lock:
+            rows = self._db.execute(f"SELECT {FULL_COLUMNS} FROM jobs WHERE status=? ORDER BY number, seq", (status,))
+            return [read_job(row) for row in rows]
+
+    def get(self, job_id: str) -> Job | None:
+        """Return one complete job, or None for an unknown id."""
+        with self._lock:
+            return self._one("id=?", job_id)
+
+    def history(self, max_items: int | None = None, offset: int = -1) -> Iterator[list[Job]]:
+        """Yield complete finished jobs in finishing order, in batches, so that a long history fits in memory.
+
+        Args:
+            max_items: The largest number of jobs; with a negative `offset`, the newest ones.
+            offset: How many of the oldest jobs to skip.
+        """
+        with self._lock:
+            keys = [
+                row[0] for row in self._db.execute("SELECT seq FROM jobs WHERE done_seq IS NOT NULL ORDER BY done_seq")
+            ]
+        if max_items is not None:
+            first = max(offset if offset >= 0 else len(keys) - max_items, 0)
+            keys = keys[first : first + max(max_items, 0)]
+        elif offset > 0:
+            keys = keys[offset:]
+        for start in range(0, len(keys), _BATCH_SIZE):
+            yield self._by_seq(keys[start : start + _BATCH_SIZE])
+
+    def listing(
+        self,
+        statuses: Sequence[str],
+        *,
+        workflow_id: str | None = None,
+        by_duration: bool = False,
+        newest_first: bool = True,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[Job], int]:
+        """Return one page of light jobs with the given statuses, sorted, and the number of jobs on all pages."""
+        where = f"status IN ({','.join('?' * len(statuses))})"
+        values: list[Any] = list(statuses)
+        if workflow_id is not None:
+            where += " AND workflow_id=?"
+            values.append(workflow_id)
+        key = "COALESCE(end_time-start_time, 0)" if by_duration else "create_time"
+        order = f"{key} DESC, seq DESC" if newest_first else f"{key} ASC, seq ASC"
+        with self._lock:
+            total = self._db.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", values).fetchone()[0]
+            rows = self._db.execute(
+                f"SELECT {LIGHT_COLUMNS} FROM jobs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+                [*values, -1 if limit is None else limit, offset],
+            )
+            return [read_job(row) for row in rows], total
+
+    def _by_seq(self, keys: Sequence[int]) -> list[Job]:
+        marks = ",".join("?" * len(keys))
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {FULL_COLUMNS} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
+                keys,
+            )
+            return [read_job(row) for row in rows]
+
+    def _one(self, where: str, value: Any) -> Job | None:
+        row = self._db.execute(f"SELECT {FULL_COLUMNS} FROM jobs WHERE {where}", (value,)).fetchone()
+        return None if row is None else read_job(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the lock, and commit or roll back. IMMEDIATE: a writer waits its turn instead of failing at commit."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")

@@ -1,0 +1,229 @@
+"""The one thread that runs jobs, and the order in which clients receive their events.
+
+A result is in the store *before* its client learns that the run ended, so that a client that then asks for the history
+finds it. The last event of a run is `executing` with node null, which the oldest clients wait for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from host.execution import Executor, RunResult
+from host.server.jobs.job import Job, Result
+from host.server.jobs.preview_frames import encode_image, plain_frame, tagged_frame
+from host.server.jobs.store import JobStore
+from host.server.jobs.views import summarise
+from host.server.websockets import WebSockets
+
+__all__ = ["Worker"]
+
+log = logging.getLogger(__name__)
+
+_STATUSES = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
+_POLL_SECONDS = 60.0
+
+
+@dataclass
+class _ActiveJob:
+    """The job that runs now."""
+
+    job: Job
+    cancel: threading.Event = field(default_factory=threading.Event)
+    executing: dict[str, Any] | None = None  # the data of the last `executing` event
+    is_silent: bool = False  # it goes back into the queue, so its client receives no further events
+
+    @property
+    def client_id(self) -> str | None:
+        client_id = (self.job.extra_data or {}).get("client_id")
+        return client_id if isinstance(client_id, str) else None
+
+
+class Worker:
+    """Takes jobs from the store, one after another.
+
+    Args:
+        store: Provides jobs and stores results.
+        executor: Runs one prompt.
+        websockets: The clients that receive events.
+        post: Calls a function on the event loop's thread, in order.
+    """
+
+    def __init__(self, store: JobStore, executor: Executor, websockets: WebSockets, post: Callable[..., Any]) -> None:
+        self._store, self._executor, self._websockets, self._post = store, executor, websockets, post
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._active: _ActiveJob | None = None
+        self._stopping = False
+        self._free_requested = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Record jobs that keep crashing the server as failed, then run everything in the queue."""
+        for job_id in self._store.recover():
+            self._finish(job_id, Result("failed", messages=[["execution_error", _crash_event(job_id)]]))
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Interrupt the running job and put it back into the queue, for the next start."""
+        self._stopping = True
+        self.interrupt()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def notify(self) -> None:
+        """Report a change of the queue: wakes the thread, and tells every client how many jobs remain."""
+        self._wake.set()
+        self._post(self._websockets.publish, "status", self.status())
+
+    def free(self, *, unload_models: bool, free_memory: bool) -> None:
+        """Drop cached results (and the models that they hold) before the next job runs."""
+        if unload_models or free_memory:
+            self._free_requested.set()
+            self._wake.set()
+
+    def interrupt(self, job_id: str | None = None) -> bool:
+        """Stop the running job, or only if it is `job_id`. Returns whether there was one to stop."""
+        with self._lock:
+            active = self._active
+            if active is None or (job_id is not None and active.job.id != job_id):
+                return False
+            active.cancel.set()
+            return True
+
+    def status(self) -> dict[str, Any]:
+        """Return the data of a `status` event."""
+        return {"status": {"exec_info": {"queue_remaining": self._store.remaining()}}}
+
+    def greeting(self, client_id: str) -> list[tuple[str, Any]]:
+        """Return the events for a client that connects: the queue's length, its id, and which of its nodes runs."""
+        active = self._active
+        events: list[tuple[str, Any]] = [("status", {**self.status(), "sid": client_id})]
+        if active is not None and active.client_id == client_id and active.executing is not None:
+            events.append(("executing", active.executing))
+        return events
+
+    def _work(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            self._free_if_requested()
+            try:
+                active = self._claim()
+                if active is None:
+                    self._wake.wait(_POLL_SECONDS)
+                else:
+                    self._run_job(active)
+            except Exception:  # a full disk, for example: the other jobs must still run
+                log.exception("the job queue failed; continuing with the next job")
+                time.sleep(1)
+
+    def _free_if_requested(self) -> None:
+        if self._free_requested.is_set():
+            self._free_requested.clear()
+            self._executor.free()
+
+    def _claim(self) -> _ActiveJob | None:
+        """Claim a job; from now on it can be interrupted."""
+        with self._lock:
+            job = self._store.claim()
+            self._active = None if job is None else _ActiveJob(job)
+            return self._active
+
+    def _run_job(self, active: _ActiveJob) -> None:
+        if self._stopping:
+            active.cancel.set()
+        self.notify()
+        try:
+            self._execute(active)
+        finally:
+            with self._lock:
+                self._active = None
+        self.notify()
+        if active.client_id is not None:
+            last = {"node": None, "prompt_id": active.job.id}
+            self._post(self._websockets.publish, "executing", last, active.client_id)
+
+    def _execute(self, active: _ActiveJob) -> None:
+        """Run the job. An error of the executor itself becomes this job's error, and affects no other job."""
+        job = active.job
+        started = time.perf_counter()
+        try:
+            self._executor.run(
+                job.prompt or {},
+                job.id,
+                job.targets or [],
+                job.extra_data or {},
+                cancel=active.cancel,
+                emit=partial(self._emit, active),
+                before_end=partial(self._store_result, active),
+            )
+        except BaseException as error:  # includes a node's sys.exit(): the thread must continue with the next job
+            log.exception("job %s failed outside of its nodes", job.id)
+            event = _error_event(job.id, error)
+            self._finish(job.id, Result("failed", messages=[["execution_error", event]]))
+            self._emit(active, "execution_error", event)
+        log.info("prompt %s took %.2f seconds", job.id, time.perf_counter() - started)
+
+    def _store_result(self, active: _ActiveJob, result: RunResult) -> None:
+        """Store the result, or put the job back into the queue if it was interrupted because the host stops."""
+        if self._stopping and result.status == "interrupted":
+            active.is_silent = True
+            self._store.release(active.job.id)
+        else:
+            messages = [list(message) for message in result.messages]
+            stored = Result(_STATUSES[result.status], result.outputs, result.meta, messages)
+            self._finish(active.job.id, stored)
+
+    def _finish(self, job_id: str, result: Result) -> None:
+        self._store.finish(job_id, result, summarise(result))
+
+    def _emit(self, active: _ActiveJob, event: str, data: dict[str, Any]) -> None:
+        if event == "executing":
+            active.executing = data
+        if active.client_id is None or active.is_silent:
+            return
+        if event == "preview":
+            self._send_preview(active.client_id, data)
+        else:
+            self._post(self._websockets.publish, event, data, active.client_id)
+
+    def _send_preview(self, client_id: str, data: dict[str, Any]) -> None:
+        """Send a preview. It is encoded in this thread, so that the event loop stays responsive."""
+        image_format = data["format"]
+        node = {name: value for name, value in data.items() if name not in ("image", "format", "max_size")}
+        try:
+            file = encode_image(data["image"], image_format, data["max_size"])
+        except (OSError, ValueError, KeyError):  # a run does not fail because of a preview
+            log.warning("node %s gave a preview that is not a picture", data.get("node_id"), exc_info=True)
+            return
+        is_tagged = self._websockets.supports(client_id, "supports_preview_metadata")
+        frame = tagged_frame(image_format, file, node) if is_tagged else plain_frame(image_format, file)
+        self._post(self._websockets.publish_bytes, frame, client_id)
+
+
+def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
+    """Return the event of an error outside of any node. Every field is filled: the page rejects nulls."""
+    return {
+        "prompt_id": job_id,
+        "node_id": "",
+        "node_type": "",
+        "executed": [],
+        "exception_message": str(error),
+        "exception_type": type(error).__name__,
+        "traceback": traceback.format_tb(error.__traceback__),
+        "current_inputs": {},
+        "current_outputs": [],
+        "timestamp": int(time.time() * 1000),
+    }
+
+
+def _crash_event(job_id: str) -> dict[str, Any]:
+    message = "the server crashed too often while it ran this prompt; it is not run again"
+    return _error_event(job_id, RuntimeError(message))

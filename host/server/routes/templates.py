@@ -1,0 +1,56 @@
+"""The packs' example workflows, and the workflow with which an empty editor opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from host.folders import requested_path
+from host.server.file_responses import serve_file
+from host.server.json_http import http_error, json_response
+from host.server.state import HOST, Host
+
+__all__ = ["ROUTES"]
+
+_EXAMPLE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
+
+
+async def get_templates(request: web.Request) -> web.Response:
+    """Return the names of every pack's examples."""
+    found = {name: _examples(pack) for name, pack in request.app[HOST].registry.pack_directories.items()}
+    return json_response({name: [path.stem for path in paths] for name, paths in found.items() if paths})
+
+
+async def get_template(request: web.Request) -> web.StreamResponse:
+    """Return an example's workflow or its thumbnail."""
+    folder = _examples_folder(request.app[HOST], request.match_info["pack"])
+    if folder is None:
+        raise http_error(404, "this pack has no examples")
+    return serve_file(requested_path(folder, request.match_info["file"]))
+
+
+async def get_opening(request: web.Request) -> web.StreamResponse:
+    """Return the workflow with which an empty editor opens."""
+    opening = request.app[HOST].opening
+    if opening is None:
+        raise http_error(404, "there is no example to open with")
+    return serve_file(opening)
+
+
+def _examples_folder(host: Host, pack: str) -> Path | None:
+    root = host.registry.pack_directories.get(pack)
+    if root is None:
+        return None
+    return next((root / name for name in _EXAMPLE_FOLDERS if (root / name).is_dir()), None)
+
+
+def _examples(pack: Path) -> list[Path]:
+    return sorted(path for name in _EXAMPLE_FOLDERS for path in (pack / name).glob("*.json"))
+
+
+ROUTES = [
+    web.get("/workflow_templates", get_templates),
+    web.get("/workflow_templates/{pack}/{file:.+}", get_template),
+    web.get("/internal/opening_workflow", get_opening),
+]

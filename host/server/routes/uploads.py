@@ -1,0 +1,228 @@
+"""Uploading pictures, masks, and the two other types of file that nodes read. Their content is checked first."""
+
+from __future__ import annotations
+
+import asyncio
+import filecmp
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from aiohttp import BodyPartReader, web
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from host.atomic_files import temporary_file
+from host.folders import Folders, plain_file_name, requested_path
+from host.limits import MAX_UPLOAD_BYTES
+from host.server.json_http import http_error, json_response
+from host.server.routes.view import locate, open_image
+from host.server.state import HOST
+
+__all__ = ["ROUTES"]
+
+_OWNER_ONLY = 0o600  # until the content is checked
+_MAX_PARTS = 32
+_MAX_FIELD_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Form:
+    """An upload's form: the file's name and the other fields."""
+
+    name: str
+    fields: dict[str, str]
+
+
+async def upload_image(request: web.Request) -> web.Response:
+    """Store a file in a folder. If the name is taken by different content, the file gets a number."""
+    folders = request.app[HOST].folders
+    with temporary_file(_upload_folder(folders), ".upload", _OWNER_ONLY) as temporary:
+        form = await _receive(request, temporary)
+        return await asyncio.to_thread(_check_and_store, folders, form, temporary)
+
+
+async def upload_mask(request: web.Request) -> web.Response:
+    """Store the picture named by `original_ref` with the uploaded picture's transparency."""
+    folders = request.app[HOST].folders
+    with temporary_file(_upload_folder(folders), ".upload", _OWNER_ONLY) as temporary:
+        form = await _receive(request, temporary)
+        original = _original(folders, form.fields.get("original_ref", ""))
+        await asyncio.to_thread(_apply_mask, original, temporary)
+        return await asyncio.to_thread(_store, folders, form, temporary)
+
+
+# -- receiving
+
+
+def _upload_folder(folders: Folders) -> Path:
+    folders.temp.mkdir(parents=True, exist_ok=True)
+    return folders.temp
+
+
+async def _receive(request: web.Request, temporary: Path) -> _Form:
+    """Read the form to its end, with the file streamed to disk; 413 as soon as it is too large."""
+    if not request.content_type.startswith("multipart/"):
+        raise http_error(400, "expected a multipart form with an 'image' file")
+    try:
+        with temporary.open("wb") as file:
+            form = await _read_parts(request, file)
+        if not form.name:
+            raise http_error(400, "the form has no 'image' file with a name")
+        plain_file_name(form.name)
+        return form
+    except (ValueError, AssertionError, RuntimeError, LookupError) as error:  # aiohttp raises them for malformed forms
+        raise http_error(400, f"the form is malformed: {error}") from error
+
+
+async def _read_parts(request: web.Request, file: IO[bytes]) -> _Form:
+    name, fields = "", {}
+    reader = await request.multipart()
+    for _ in range(_MAX_PARTS):
+        part = await reader.next()
+        if part is None:
+            break
+        if not isinstance(part, BodyPartReader) or part.name is None:
+            raise http_error(400, "expected named form fields")
+        if part.name == "image" and part.filename is not None:
+            name = part.filename
+            await _copy(part, file)
+        else:
+            fields[part.name] = (await _read_field(part)).decode()
+    return _Form(name, fields)
+
+
+async def _copy(part: BodyPartReader, file: IO[bytes]) -> None:
+    size = 0
+    while chunk := await part.read_chunk(1 << 16):
+        size += len(chunk)
+        if size > MAX_UPLOAD_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_UPLOAD_BYTES, size)
+        file.write(chunk)
+
+
+async def _read_field(part: BodyPartReader) -> bytes:
+    data = bytearray()
+    while chunk := await part.read_chunk(1 << 12):
+        data += chunk
+        if len(data) > _MAX_FIELD_BYTES:
+            raise web.HTTPRequestEntityTooLarge(_MAX_FIELD_BYTES, len(data))
+    return bytes(data)
+
+
+# -- storing
+
+
+def _check_and_store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
+    suffix = Path(form.name).suffix.lower()
+    if suffix not in _CHECKS:
+        raise http_error(415, f"files of type {suffix or '(none)'} are not accepted; accepted: {', '.join(_CHECKS)}")
+    _CHECKS[suffix](temporary)
+    return _store(folders, form, temporary)
+
+
+def _store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
+    """Move the file to its name."""
+    folder_type, subfolder = form.fields.get("type") or "input", form.fields.get("subfolder", "")
+    folder = requested_path(folders.of_type(folder_type), subfolder)
+    if folder.exists() and not folder.is_dir():
+        raise http_error(400, "subfolder is the name of a file")
+    target = requested_path(folder, form.name)
+    if form.fields.get("overwrite", "").lower() not in ("true", "1"):
+        target = _free_name(target, temporary)
+    if target.is_dir():
+        raise http_error(400, "the name is that of a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise http_error(400, f"the file cannot be stored there: {error.strerror}") from error
+    return json_response({"name": target.name, "subfolder": subfolder, "type": folder_type})
+
+
+def _free_name(target: Path, content: Path) -> Path:
+    """Return `target`, or the first of `name (1).png`, `name (2).png`... that is free or has the same content."""
+    path, number = target, 0
+    while path.exists() and not (path.is_file() and filecmp.cmp(path, content, shallow=False)):
+        number += 1
+        path = target.with_name(f"{target.stem} ({number}){target.suffix}")
+    return path
+
+
+# -- checking the content
+
+
+def _check_image(path: Path) -> None:
+    with open_image(path) as image:
+        if image.format not in _IMAGE_FORMATS:
+            raise http_error(415, f"pictures of format {image.format} are not accepted")
+
+
+def _check_json(path: Path) -> None:
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise http_error(400, "the file is not JSON") from error
+
+
+def _check_safetensors(path: Path) -> None:
+    """Check the header: its length in 8 bytes, then a JSON object. Whoever reads the file checks the tensors."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        size = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
+        try:
+            is_valid = 0 < size <= _MAX_HEADER_BYTES and isinstance(json.loads(file.read(size)), dict)
+        except (ValueError, RecursionError):
+            is_valid = False
+    if not is_valid:
+        raise http_error(400, "the file is not a safetensors file")
+
+
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+_CHECKS: dict[str, Callable[[Path], None]] = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), _check_image),
+    ".json": _check_json,
+    ".safetensors": _check_safetensors,
+}
+
+
+# -- masks
+
+
+def _original(folders: Folders, text: str) -> Path:
+    """Return the picture that an upload's `original_ref` names."""
+    try:
+        reference = json.loads(text)
+        name = reference["filename"]
+        subfolder, folder_type = reference.get("subfolder", ""), reference.get("type", "output")
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise http_error(400, "original_ref must be an object with a filename") from error
+    if not all(isinstance(value, str) for value in (name, subfolder, folder_type)):
+        raise http_error(400, "original_ref must hold strings")
+    path = locate(folders, name, subfolder, folder_type)
+    if not path.is_file():
+        raise http_error(404, "original_ref names no file")
+    return path
+
+
+def _apply_mask(source: Path, mask: Path) -> None:
+    """Replace the mask file by the source's picture and metadata with the mask's transparency."""
+    _check_image(mask)
+    with open_image(source) as original, open_image(mask) as drawn:
+        metadata = PngInfo()
+        for key, text in getattr(original, "text", {}).items():
+            metadata.add_text(key, text)
+        picture, alpha = original.convert("RGBA"), drawn.convert("RGBA").getchannel("A")
+        if alpha.size != picture.size:
+            alpha = alpha.resize(picture.size, Image.Resampling.BILINEAR)
+        picture.putalpha(alpha)
+        picture.save(mask, format="PNG", pnginfo=metadata, compress_level=4)
+
+
+ROUTES = [web.post("/upload/image", upload_image), web.post("/upload/mask", upload_mask)]
