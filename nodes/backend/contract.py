@@ -1,81 +1,62 @@
-"""The one door between the nodes and whatever runs them.
+"""What the nodes need from a host, and nothing else.
 
-What the nodes need from a host, and nothing else:
+:class:`Backend` is implemented twice, in ``comfyui`` and in ``embedded``, and mypy checks both against it. Both use the
+functions below it, so that both give the same images: initial noise, start of a run, meaning of the network's output.
 
-    model_facts(model)                          what a MODEL says of itself: noise levels, sigmas, prediction type
-    with_levels(model, noise, prediction_type)  a MODEL with other noise levels
-    with_output_patch(model, patch)             a MODEL whose guided output goes through ``patch(guided, conditional)``
-    model_from_network(network, config)         a MODEL made of a plain network (the demo's)
-    make_sampler(settings)                      a SAMPLER
-    run(model, ..., work)                       call ``work(Run)`` where the MODEL can be evaluated: conditions,
-                                                guidance, patches, masks, progress, previews, Cancel are the host's
-    folder(kind)                                directories: "input", "output", "temp", "models"
-    save_path(prefix)                           where the next numbered output file goes
-    add_route(method, path, handler)            an HTTP route of the pack
-    pictures(model, latent)                     roughly what latents show, without a decoder
-    check_cancelled()                           raise when the person has pressed Cancel
-
-Two files answer them: ``bridge_comfyui`` inside ComfyUI, ``bridge_embedded`` elsewhere. Everything else in this file is
-the same in both, so that both give the same pictures: the initial noise, the start of a run, sigmas, settings.
-
-Coordinates: a LATENT of these nodes that still holds noise is in DDIM's own coordinates,
+A LATENT of these nodes that still holds noise is in DDIM's own coordinates,
 x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, scaled as the host scales latents.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..ddim import (
-    DDIMError,
-    DDIMScheduler,
-    NoiseSchedule,
-    Schedule,
-    SchedulerConfig,
-)
-from .bridge_sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
-from .sockets import FROM_SCHEDULE, SamplerSettings
+from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig
+from ..standin import add_noise as add_noise_
+from ..standin import check as check_
+from ..values import Conditioning, Latent, Model
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 __all__ = [
+    "Backend",
+    "FolderName",
     "ModelFacts",
+    "OutputPath",
+    "OutputPatch",
+    "RouteHandler",
     "Run",
     "Sampled",
-    "add_route",
-    "check_cancelled",
-    "folder",
+    "SamplingRequest",
+    "Work",
     "initial_noise",
-    "make_sampler",
-    "model_facts",
-    "model_from_network",
-    "pictures",
-    "run",
-    "save_path",
-    "schedule_from_sigmas",
-    "schedule_sigmas",
-    "sigmas_of_levels",
-    "spoken_by",
-    "step_noise",
-    "with_levels",
-    "with_output_patch",
-    "with_settings",
+    "output_type",
+    "predicting_x0",
+    "start_of_run",
+    "with_prediction_type",
 ]
+
+FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
+OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Declared = TypeVar("Declared", bound="str | None")
+RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFacts:
-    """What a MODEL says of itself.
+    """What a MODEL says about itself.
 
     Attributes:
-        alpha_bar: float64 CPU, shape ``(T,)``; exactly 0 at the end of a zero-SNR model.
-        sigmas: its own sigma table, float32 CPU, shape ``(T,)``.
-        prediction_type: ``"epsilon"``, ``"sample"``, ``"v_prediction"``, or None where it is neither of them.
+        alpha_bar: Float64 CPU, shape ``(T,)``; exactly 0 at the end of a zero-SNR model.
+        sigmas: The model's own sigma table, float32 CPU, shape ``(T,)``.
+        prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``; None if it is none of them.
     """
 
     alpha_bar: Tensor
@@ -83,164 +64,169 @@ class ModelFacts:
     prediction_type: str | None
 
 
+class Sampled(NamedTuple):
+    """The result of a run, as LATENTs: the last sample and the last predicted x_0."""
+
+    latent: Latent
+    denoised: Latent
+
+
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What ``work`` gets: a model that can be called, and where the run starts.
+class SamplingRequest:
+    """What a node asks a backend to sample or invert.
 
     Attributes:
-        denoise: ``denoise(x_t, t) -> x_0``: everything that the host does around the network, guidance and masks
-            included. x_t is ``(B, ...)`` in DDIM's coordinates; t a timestep of the schedule.
-        latent: the clean (or, without add_noise, already noisy) latents, ``(B, ...)``, as the model scales them.
-        noise: the initial noise, same shape.
-        schedule: the run's schedule, with ``prediction_type="sample"``: what ``denoise`` answers with.
-        report: ``report(i, x_t, x_0)`` after step i of the schedule: progress, preview, Cancel (raises).
-        image_indices: which image of the run each row is.
-        seed: the run's seed.
+        model: MODEL.
+        positive: CONDITIONING.
+        negative: CONDITIONING; not evaluated at cfg 1.
+        latent: LATENT, ``samples`` of shape ``(B, C, ...)``.
+        schedule: Its noise levels are the run's, whatever the MODEL's own levels are.
+        cfg: Guidance scale.
+        seed: Seed of the run.
+        add_noise: Start from the latent with the initial noise added; False if it is noisy already.
+
+    Raises:
+        DDIMError: If ``latent`` does not hold one tensor, or ``batch_index`` does not match it.
+    """
+
+    model: Model
+    positive: Conditioning
+    negative: Conditioning
+    latent: Latent
+    schedule: Schedule
+    cfg: float
+    seed: int
+    add_noise: bool = True
+
+    def __post_init__(self) -> None:
+        samples, indices = self.latent.get("samples"), self.batch_index
+        if not isinstance(samples, Tensor) or getattr(samples, "is_nested", False):
+            raise DDIMError(
+                f"latent_image must hold one tensor of samples, got {type(samples).__name__}; latents with several "
+                "streams (video with sound) belong to flow models: use the stock KSampler"
+            )
+        if indices is not None and len(indices) != len(samples):
+            raise DDIMError(
+                f"latent_image has {len(samples)} images but its batch_index has {len(indices)} entries; they must be "
+                "equally many"
+            )
+
+    @property
+    def batch_index(self) -> Sequence[int] | None:
+        """Which image of a larger batch each row is; None if the latent is the whole batch."""
+        return self.latent.get("batch_index")
+
+    @property
+    def image_indices(self) -> tuple[int, ...]:
+        """Which image of the run each row is."""
+        indices = self.batch_index
+        return tuple(range(len(self.latent["samples"]))) if indices is None else tuple(int(index) for index in indices)
+
+    def result(self, samples: Tensor, x0: Tensor) -> Sampled:
+        """Return the last sample and the last predicted x_0 as LATENTs that keep the request's other keys."""
+        return Sampled({**self.latent, "samples": samples}, {**self.latent, "samples": x0})
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is ready to start: a model that can be called, and the first sample.
+
+    Attributes:
+        denoise: ``denoise(x_t, t) -> x_0`` with everything that the host does around the network: conditioning,
+            guidance, patches, masks. x_t is ``(B, ...)`` in DDIM's coordinates, t a timestep of the schedule.
+        start: x_t of the first step, ``(B, ...)``.
+        schedule: The run's schedule, with ``prediction_type="sample"`` because ``denoise`` returns x_0.
+        report: ``report(i, x_t, x_0)`` after step i: progress and preview. Raises if the user cancelled the run.
+        image_indices: Which image of the run each row is.
+        seed: The seed of the run.
     """
 
     denoise: Callable[[Tensor, Any], Tensor]
-    latent: Tensor
-    noise: Tensor
+    start: Tensor
     schedule: Schedule
     report: Callable[[int, Tensor, Tensor], None]
     image_indices: tuple[int, ...]
     seed: int
 
-    def start(self, *, add_noise: bool = True) -> Tensor:
-        """x_t of the first step: the latent as it is, or with the initial noise added.
 
-        An empty latent (all zeros) at the beginning of a plan is pure noise, as in diffusers: the few per mille of a
-        picture that the first level may still hold are not known.
+Work: TypeAlias = Callable[[Run], Tensor]
+
+
+class OutputPath(NamedTuple):
+    """Where an output file goes: its folder (which exists), its name without number, and the folder's relative name."""
+
+    folder: Path
+    name: str
+    subfolder: str
+
+
+class Backend(Protocol):
+    """What the nodes need from a host."""
+
+    def model_facts(self, model: Model) -> ModelFacts:
+        """Return what the MODEL says about itself. Raises DDIMError for a flow model."""
+
+    def with_levels(self, model: Model, noise: NoiseSchedule, prediction_type: str) -> Model:
+        """Return a copy of the MODEL with other noise levels and prediction type, for every sampler that uses it."""
+
+    def with_output_patch(self, model: Model, patch: OutputPatch) -> Model:
+        """Return a copy of the MODEL whose guided output is replaced by ``patch(guided, conditional)``.
+
+        Both are in the model's own output space (epsilon, v, x_0 or flow), shape ``(B, ...)``. Patches stack.
         """
-        if not add_noise:
-            return self.latent
-        if self.schedule.plan.first == 0 and not self.latent.any():
-            return self.noise
-        first = torch.tensor(self.schedule.plan.timesteps[0])
-        return self.schedule.scheduler().add_noise(self.latent, self.noise, first)
 
+    def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Model:
+        """Wrap a pixel-space network ``network(x, timestep, label_weights)`` as a MODEL with RGB latents in [-1, 1]."""
 
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """What a run gives: LATENT dictionaries of the result and of the last predicted x_0."""
+    def latent_to_rgb(self, model: Model, latent: Tensor) -> Tensor | None:
+        """Approximate the image in a latent without a decoder.
 
-    latent: dict[str, Any]
-    denoised: dict[str, Any]
+        Args:
+            model: MODEL.
+            latent: Shape ``(B, C, ...)``, scaled as the model scales latents.
 
+        Returns:
+            Shape ``(B, 3, ...)``, float32 CPU, about [-1, 1]; None if no colours are known for the MODEL's latents.
+        """
 
-def run(
-    model: Any,
-    positive: list,
-    negative: list,
-    latent: dict[str, Any],
-    schedule: Schedule,
-    work: Callable[[Run], Tensor],
-    *,
-    cfg: float,
-    seed: int,
-) -> Sampled:
-    """Evaluate ``work`` with the MODEL ready.
+    def run(self, request: SamplingRequest, work: Work) -> Sampled:
+        """Prepare a :class:`Run`, call ``work`` once with it, and return what it gives as LATENTs.
 
-    Args:
-        model: MODEL.
-        positive: CONDITIONING.
-        negative: CONDITIONING; not evaluated at cfg 1.
-        latent: LATENT, ``samples`` of shape ``(B, C, ...)``; keys that are not known here are kept.
-        schedule: DDIM_SCHEDULE; its levels are what the network is told, whatever the MODEL's own are.
-        work: called once.
-        cfg: guidance scale.
-        seed: of the initial noise.
+        Raises:
+            DDIMError: Before the network is called, if the MODEL, the latent and the schedule do not fit together.
+        """
 
-    Raises:
-        DDIMError: before any evaluation, where MODEL, latent and schedule do not fit.
-    """
-    _check_latent(latent)
-    samples, x0 = _host().run(model, positive, negative, latent, schedule, work, cfg, seed)
-    return Sampled({**latent, "samples": samples}, {**latent, "samples": x0})
+    def make_sampler(self, work: Work, *, add_noise: bool) -> object:
+        """Return a SAMPLER that calls ``work`` for whatever SIGMAS it is given.
 
+        Args:
+            work: Called once for each time that the SAMPLER is used.
+            add_noise: False if the latent will be a noisy one in DDIM's coordinates; noise added to it is then refused.
+        """
 
-def model_facts(model: Any) -> ModelFacts:
-    """What the MODEL says of itself. Raises DDIMError for a flow model."""
-    return _host().model_facts(model)
+    def folder(self, name: FolderName) -> Path:
+        """Return one of the host's directories."""
 
+    def output_path(self, prefix: str) -> OutputPath:
+        """Return where an output file with this prefix goes. Raises if that is outside the output folder."""
 
-def with_levels(model: Any, noise: NoiseSchedule, prediction_type: str) -> Any:
-    """A copy of MODEL with other noise levels and prediction type, for every sampler that comes after."""
-    return _host().with_levels(model, noise, prediction_type)
+    def add_route(self, method: str, path: str, handler: RouteHandler) -> None:
+        """Serve ``handler`` under ``method`` and ``path``; does nothing if the host runs no server."""
 
-
-def with_output_patch(model: Any, patch: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    """A copy of MODEL whose guided output is replaced by ``patch(guided, conditional)``.
-
-    Both are in the model's own output space (epsilon, v, x_0 or flow), shape ``(B, ...)``. Patches stack.
-    """
-    return _host().with_output_patch(model, patch)
-
-
-def model_from_network(network: torch.nn.Module, config: SchedulerConfig) -> Any:
-    """A MODEL of a pixel-space network ``network(x, timestep, label_weights)``, with RGB latents in [-1, 1]."""
-    return _host().model_from_network(network, config)
-
-
-def make_sampler(settings: SamplerSettings) -> Any:
-    """A SAMPLER that steps over whatever SIGMAS it is given."""
-    return _host().make_sampler(settings)
-
-
-def folder(kind: str) -> str:
-    """The host's directory for ``"input"``, ``"output"``, ``"temp"`` or ``"models"``."""
-    return _host().folder(kind)
-
-
-def save_path(prefix: str) -> tuple[str, str, int, str]:
-    """Folder, file name, next number and sub-folder for an output named ``prefix``; never outside the output folder."""
-    return _host().save_path(prefix)
-
-
-def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
-    """Serve ``handler`` (aiohttp's) under ``method`` and ``path``; does nothing where no server runs."""
-    _host().add_route(method, path, handler)
-
-
-def pictures(model: Any, latent: Tensor) -> Tensor | None:
-    """Roughly what latents show, without a decoder.
-
-    Args:
-        model: MODEL.
-        latent: ``(B, C, ...)``, scaled as the model scales them.
-
-    Returns:
-        ``(B, 3, ...)`` float32 CPU, about [-1, 1]; None where the MODEL's latents have no known colours.
-    """
-    return _host().pictures(model, latent)
-
-
-def check_cancelled() -> None:
-    """Raise the host's interruption when the person has pressed Cancel."""
-    _host().check_cancelled()
-
-
-def _host() -> ModuleType:
-    """The file that answers: ComfyUI's where this process is ComfyUI."""
-    if "comfy.samplers" in sys.modules:
-        from . import bridge_comfyui
-
-        return bridge_comfyui
-    from . import bridge_embedded
-
-    return bridge_embedded
-
-
-# -- the same in both hosts ----------------------------------------------------------------------------------
+    def check_cancelled(self) -> None:
+        """Raise the host's own exception if the user cancelled the run."""
 
 
 def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None) -> Tensor:
-    """The noise that KSampler starts from, float32 CPU, without touching the global generator.
+    """Draw the noise that KSampler starts from, without touching the global generator.
 
     Args:
         shape: ``(B, ...)``.
-        seed: any whole number that fits 64 bits.
-        batch_index: which image of a larger batch each row is; rows with the same index get the same noise.
+        seed: Any integer that fits in 64 bits.
+        batch_index: Which image of a larger batch each row is; rows with the same index get the same noise.
+
+    Returns:
+        Float32 CPU tensor of that shape.
     """
     generator = torch.Generator().manual_seed(seed)
     if batch_index is None:
@@ -249,67 +235,49 @@ def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | 
     return torch.cat([drawn[index] for index in batch_index])
 
 
-def image_indices(latent: dict[str, Any]) -> tuple[int, ...]:
-    """Which image of the run each row of a LATENT is."""
-    given = latent.get("batch_index")
-    return tuple(range(len(latent["samples"]))) if given is None else tuple(int(index) for index in given)
+def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise: bool) -> Tensor:
+    """Return x_t of the first step: the latent as it is, or with the initial noise added.
+
+    An empty latent (all zeros) at the beginning of a plan is replaced by pure noise, as in diffusers: nothing is known
+    about the small part of an image that the first level may still hold.
+    """
+    if not add_noise:
+        return latent
+    if schedule.plan.first == 0 and not latent.any():
+        return noise
+    return add_noise_(schedule.noise, latent, noise, schedule.plan.timesteps[0])
 
 
-def spoken_by(facts: ModelFacts, schedule: Schedule) -> str | None:
-    """What the network's raw output is: the MODEL's word, unless the schedule says v_prediction or sample.
+def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
+    """Decide what a network's raw output is: as its MODEL declares, unless the schedule says v_prediction or sample.
+
+    Args:
+        declared: The MODEL's prediction type, or None if it has another one than the core knows.
+        schedule: The schedule of the run.
 
     Returns:
-        A prediction type, or None for a MODEL that is neither of them: then only its own levels can be used.
+        A prediction type, or None for such a MODEL: it can only be used at its own noise levels.
 
     Raises:
-        DDIMError: for an epsilon model on a schedule that visits zero SNR.
+        DDIMError: For an epsilon model and a schedule that visits zero SNR.
     """
-    wanted = schedule.config.prediction_type
-    spoken = facts.prediction_type if wanted == "epsilon" else wanted
-    if spoken is not None:
-        checked = replace(schedule, config=replace(schedule.config, prediction_type=spoken)).scheduler()
-        for index in range(len(schedule.plan)):
-            checked.coefficients(index)
-    return spoken
+    requested = schedule.config.prediction_type
+    prediction_type = declared if requested == "epsilon" else requested
+    if prediction_type is not None:
+        check_(with_prediction_type(schedule, prediction_type))
+    return prediction_type
 
 
-def with_settings(schedule: Schedule, settings: SamplerSettings) -> DDIMScheduler:
-    """A scheduler for a :class:`Run`: its plan, x_0 given directly, clipped as the settings say."""
-    config = replace(schedule.config, prediction_type="sample")
-    if settings.x0_processing != FROM_SCHEDULE:
-        config = replace(
-            config,
-            clip_sample=settings.x0_processing == "clip",
-            thresholding=settings.x0_processing == "threshold",
-            clip_sample_range=settings.clip_sample_range,
-            dynamic_thresholding_ratio=settings.dynamic_thresholding_ratio,
-            sample_max_value=settings.sample_max_value,
-        )
-    return replace(schedule, config=config).scheduler()
+def predicting_x0(schedule: Schedule) -> Schedule:
+    """Return the schedule for a model that returns x_0, as :attr:`Run.denoise` does."""
+    return with_prediction_type(schedule, "sample")
 
 
-def step_noise(settings: SamplerSettings, schedule: Schedule, seed: int, shape: Sequence[int]) -> dict[str, Any]:
-    """The source of step noise, as the arguments of ``ddim.sample`` name it.
+def with_prediction_type(schedule: Schedule, prediction_type: str) -> Schedule:
+    """Return the schedule with another prediction type; the same object where nothing changes.
 
-    Raises:
-        DDIMError: if the settings bring noise that was made for another run.
+    A config with a list of betas takes milliseconds to validate, so it is not copied for nothing.
     """
-    if settings.variance_noise is not None:
-        settings.variance_noise.check(schedule.alpha_bars, settings.eta, shape)
-        noise = settings.variance_noise.noise
-        return {} if noise is None else {"variance_noise": noise}
-    if settings.noise_mode == "stream":
-        return {"generator": torch.Generator().manual_seed((seed + 1) % 2**64)}
-    return {"seed": seed}
-
-
-def _check_latent(latent: dict[str, Any]) -> None:
-    samples = latent.get("samples")
-    if not isinstance(samples, Tensor) or getattr(samples, "is_nested", False):
-        raise DDIMError(
-            f"latent_image must hold one tensor of samples, got {type(samples).__name__}; latents of "
-            "several streams (picture and sound) belong to flow models: use the stock KSampler"
-        )
-    given = latent.get("batch_index")
-    if given is not None and len(given) != len(samples):
-        raise DDIMError(f"latent_image has {len(samples)} images and names {len(given)} of a batch (batch_index)")
+    if schedule.config.prediction_type == prediction_type:
+        return schedule
+    return replace(schedule, config=replace(schedule.config, prediction_type=prediction_type))

@@ -1,65 +1,71 @@
-"""How an answer of the pack becomes an HTTP route of the host's server (aiohttp's, in ComfyUI and here)."""
+"""How a function from JSON to JSON becomes an HTTP route of the host's server (aiohttp in both hosts)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..ddim import DDIMError
-from .bridge import add_route
+from ...ddim import DDIMError
+from ..backend import current
 
-__all__ = ["MAX_BODY", "serve"]
+if TYPE_CHECKING:
+    from aiohttp import web
 
-_log = logging.getLogger(__name__)
+__all__ = ["MAX_BODY", "parse", "serve"]
 
 MAX_BODY = 1_000_000  # bytes: a config with a thousand trained_betas is 25 kB
+CHUNK = 65_536  # bytes read at once
+MAX_SHOWN = 60  # bytes of a wrong body in an error message
 
-Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Answer: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def serve(path: str, answer: Answer) -> None:
-    """Serve ``answer(JSON object) -> JSON object`` under POST ``path``; a DDIMError is status 400 with its sentence."""
+    """Serve ``answer(JSON object) -> JSON object`` under POST ``path``; a DDIMError is status 400 with its message.
 
-    async def handler(request: Any) -> Any:
-        from aiohttp import web
+    Args:
+        path: Starts with ``/``.
+        answer: Runs in a thread, because the server must keep serving while a long schedule is computed.
+    """
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
 
         try:
-            given = parse(await _body(request))
-            # In a thread: the server must go on serving while a long schedule is computed.
+            given = parse(await _read_body(request))
             return web.json_response(await asyncio.to_thread(answer, given))
         except DDIMError as error:
             return web.json_response({"error": str(error)}, status=400)
 
-    add_route("POST", path, handler)
+    current().add_route("POST", path, handler)
 
 
 def parse(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in a request's body.
+    """Return the JSON object in a request's body.
 
     Raises:
-        DDIMError: for anything else.
+        DDIMError: For anything else.
     """
     try:
-        given = json.loads(body, parse_constant=_refuse)
+        given = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise DDIMError(f"the request must be a JSON object, got {body[:60]!r} ({error})") from error
+        raise DDIMError(f"the request must be a JSON object, got {body[:MAX_SHOWN]!r} ({error})") from error
     if not isinstance(given, dict):
         raise DDIMError(f"the request must be a JSON object, got {type(given).__name__}")
     return given
 
 
-async def _body(request: Any) -> bytes:
-    """The body, read in pieces and no further than MAX_BODY: the host's own limit is for pictures."""
+async def _read_body(request: web.Request) -> bytes:
+    """Read at most MAX_BODY bytes: the host's own limit is made for images."""
     body = bytearray()
-    async for piece in request.content.iter_chunked(65536):
-        body += piece
+    async for chunk in request.content.iter_chunked(CHUNK):
+        body += chunk
         if len(body) > MAX_BODY:
             raise DDIMError(f"the request must be at most {MAX_BODY} bytes; send the scheduler's config alone")
     return bytes(body)
 
 
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON knows")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

@@ -45,8 +45,8 @@ def network() -> Soft:
 
 
 @pytest.fixture
-def model(bridge: Any, network: Soft) -> Any:
-    return bridge.model_from_network(network, CONFIG)
+def model(backend: Any, network: Soft) -> Any:
+    return backend.current().model_from_network(network, CONFIG)
 
 
 @pytest.fixture
@@ -254,8 +254,8 @@ def test_a_prefix_does_not_lead_out_either(world: Any, picture: Any, call: Any, 
     assert not list(folders.glob("*.safetensors")) and not list(folders.parent.glob("*.safetensors"))
 
 
-def test_noise_without_a_picture_is_not_saved(call: Any, sockets: Any, world: Any, folders: Path) -> None:
-    noise = sockets.VarianceNoise(torch.zeros(6, 1, 3, 8, 8), world.schedule, 1.0)
+def test_noise_without_a_picture_is_not_saved(call: Any, values: Any, world: Any, folders: Path) -> None:
+    noise = values.RecordedNoise(torch.zeros(6, 1, 3, 8, 8), world.schedule, 1.0)
     with pytest.raises(DDIMError, match="use DDIM Invert"):
         call("DDIMSaveNoise", variance_noise=noise)
 
