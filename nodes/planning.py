@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from ..ddim import DDIMError, Schedule, SchedulerConfig, betas_from_alpha_bar, make_schedule
 from .backend import ModelFacts
-from .standin import check as check_
 
 __all__ = ["describe", "parse_timesteps", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
 
@@ -58,7 +57,7 @@ def plan_part(schedule: Schedule, start_step: int, end_step: int) -> Schedule:
             f"got {start_step} to {end_step}"
         )
     part = schedule.part(start_step, last)
-    check_(part)
+    part.check()
     return part
 
 

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from ...ddim import DDIMError, Schedule, predict_x0
-from ..standin import add_noise as add_noise_
 from ..values import Latent
 from .contract import (
     ModelFacts,
@@ -216,7 +215,7 @@ class _Denoiser:
     def _kept_noise(self, t: int, sigma: float) -> Tensor:
         """Return noise with which ComfyUI's ``latent + sigma * noise`` is the kept area at the schedule's level."""
         latent = self.inner.latent_image
-        at_level = add_noise_(self.levels.schedule.noise, latent, self.noise, t)
+        at_level = self.levels.schedule.noise.add_noise(latent, self.noise, t)
         return (at_level * _scale(sigma) - latent) / sigma
 
 

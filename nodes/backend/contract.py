@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 
 from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig
-from ..standin import add_noise as add_noise_
-from ..standin import check as check_
 from ..values import Conditioning, Latent, Model
 
 if TYPE_CHECKING:
@@ -245,7 +243,7 @@ def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise
         return latent
     if schedule.plan.first == 0 and not latent.any():
         return noise
-    return add_noise_(schedule.noise, latent, noise, schedule.plan.timesteps[0])
+    return schedule.noise.add_noise(latent, noise, schedule.plan.timesteps[0])
 
 
 def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
@@ -264,7 +262,7 @@ def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
     requested = schedule.config.prediction_type
     prediction_type = declared if requested == "epsilon" else requested
     if prediction_type is not None:
-        check_(with_prediction_type(schedule, prediction_type))
+        with_prediction_type(schedule, prediction_type).check()
     return prediction_type
 
 

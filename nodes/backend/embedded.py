@@ -11,7 +11,6 @@ from torch import Tensor
 from host import context
 
 from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig, make_schedule, predict_x0
-from ..standin import add_noise as add_noise_
 from ..values import Model
 from .contract import (
     FolderName,
@@ -147,7 +146,7 @@ class _Denoiser:
         context.check_cancelled()
         t = int(t)
         if self.mask is not None:
-            kept = add_noise_(self.schedule.noise, self.clean, self.noise, t)
+            kept = self.schedule.noise.add_noise(self.clean, self.noise, t)
             x_t = x_t * self.mask + kept * (1 - self.mask)
         output = guided_output(self.model, x_t, t, self.guidance)
         x0 = predict_x0(output, x_t, self.schedule.noise.alpha_bar_at(t), self.prediction_type)
