@@ -110,7 +110,9 @@ class DDIMInvert:
             noise_dtype=torch.float16 if noise_precision == "half" else None,
         )
         found: list[Inversion] = []
-        request = SamplingRequest(model, positive, negative, latent_image, schedule, cfg, seed, add_noise=False)
+        request = SamplingRequest(
+            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=False
+        )
         latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
         inversion = _for_socket(found[0], latent["samples"], schedule)
         errors, residual = inversion.residual.sqrt().tolist(), inversion.residual.tolist()
@@ -181,7 +183,7 @@ class _ReportingModel:
     reported: int = 0
     last: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, x_t: Tensor, t: Any) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Return x_0, and report the share of the calls that are done as steps."""
         current().check_cancelled()
         x0 = self.run.denoise(x_t, t)

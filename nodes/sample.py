@@ -112,7 +112,9 @@ class DDIMSample:
         replay = Replay(schedule, partial(backend.latent_to_rgb, model))
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        request = SamplingRequest(model, positive, negative, latent_image, schedule, cfg, seed, add_noise)
+        request = SamplingRequest(
+            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=add_noise
+        )
         latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
         return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
 
@@ -194,7 +196,7 @@ def run_ddim(run: Run, settings: SamplerSettings, on_step: Callable[[int, Tensor
         DDIMError: Before the model is called, if the settings bring noise that was recorded for another run.
     """
 
-    def after_step(i: int, t: Any, x_t: Tensor, x0: Tensor) -> None:
+    def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
         run.report(i, x_t, x0)
         if on_step is not None:
             on_step(i, x0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -131,7 +131,8 @@ class Run:
 
     Attributes:
         denoise: ``denoise(x_t, t) -> x_0`` with everything that the host does around the network: conditioning,
-            guidance, patches, masks. x_t is ``(B, ...)`` in DDIM's coordinates, t a timestep of the schedule.
+            guidance, patches, masks. x_t is ``(B, ...)`` in DDIM's coordinates, t an element of the
+            timesteps of a scheduler.
         start: x_t of the first step, ``(B, ...)``.
         schedule: The run's schedule, with ``prediction_type="sample"`` because ``denoise`` returns x_0.
         report: ``report(i, x_t, x_0)`` after step i: progress and preview. Raises if the user cancelled the run.
@@ -139,7 +140,7 @@ class Run:
         seed: The seed of the run.
     """
 
-    denoise: Callable[[Tensor, Any], Tensor]
+    denoise: Callable[[Tensor, Tensor], Tensor]
     start: Tensor
     schedule: Schedule
     report: Callable[[int, Tensor, Tensor], None]

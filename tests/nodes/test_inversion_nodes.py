@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddim import INVERSION_METHODS, DDIMError, SchedulerConfig, slerp
+from ddim import INVERSION_METHODS, DDIMError, SchedulerConfig, invert, slerp
 
 CONFIG = SchedulerConfig(
     beta_schedule="scaled_linear",
@@ -180,6 +180,19 @@ def test_a_run_that_the_noise_does_not_fit_is_refused(world: Any, picture: Any, 
             world.sample(latent, **{"variance_noise": noise, "eta": 1.0, **change})
     with pytest.raises(DDIMError, match=r"\(3, 3, 8, 8\) and the run has \(2, 3, 8, 8\)"):
         world.sample(other, variance_noise=noise, eta=1.0)
+
+
+@pytest.mark.parametrize("eta", ["sigma_hat", (0.5, 1.0, 0.5, 1.0, 0.5, 1.0)])
+def test_noise_with_an_eta_that_no_node_has_is_refused(
+    world: Any, picture: Any, model: Any, values: Any, eta: Any
+) -> None:
+    """A file may hold an inversion that the core made; sampling it at another eta would lose the picture."""
+    found = invert(
+        lambda x, t: 0.1 * x, picture["samples"], world.schedule.scheduler(), method="variance_noise", eta=eta
+    )
+    noise = values.RecordedNoise.from_inversion(found)
+    with pytest.raises(DDIMError, match="eta that no node can set"):
+        world.sample({"samples": found.latent}, variance_noise=noise, eta=noise.eta)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

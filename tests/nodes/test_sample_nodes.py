@@ -234,6 +234,35 @@ def test_variance_noise_of_another_run_is_refused(call: Any, wavy: Any, prompts:
             call("DDIMSample", **{**given, **change}, variance_noise=noise)
 
 
+def test_a_batch_index_of_another_batch_is_refused(call: Any, wavy: Any, prompts: Any) -> None:
+    schedule, _ = call("DDIMSchedule", steps=2, model=wavy)
+    with pytest.raises(DDIMError, match="has 2 images but its batch_index has 3 entries"):
+        call("DDIMSample", model=wavy, **prompts, latent_image=latent(2, batch_index=[0, 1, 2]), schedule=schedule)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("noise_mode", ["per image", "stream"])
+def test_the_sampler_steps_as_ddim_sample_does(
+    call: Any, backend: ModuleType, wavy: Any, prompts: Any, eta: float, noise_mode: str
+) -> None:
+    """The embedded host's SAMPLER is the loop itself, so a run can be given to it directly."""
+    schedule, _ = call("DDIMSchedule", steps=5, model=wavy)
+    given = {"eta": eta, "noise_mode": noise_mode, "x0_processing": "clip", "clip_sample_range": 0.5}
+    (sampler,) = call("DDIMSampler", **given)
+    captured = []
+
+    def work(run: Any) -> torch.Tensor:
+        captured.append(sampler(run))
+        return captured[0]
+
+    request = backend.SamplingRequest(wavy, **prompts, latent=latent(2), schedule=schedule, cfg=2.0, seed=7)
+    backend.current().run(request, work)
+    expected, _ = call(
+        "DDIMSample", model=wavy, **prompts, latent_image=latent(2), schedule=schedule, cfg=2.0, seed=7, **given
+    )
+    assert torch.equal(captured[0], expected["samples"])
+
+
 def test_an_epsilon_model_is_refused_at_zero_snr_before_it_is_called(call: Any, exact_model: Any, prompts: Any) -> None:
     model, network = exact_model()
     zero_snr = make_schedule(4, network.config.__class__(**{**network.config, "rescale_betas_zero_snr": True,
