@@ -25,6 +25,7 @@ bench: .venv/.bench  ## print every table (speed, accuracy, demo quality) and dr
 lint: .venv/.lint  ## style and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	mkdir -p .venv/types && ln -sfn ../.. .venv/types/pack  # why: see [tool.mypy] in pyproject.toml
 	$(PY) -m mypy
 
 train: .venv/.train  ## make the demo weights from nothing (most of an hour on two cores)

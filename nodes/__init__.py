@@ -1,22 +1,21 @@
-"""The nodes of the pack: one explicit list. An id, once released, never changes."""
+"""The nodes of the pack, as one explicit list. An id, once released, never changes."""
 
 from __future__ import annotations
 
-from .cfg_rescale import DDIMCFGRescale
 from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
+from .editor import register_routes
+from .inputs import Node
 from .interpolate import DDIMInterpolate
 from .invert import DDIMInvert
-from .model_sampling import DDIMModelSampling
+from .model import DDIMCFGRescale, DDIMModelSampling
 from .noise_files import DDIMLoadNoise, DDIMSaveNoise
-from .routes import register
-from .sample import DDIMSample
-from .sampler import DDIMSampler
+from .sample import DDIMSample, DDIMSampler
 from .schedule import DDIMSchedule
 from .schedule_from_config import DDIMScheduleFromConfig
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {
+NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMSchedule": DDIMSchedule,
     "DDIMScheduleFromConfig": DDIMScheduleFromConfig,
     "DDIMModelSampling": DDIMModelSampling,
@@ -54,4 +53,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMDemoDecode": "DDIM Demo Decode",
 }
 
-register(NODE_CLASS_MAPPINGS)
+register_routes(NODE_CLASS_MAPPINGS)

@@ -1,4 +1,4 @@
-"""From a picture to its noise."""
+"""DDIM Invert: from an image to its noise."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ddim import DDIMError, Inversion, Schedule, invert, model_calls, rescale_noise_cfg
-from .bridge import Run, check_cancelled, run, with_output_patch, with_settings
-from .sockets import LATENT, VARIANCE_NOISE, SamplerSettings, VarianceNoise, inputs, number
-from .ui_payloads import inversion_report
+from ..ddim import DDIMError, Inversion, Schedule, VarianceNoise, invert, model_calls, rescale_noise_cfg
+from .backend import Run, SamplingRequest, current
+from .editor import inversion_report
+from .inputs import LATENT, VARIANCE_NOISE, InputTypes, inputs, number
+from .values import Conditioning, Latent, Model, RecordedNoise
 
 __all__ = ["DDIMInvert"]
 
+MAX_ERRORS_SHOWN = 16  # in the node's text; the report has all
+
 
 class DDIMInvert:
-    """Inversion: the noise that a picture came from."""
+    """Inversion: finds the noise that an image comes from."""
 
     CATEGORY = "DDIM/inversion"
     DESCRIPTION = (
-        "Finds the noise that DDIM Sample turns into this picture, and says how well it comes back. Sample from it "
-        "with add_noise off, the same schedule and the same eta: with the same prompt the picture comes back, with "
-        "another one it is edited."
+        "Finds the noise that DDIM Sample turns into this image, and measures how well the image comes back. Sample "
+        "from it with add_noise off and the same schedule and eta: the same prompt reconstructs the image, another "
+        "prompt edits it."
     )
     SEARCH_ALIASES = [
         "ddim inversion",
@@ -45,21 +48,24 @@ class DDIMInvert:
     RETURN_NAMES = ("latent", "variance_noise", "error")
     OUTPUT_TOOLTIPS = (
         "The noise: the latent_image of DDIM Sample with add_noise off.",
-        "The noise of every step and what it belongs to: connect it to DDIM Sample, or save it. Needed for "
-        "variance_noise and edict.",
-        "Round-trip error of the worst picture: root mean square, in latent units.",
+        "The noise of every step and the run that it belongs to: connect it to DDIM Sample, or save it. Required for "
+        "the methods variance_noise and edict.",
+        "Round-trip error of the worst image: root mean square, in latent units.",
     )
     FUNCTION = "invert"
-    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
+    HAS_INTERMEDIATE_OUTPUT = True  # its report is shown again if a later run takes the node from the cache
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
+    def INPUT_TYPES(cls) -> InputTypes:
         cfg = number(
-            1.0, 0.0, 100.0, 0.1, "Guidance scale while inverting. 1 is best for edits; for the way back to the same "
-            "picture it must be that of DDIM Sample."
-        )  # fmt: skip
+            1.0,
+            0.0,
+            100.0,
+            0.1,
+            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, use that of DDIM Sample.",
+        )
         eta = number(
-            1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM Sample will have. Others are at eta 0."
+            1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM Sample will have. Other methods use eta 0."
         )
         return {
             "required": {
@@ -73,10 +79,10 @@ class DDIMInvert:
 
     def invert(
         self,
-        model: Any,
-        positive: list,
-        negative: list,
-        latent_image: dict[str, Any],
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        latent_image: Latent,
         schedule: Schedule,
         method: str,
         seed: int,
@@ -89,95 +95,131 @@ class DDIMInvert:
     ) -> dict[str, Any]:
         if latent_image.get("noise_mask") is not None:
             raise DDIMError(
-                "DDIM Invert inverts whole pictures: a noise_mask would mix in noise that belongs to no picture. "
-                "Invert without it, and mask the sampling instead (Set Latent Noise Mask after DDIM Invert)"
+                "DDIM Invert inverts whole images: a noise_mask would mix in noise that belongs to no image. Invert "
+                "without it, and mask the sampling instead (Set Latent Noise Mask after DDIM Invert)"
             )
+        backend = current()
         if guidance_rescale:
-            model = with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        options = {
-            "method": method,
-            "eta": eta if method == "variance_noise" else 0.0,
-            "seed": seed,
-            "noise_path": noise_path,
-            "refinements": refinements,
-            "noise_dtype": torch.float16 if noise_precision == "half" else None,
-        }
+            model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
+        settings = InversionSettings(
+            method=method,
+            eta=eta if method == "variance_noise" else 0.0,
+            seed=seed,
+            noise_path=noise_path,
+            refinements=refinements,
+            noise_dtype=torch.float16 if noise_precision == "half" else None,
+        )
         found: list[Inversion] = []
-        work = partial(_invert, options=options, keep=found.append)
-        done = run(model, positive, negative, latent_image, schedule, work, cfg=cfg, seed=seed)
-        inversion = _at_rest(found[0], done.latent["samples"], schedule)
-        errors = inversion.residual.sqrt().tolist()
-        report = inversion_report(method, errors, inversion.residual.tolist(), _notes(method, eta))
-        result = (done.latent, VarianceNoise.of(inversion), max(errors))
-        return {"ui": {"ddim_inversion": [report], "text": [_told(method, errors)]}, "result": result}
+        request = SamplingRequest(
+            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=False
+        )
+        latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
+        inversion = _for_socket(found[0], latent["samples"], schedule)
+        errors, residual = inversion.residual.sqrt().tolist(), inversion.residual.tolist()
+        report = inversion_report(method, errors, residual, _how_to_sample(settings))
+        shown = {"ddim_inversion": [report], "text": [_summary(method, errors)]}
+        return {"ui": shown, "result": (latent, RecordedNoise.from_inversion(inversion), max(errors))}
 
 
-def _invert(at: Run, *, options: dict[str, Any], keep: Callable[[Inversion], None]) -> Tensor:
-    """The core's inversion over the run's schedule; the latent, (B, ...)."""
-    steps = len(at.schedule.plan)
-    model = _Reporting(at, steps, model_calls(options["method"], steps, options["refinements"]))
-    scheduler = with_settings(at.schedule, SamplerSettings())
-    found = invert(model, at.latent, scheduler, image_indices=at.image_indices, **options)
+@dataclass(frozen=True)
+class InversionSettings:
+    """How an image is inverted; see :func:`ddim.invert`.
+
+    Attributes:
+        method: One of ``INVERSION_METHODS``.
+        eta: The eta of sampling from the result.
+        seed: Of the path of ``variance_noise``.
+        noise_path: One of ``NOISE_PATHS``.
+        refinements: The most refinements of a step of ``fixed_point``.
+        noise_dtype: Make the recorded noise exact in this dtype.
+    """
+
+    method: str
+    eta: float
+    seed: int
+    noise_path: str
+    refinements: int
+    noise_dtype: torch.dtype | None
+
+
+def _invert_run(run: Run, settings: InversionSettings, keep: Callable[[Inversion], None]) -> Tensor:
+    """Invert with the core over the run's schedule; pass the result to ``keep`` and return its latent, ``(B, ...)``."""
+    steps = len(run.schedule.plan)
+    model = _ReportingModel(run, steps, model_calls(settings.method, steps, settings.refinements))
+    inversion = invert(
+        model,
+        run.start,
+        run.schedule.scheduler(),
+        method=settings.method,
+        eta=settings.eta,
+        seed=settings.seed,
+        refinements=settings.refinements,
+        noise_path=settings.noise_path,
+        noise_dtype=settings.noise_dtype,
+        image_indices=run.image_indices,
+    )
     model.finish()
-    keep(found)
-    return found.latent
+    keep(inversion)
+    return inversion.latent
 
 
 @dataclass(eq=False)
-class _Reporting:
-    """The run's model, with progress: a method calls it several times per step, and once more to measure the error.
+class _ReportingModel:
+    """The run's model, with progress: a method calls it several times per step, and again to measure the error.
 
     Attributes:
-        at: the run.
-        steps: S, what the host shows as the whole.
-        calls: how many calls the method makes at most.
-        done: calls so far.
-        shown: steps reported so far.
-        last: what was seen last: x_t and x_0.
+        run: The run.
+        steps: S, the total that the host shows.
+        max_calls: The most calls that the method makes.
+        calls: Calls so far.
+        reported: Steps reported so far.
+        last: x_t and x_0 of the last call.
     """
 
-    at: Run
+    run: Run
     steps: int
-    calls: int
-    done: int = 0
-    shown: int = 0
+    max_calls: int
+    calls: int = 0
+    reported: int = 0
     last: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, x_t: Tensor, t: Any) -> Tensor:
-        check_cancelled()
-        x0 = self.at.denoise(x_t, t)
-        self.done, self.last = self.done + 1, (x_t, x0)
-        reached = min(self.done * self.steps // self.calls, self.steps)
-        if reached > self.shown:
-            self.shown = reached
-            self.at.report(reached - 1, x_t, x0)
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return x_0, and report the share of the calls that are done as steps."""
+        current().check_cancelled()
+        x0 = self.run.denoise(x_t, t)
+        self.calls, self.last = self.calls + 1, (x_t, x0)
+        reached = min(self.calls * self.steps // self.max_calls, self.steps)
+        if reached > self.reported:
+            self.reported = reached
+            self.run.report(reached - 1, x_t, x0)
         return x0
 
     def finish(self) -> None:
-        """Fill the bar where fewer calls were needed."""
-        if self.shown < self.steps and self.last is not None:
-            self.at.report(self.steps - 1, *self.last)
+        """Complete the progress bar if fewer calls were needed."""
+        if self.reported < self.steps and self.last is not None:
+            self.run.report(self.steps - 1, *self.last)
 
 
-def _at_rest(found: Inversion, samples: Tensor, schedule: Schedule) -> Inversion:
-    """The inversion as it waits on a socket: on the CPU, its latent as LATENT has it, the schedule as it was given."""
-    noise, second = found.variance_noise, found.second_latent
+def _for_socket(inversion: Inversion, samples: Tensor, schedule: Schedule) -> Inversion:
+    """Return the inversion on the CPU, with the latent that the LATENT holds and the schedule that the node got."""
+    noise, second = inversion.variance_noise, inversion.second_latent
     return replace(
-        found,
+        inversion,
         latent=samples.cpu(),
-        variance_noise=None if noise is None else noise.cpu(),
+        variance_noise=None if noise is None else noise.cpu().as_subclass(VarianceNoise),
         second_latent=None if second is None else second.cpu(),
         schedule=schedule,
     )
 
 
-def _notes(method: str, eta: float) -> list[str]:
-    return {
-        "variance_noise": [f"Sample with eta {eta:g}, add_noise off, and variance_noise connected."],
-        "edict": ["Sample with eta 0, add_noise off, and variance_noise connected: it holds the second track."],
-    }.get(method, ["Sample with eta 0 and add_noise off."])
+def _how_to_sample(settings: InversionSettings) -> list[str]:
+    instructions = {
+        "variance_noise": f"Sample with eta {settings.eta:g}, add_noise off, and variance_noise connected.",
+        "edict": "Sample with eta 0, add_noise off, and variance_noise connected: it holds the second track.",
+    }
+    return [instructions.get(settings.method, "Sample with eta 0 and add_noise off.")]
 
 
-def _told(method: str, errors: list[float]) -> str:
-    listed = ", ".join(f"{error:.3g}" for error in errors[:16]) + (", ..." if len(errors) > 16 else "")
-    return f"{method}: round-trip error {listed}"
+def _summary(method: str, errors: list[float]) -> str:
+    more = ", ..." if len(errors) > MAX_ERRORS_SHOWN else ""
+    return f"{method}: round-trip error {', '.join(f'{error:.3g}' for error in errors[:MAX_ERRORS_SHOWN])}{more}"

@@ -1,29 +1,32 @@
-"""The all-in-one sampler."""
+"""DDIM Sample, the all-in-one node, and DDIM Sampler for ComfyUI's custom sampling nodes: one loop for both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from ..ddim import DDIMError, Schedule, reconstruct, rescale_noise_cfg, sample
-from .bridge import Run, folder, pictures, run, step_noise, with_output_patch, with_settings
-from .replay import Replay
-from .sockets import LATENT, SamplerSettings, VarianceNoise, inputs
+from ..ddim import DDIMError, DDIMScheduler, Inversion, Schedule, reconstruct, rescale_noise_cfg, sample
+from .backend import Run, SamplingRequest, current
+from .editor import Replay
+from .inputs import LATENT, SAMPLER, InputTypes, inputs
+from .values import FROM_SCHEDULE, Conditioning, Latent, Model, RecordedNoise, SamplerSettings
 
-__all__ = ["DDIMSample"]
+__all__ = ["DDIMSample", "DDIMSampler"]
 
 
 class DDIMSample:
-    """A whole DDIM run, for people who come from KSampler."""
+    """A whole DDIM run in one node, like KSampler."""
 
     CATEGORY = "DDIM/sampling"
     DESCRIPTION = (
-        "Samples with DDIM: like KSampler, with the steps of a DDIM Schedule, exact zero SNR, guidance rescale, eta "
-        "and step noise that belongs to the image. Takes epsilon, v-prediction and x0 models; for flow models (Flux, "
-        "SD3) use KSampler with euler."
+        "Samples with DDIM: like KSampler, with the steps of a DDIM Schedule, exact zero SNR, guidance rescale, eta, "
+        "and step noise that is the same for an image alone and in a batch. Works with epsilon, v-prediction and x0 "
+        "models; for flow models (Flux, SD3) use KSampler with euler."
     )
     SEARCH_ALIASES = [
         "ddim",
@@ -43,14 +46,14 @@ class DDIMSample:
     RETURN_NAMES = ("latent", "denoised")
     OUTPUT_TOOLTIPS = (
         "The result.",
-        "The clean picture that the last step predicted: the same as the result at the end of a schedule, a preview of "
-        "it when the schedule stops early.",
+        "The clean image that the last step predicted: the same as the result at the end of a schedule, a preview of "
+        "it if the schedule stops early.",
     )
     FUNCTION = "sample"
-    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
+    HAS_INTERMEDIATE_OUTPUT = True  # its replay is shown again if a later run takes the node from the cache
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
+    def INPUT_TYPES(cls) -> InputTypes:
         return {
             "required": inputs(
                 "model",
@@ -75,10 +78,10 @@ class DDIMSample:
 
     def sample(
         self,
-        model: Any,
-        positive: list,
-        negative: list,
-        latent_image: dict[str, Any],
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        latent_image: Latent,
         schedule: Schedule,
         seed: int,
         cfg: float,
@@ -91,50 +94,164 @@ class DDIMSample:
         sample_max_value: float,
         use_clipped_model_output: bool,
         noise_mode: str,
-        variance_noise: VarianceNoise | None = None,
+        variance_noise: RecordedNoise | None = None,
     ) -> dict[str, Any]:
         settings = SamplerSettings(
-            eta,
-            x0_processing,
-            clip_sample_range,
-            dynamic_thresholding_ratio,
-            sample_max_value,
-            use_clipped_model_output,
-            noise_mode,
-            variance_noise,
+            eta=eta,
+            x0_processing=x0_processing,
+            clip_sample_range=clip_sample_range,
+            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
+            sample_max_value=sample_max_value,
+            use_clipped_model_output=use_clipped_model_output,
+            noise_mode=noise_mode,
+            variance_noise=variance_noise,
         )
-        replay = Replay(schedule, partial(pictures, model))
+        if settings.inversion is not None and add_noise:
+            raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
+        backend = current()
+        replay = Replay(schedule, partial(backend.latent_to_rgb, model))
         if guidance_rescale:
-            model = with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        work = partial(_sample, settings=settings, add_noise=add_noise, replay=replay)
-        done = run(model, positive, negative, latent_image, schedule, work, cfg=cfg, seed=seed)
-        return {"ui": {"ddim_replay": replay.sheets(folder("temp"))}, "result": (done.latent, done.denoised)}
-
-
-def _sample(at: Run, *, settings: SamplerSettings, add_noise: bool, replay: Replay) -> Tensor:
-    """The core's loop over the run's schedule, (B, ...)."""
-
-    def after_step(i: int, t: Any, x_t: Tensor, x0: Tensor) -> None:
-        at.report(i, x_t, x0)
-        replay.add(i, x0)
-
-    scheduler, noise = with_settings(at.schedule, settings), step_noise(settings, at.schedule, at.seed, at.latent.shape)
-    inversion = None if settings.variance_noise is None else settings.variance_noise.inversion
-    if inversion is not None and add_noise:
-        raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
-    clipped = settings.use_clipped_model_output
-    if inversion is not None and inversion.second_latent is not None:
-        tracks = replace(
-            inversion, latent=at.latent, second_latent=inversion.second_latent.to(at.latent), schedule=at.schedule
+            model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
+        request = SamplingRequest(
+            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=add_noise
         )
-        return reconstruct(at.denoise, tracks, scheduler, callback=after_step, use_clipped_model_output=clipped)
+        latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
+        return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
+
+
+class DDIMSampler:
+    """DDIM with all its options as a SAMPLER, for SamplerCustom and SamplerCustomAdvanced."""
+
+    CATEGORY = "DDIM/sampling"
+    DESCRIPTION = (
+        "DDIM for SamplerCustom and SamplerCustomAdvanced: steps over whatever SIGMAS it is given, from DDIM Schedule "
+        "or from any stock scheduler, with eta, clipping, and noise that is the same for an image alone and in a batch."
+    )
+    SEARCH_ALIASES = ["ddim", "eta", "sampler", "variance noise", "dynamic thresholding", "clip sample", "ddpm"]
+    RETURN_TYPES = (SAMPLER,)
+    RETURN_NAMES = ("sampler",)
+    OUTPUT_TOOLTIPS = ("For SamplerCustom, SamplerCustomAdvanced and other nodes that take a SAMPLER.",)
+    FUNCTION = "build"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypes:
+        names, options = inputs("x0_processing")["x0_processing"]
+        return {
+            "required": {
+                **inputs("eta"),
+                # SIGMAS bring no config, so there is nothing "from schedule".
+                "x0_processing": ([name for name in names if name != FROM_SCHEDULE], {**options, "default": "none"}),
+                **inputs(
+                    "clip_sample_range",
+                    "dynamic_thresholding_ratio",
+                    "sample_max_value",
+                    "use_clipped_model_output",
+                    "noise_mode",
+                ),
+            },
+            "optional": inputs("variance_noise"),
+        }
+
+    def build(
+        self,
+        eta: float,
+        x0_processing: str,
+        clip_sample_range: float,
+        dynamic_thresholding_ratio: float,
+        sample_max_value: float,
+        use_clipped_model_output: bool,
+        noise_mode: str,
+        variance_noise: RecordedNoise | None = None,
+    ) -> tuple[object]:
+        if variance_noise is not None and variance_noise.noise is None:
+            raise DDIMError(
+                "this inversion recorded no noise, so a SAMPLER cannot use it: sample its latent at eta 0 without "
+                "variance_noise, or, for method edict, with DDIM Sample"
+            )
+        settings = SamplerSettings(
+            eta=eta,
+            x0_processing=x0_processing,
+            clip_sample_range=clip_sample_range,
+            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
+            sample_max_value=sample_max_value,
+            use_clipped_model_output=use_clipped_model_output,
+            noise_mode=noise_mode,
+            variance_noise=variance_noise,
+        )
+        return (current().make_sampler(partial(run_ddim, settings=settings), add_noise=settings.inversion is None),)
+
+
+def run_ddim(run: Run, settings: SamplerSettings, on_step: Callable[[int, Tensor], None] | None = None) -> Tensor:
+    """Sample with the core's loop over the run's schedule.
+
+    Args:
+        run: The run.
+        settings: How it steps.
+        on_step: ``on_step(i, x_0)`` after step i.
+
+    Returns:
+        The last sample, ``(B, ...)``.
+
+    Raises:
+        DDIMError: Before the model is called, if the settings bring noise that was recorded for another run.
+    """
+
+    def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
+        run.report(i, x_t, x0)
+        if on_step is not None:
+            on_step(i, x0)
+
+    scheduler, noise = _scheduler(run.schedule, settings), _step_noise(run, settings)
+    clipped, inversion = settings.use_clipped_model_output, settings.inversion
+    if inversion is not None and inversion.second_latent is not None:
+        tracks = _two_tracks(inversion, inversion.second_latent, run)
+        return reconstruct(run.denoise, tracks, scheduler, callback=after_step, use_clipped_model_output=clipped)
     return sample(
-        at.denoise,
-        at.start(add_noise=add_noise),
+        run.denoise,
+        run.start,
         scheduler,
         eta=settings.eta,
+        seed=noise.seed,
+        generator=noise.generator,
+        variance_noise=noise.recorded,
         use_clipped_model_output=clipped,
-        image_indices=at.image_indices,
+        image_indices=run.image_indices,
         callback=after_step,
-        **noise,
     )
+
+
+def _scheduler(schedule: Schedule, settings: SamplerSettings) -> DDIMScheduler:
+    """Return a scheduler for a run, which processes x_0 as the settings say."""
+    if settings.x0_processing == FROM_SCHEDULE:
+        return schedule.scheduler()
+    config = replace(
+        schedule.config,
+        clip_sample=settings.x0_processing == "clip",
+        thresholding=settings.x0_processing == "threshold",
+        clip_sample_range=settings.clip_sample_range,
+        dynamic_thresholding_ratio=settings.dynamic_thresholding_ratio,
+        sample_max_value=settings.sample_max_value,
+    )
+    return replace(schedule, config=config).scheduler()
+
+
+class _StepNoise(NamedTuple):
+    """Where the step noise comes from, in the words of ``ddim.sample``: at most one is not None."""
+
+    seed: int | None = None
+    generator: torch.Generator | None = None
+    recorded: Tensor | None = None
+
+
+def _step_noise(run: Run, settings: SamplerSettings) -> _StepNoise:
+    if settings.variance_noise is not None:
+        settings.variance_noise.check(run.schedule.alpha_bars, settings.eta, run.start.shape)
+        return _StepNoise(recorded=settings.variance_noise.noise)
+    if settings.noise_mode == "stream":
+        return _StepNoise(generator=torch.Generator().manual_seed((run.seed + 1) % 2**64))
+    return _StepNoise(seed=run.seed)
+
+
+def _two_tracks(inversion: Inversion, second_latent: Tensor, run: Run) -> Inversion:
+    """Return an inversion by ``edict`` with both tracks where the run is: its device, scale and schedule."""
+    return replace(inversion, latent=run.start, second_latent=second_latent.to(run.start), schedule=run.schedule)

@@ -1,14 +1,15 @@
-"""The schedule builder."""
+"""DDIM Schedule: the schedule builder."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..ddim import SchedulerConfig
-from .bridge import model_facts, schedule_sigmas
-from .planning import check_visited, describe, parse_timesteps, plan_run, with_facts
-from .sockets import DDIM_SCHEDULE, SIGMAS, inputs
-from .ui_payloads import schedule_report
+from .backend import current, schedule_sigmas
+from .editor import schedule_report
+from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
+from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, with_model_levels
+from .values import Model
 
 __all__ = ["DDIMSchedule"]
 
@@ -18,8 +19,8 @@ class DDIMSchedule:
 
     CATEGORY = "DDIM/schedules"
     DESCRIPTION = (
-        "Chooses the timesteps that a DDIM run visits and how noisy each of them is. Connect the MODEL to take its own "
-        "noise levels, prediction type and zero-SNR state. SIGMAS feeds stock samplers with the same steps."
+        "Chooses the timesteps that a DDIM run visits and how noisy each of them is. Connect the MODEL to use its own "
+        "noise levels, prediction type and zero SNR. SIGMAS gives stock samplers the same steps."
     )
     SEARCH_ALIASES = [
         "ddim",
@@ -41,13 +42,13 @@ class DDIMSchedule:
     RETURN_NAMES = ("schedule", "sigmas")
     OUTPUT_TOOLTIPS = (
         "For DDIM Sample and the other DDIM nodes.",
-        "The same steps for SamplerCustom and its like: one sigma per step, and the last.",
+        "The same steps for SamplerCustom and similar nodes: one sigma per step, and the last.",
     )
     FUNCTION = "build"
-    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
+    HAS_INTERMEDIATE_OUTPUT = True  # its report is shown again if a later run takes the node from the cache
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
+    def INPUT_TYPES(cls) -> InputTypes:
         return {
             "required": inputs(
                 "steps",
@@ -86,7 +87,7 @@ class DDIMSchedule:
         end_step: int,
         timesteps: str,
         parity: str,
-        model: Any = None,
+        model: Model | None = None,
     ) -> dict[str, Any]:
         config = SchedulerConfig(
             num_train_timesteps=num_train_timesteps,
@@ -101,11 +102,11 @@ class DDIMSchedule:
             rescale_betas_zero_snr=rescale_betas_zero_snr,
             parity=parity,
         )
-        facts = None if model is None else model_facts(model)
-        if facts is not None:
-            config = with_facts(config, facts)
-        schedule = plan_run(config, steps, denoise, start_step, end_step, parse_timesteps(timesteps))
-        check_visited(schedule)
+        facts = None if model is None else current().model_facts(model)
+        config = config if facts is None else with_model_levels(config, facts)
+        custom = parse_timesteps(timesteps)
+        plan = plan_steps(config, steps, denoise) if custom is None else plan_timesteps(config, custom, denoise)
+        schedule = plan_part(plan, start_step, end_step)
         # A MODEL's own sigmas map back to its timesteps without loss.
         sigmas = schedule_sigmas(schedule, None if facts is None else facts.sigmas)
         report = describe(schedule, levels_from=beta_schedule if facts is None else "the MODEL")

@@ -1,4 +1,4 @@
-"""A schedule from the configuration that came with a model."""
+"""DDIM Schedule from Config: a schedule from the configuration that came with a model."""
 
 from __future__ import annotations
 
@@ -8,62 +8,64 @@ from pathlib import Path
 from typing import Any
 
 from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, import_config
-from .bridge import folder, model_facts, schedule_sigmas
-from .planning import check_visited, describe, plan_run
-from .sockets import DDIM_SCHEDULE, SIGMAS, choice, inputs, switch, text
-from .ui_payloads import schedule_report
+from .backend import current, schedule_sigmas
+from .editor import schedule_report
+from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
+from .planning import describe, plan_part, plan_steps
+from .values import Model
 
 __all__ = ["DDIMScheduleFromConfig"]
 
 PASTED = "(pasted text)"
 FROM_CONFIG = "from config"
 MAX_BYTES = 1_000_000  # a config with a thousand trained_betas is 25 kB
-# Where models in the diffusers layout keep theirs, and a folder of one's own; of fixed depth, so that a large models
-# folder costs nothing.
-PLACES = ("diffusers/*/scheduler/scheduler_config.json", "diffusers/*/scheduler_config.json", "schedulers/*.json")
+# Where models in the diffusers layout have their configs, and a folder for single files. The depth is fixed, so that a
+# large models folder costs nothing.
+PATTERNS = ("diffusers/*/scheduler/scheduler_config.json", "diffusers/*/scheduler_config.json", "schedulers/*.json")
 
 
 class DDIMScheduleFromConfig:
-    """A diffusers ``scheduler_config.json`` as a DDIM schedule, with an account of every key."""
+    """A diffusers ``scheduler_config.json`` as a DDIM schedule, with a report of how every key was interpreted."""
 
     CATEGORY = "DDIM/schedules"
     DESCRIPTION = (
-        "Takes the noise levels, prediction type and spacing from a model's own scheduler_config.json (of any "
-        "diffusers scheduler), pasted or from the models folder, and reports what was used, mapped, "
-        "overridden and ignored."
+        "Reads noise levels, prediction type and spacing from a model's own scheduler_config.json (of any diffusers "
+        "scheduler), pasted or from the models folder, and reports what was used, mapped, overridden and ignored."
     )
     SEARCH_ALIASES = ["scheduler_config.json", "diffusers", "import config", "zero snr", "ztsnr", "v-pred", "ddim"]
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS, "STRING")
     RETURN_NAMES = ("schedule", "sigmas", "report")
     OUTPUT_TOOLTIPS = (
         "For DDIM Sample and the other DDIM nodes.",
-        "The same steps for SamplerCustom and its like.",
-        "What became of each key of the config.",
+        "The same steps for SamplerCustom and similar nodes.",
+        "How each key of the config was interpreted.",
     )
     FUNCTION = "build"
-    HAS_INTERMEDIATE_OUTPUT = True  # what it shows is shown again when a run finds it in the cache
+    HAS_INTERMEDIATE_OUTPUT = True  # its report is shown again if a later run takes the node from the cache
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
+    def INPUT_TYPES(cls) -> InputTypes:
         return {
             "required": {
                 "config": text("", "The content of a scheduler_config.json.", multiline=True),
                 "file": choice(
-                    [PASTED, *_files()],
+                    [PASTED, *_config_files()],
                     PASTED,
                     "A file in the models folder: diffusers/<model>/scheduler/scheduler_config.json or "
-                    "schedulers/<name>.json. In use, the text above is not read.",
+                    "schedulers/<name>.json. If one is chosen, the text above is not read.",
                 ),
                 **inputs("steps"),
                 "timestep_spacing": choice(
-                    [FROM_CONFIG, *TIMESTEP_SPACINGS], FROM_CONFIG, "Which timesteps are visited, if not as configured."
+                    [FROM_CONFIG, *TIMESTEP_SPACINGS],
+                    FROM_CONFIG,
+                    "Which timesteps are visited, to override the config.",
                 ),
                 **inputs("denoise"),
                 "fix_known_defaults": switch(
                     True,
-                    "Set right what surprises people: clip_sample, on by default and harmful to latents, is turned off "
-                    "where the config does not ask for it; the run ends at a clean picture even where the config says "
-                    "set_alpha_to_one=false, as SDXL's does. Off: exactly as written.",
+                    "Correct two common pitfalls: clip_sample, which is on by default and damages latents, is turned "
+                    "off unless the config sets it; and the run ends at a clean image even if the config says "
+                    "set_alpha_to_one=false, as SDXL's does. Off: use the config exactly as written.",
                 ),
                 **inputs("start_step", "end_step"),
             },
@@ -71,9 +73,9 @@ class DDIMScheduleFromConfig:
         }
 
     @classmethod
-    def IS_CHANGED(cls, file: str = PASTED, **_: Any) -> Any:
-        """A file that was edited must be read again."""
-        path = None if file == PASTED else Path(folder("models"), file)
+    def IS_CHANGED(cls, file: str = PASTED, **_: Any) -> str:
+        """Make the host read an edited file again."""
+        path = None if file == PASTED else current().folder("models") / file
         return f"{path.stat().st_mtime_ns}:{path.stat().st_size}" if path is not None and path.is_file() else file
 
     def build(
@@ -86,51 +88,63 @@ class DDIMScheduleFromConfig:
         fix_known_defaults: bool,
         start_step: int,
         end_step: int,
-        model: Any = None,
+        model: Model | None = None,
     ) -> dict[str, Any]:
-        given = _parsed(config if file == PASTED else _read(file), "config" if file == PASTED else file)
-        report = import_config(given)
-        overrides = _known_fixes(report) if fix_known_defaults else {}
-        if timestep_spacing != FROM_CONFIG:
-            overrides["timestep_spacing"] = timestep_spacing
-        report = import_config(given, overrides)
-        schedule = plan_run(report.config, steps, denoise, start_step, end_step, None)
-        check_visited(schedule)
-        facts = None if model is None else model_facts(model)
+        given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)
+        spacing = {} if timestep_spacing == FROM_CONFIG else {"timestep_spacing": timestep_spacing}
+        report = _import(given, spacing, fix_known_defaults=fix_known_defaults)
+        schedule = plan_part(plan_steps(report.config, steps, denoise), start_step, end_step)
+        facts = None if model is None else current().model_facts(model)
         table = None if facts is None or len(facts.sigmas) != len(schedule.noise) else facts.sigmas
-        lines = describe(schedule, levels_from="the config") + "\n" + _account(report)
+        lines = describe(schedule, levels_from="the config") + "\n" + _explain(report)
         shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [report.as_dict()]}
         return {"ui": shown, "result": (schedule, schedule_sigmas(schedule, table), lines)}
 
 
-def _files() -> list[str]:
-    """The configs in the models folder, by their path in it."""
-    base = Path(folder("models"))
-    return sorted({path.relative_to(base).as_posix() for place in PLACES for path in base.glob(place)})
+def _import(given: Mapping[str, Any], overrides: Mapping[str, Any], *, fix_known_defaults: bool) -> ConfigReport:
+    report = import_config(given, overrides)
+    fixes = _known_fixes(report) if fix_known_defaults else {}
+    return import_config(given, {**overrides, **fixes}) if fixes else report
+
+
+def _known_fixes(report: ConfigReport) -> dict[str, bool]:
+    """Return overrides for the two settings that are common pitfalls."""
+    fixes: dict[str, bool] = {}
+    if report.config.clip_sample and "clip_sample" in report.defaulted:
+        fixes["clip_sample"] = False
+    if not report.config.set_alpha_to_one:
+        fixes["set_alpha_to_one"] = True
+    return fixes
+
+
+def _config_files() -> list[str]:
+    """List the configs in the models folder, by their path in it."""
+    base = current().folder("models")
+    return sorted({path.relative_to(base).as_posix() for pattern in PATTERNS for path in base.glob(pattern)})
 
 
 def _read(name: str) -> str:
-    """A file that is on the list.
+    """Read a file that is in the list.
 
     Raises:
-        DDIMError: if it is not, or is too large.
+        DDIMError: If it is not, or is too large.
     """
-    if name not in _files():
+    if name not in _config_files():
         raise DDIMError(f"file must be one of the configs in the models folder, got {name!r:.80}; reload the page")
-    path = Path(folder("models"), name)
+    path: Path = current().folder("models") / name
     if path.stat().st_size > MAX_BYTES:
         raise DDIMError(f"{name} has {path.stat().st_size} bytes; a scheduler's config has at most {MAX_BYTES}")
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _parsed(content: str, source: str) -> Mapping[str, Any]:
-    """The JSON object in a text.
+def _parse(content: str, source: str) -> Mapping[str, Any]:
+    """Return the JSON object in a text.
 
     Raises:
-        DDIMError: for anything else.
+        DDIMError: For anything else.
     """
     if not content.strip():
-        raise DDIMError("config is empty: paste the content of a scheduler_config.json, or choose a file")
+        raise DDIMError(f"{source} is empty: paste the content of a scheduler_config.json, or choose a file")
     try:
         given = json.loads(content[: MAX_BYTES + 1])
     except (ValueError, RecursionError) as error:
@@ -140,26 +154,16 @@ def _parsed(content: str, source: str) -> Mapping[str, Any]:
     return given
 
 
-def _known_fixes(report: ConfigReport) -> dict[str, Any]:
-    """Overrides for the two settings that surprise people."""
-    fixes: dict[str, Any] = {}
-    if report.config.clip_sample and "clip_sample" in report.defaulted:
-        fixes["clip_sample"] = False
-    if not report.config.set_alpha_to_one:
-        fixes["set_alpha_to_one"] = True
-    return fixes
-
-
-def _account(report: ConfigReport) -> str:
-    """What became of each key, a line per kind."""
-    told = report.as_dict()
-    settings = told["config"]
+def _explain(report: ConfigReport) -> str:
+    """Say how each key was interpreted, one line per interpretation."""
+    values = report.as_dict()
+    config, overridden = values["config"], values["overridden"]
     lines = [
-        ("used", [f"{name} = {value}" for name, value in told["used"].items() if name not in told["overridden"]]),
-        ("mapped", [f"{key} to {item['setting']} = {item['value']}" for key, item in told["mapped"].items()]),
-        ("overridden", [f"{name}: {value}, now {settings[name]}" for name, value in told["overridden"].items()]),
-        ("by default", [f"{name} = {value}" for name, value in told["defaulted"].items()]),
-        ("ignored", [f"{key} ({why})" for key, why in told["ignored"].items() if not key.startswith("_")]),
-        ("note", told["notes"]),
+        ("used", [f"{name} = {value}" for name, value in values["used"].items() if name not in overridden]),
+        ("mapped", [f"{key} to {item['setting']} = {item['value']}" for key, item in values["mapped"].items()]),
+        ("overridden", [f"{name}: {value}, now {config[name]}" for name, value in overridden.items()]),
+        ("by default", [f"{name} = {value}" for name, value in values["defaulted"].items()]),
+        ("ignored", [f"{key} ({reason})" for key, reason in values["ignored"].items() if not key.startswith("_")]),
+        ("note", values["notes"]),
     ]
-    return "\n".join(f"{kind}: {'; '.join(entries)}" for kind, entries in lines if entries)
+    return "\n".join(f"{interpretation}: {'; '.join(entries)}" for interpretation, entries in lines if entries)

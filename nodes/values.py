@@ -1,17 +1,32 @@
-"""What travels on the pack's own sockets, beside the core's Schedule."""
+"""The values that travel on the nodes' sockets, besides the core's own Schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from ..ddim import DDIMError, Inversion, Schedule
 
-__all__ = ["FROM_SCHEDULE", "NOISE_MODES", "X0_PROCESSING", "SamplerSettings", "VarianceNoise"]
+__all__ = [
+    "FROM_SCHEDULE",
+    "NOISE_MODES",
+    "X0_PROCESSING",
+    "Conditioning",
+    "Latent",
+    "Model",
+    "RecordedNoise",
+    "SamplerSettings",
+]
 
-LEVEL_TOLERANCE = 1e-4  # alpha_bar closer than this is the same level: a float32 table against float64
+Model: TypeAlias = object  # a MODEL: opaque to the nodes, only the backend that made it looks inside
+Conditioning: TypeAlias = list[list[Any]]  # CONDITIONING: [[tensor, {option: value}], ...]
+Latent: TypeAlias = dict[str, Any]  # LATENT: {"samples": (B, C, ...), ...}; unknown keys are passed on
+
+LEVEL_TOLERANCE = 1e-4  # alpha_bar values closer than this are the same level: a float32 table against float64
+ETA_TOLERANCE = 1e-6
 
 FROM_SCHEDULE = "from schedule"
 X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
@@ -19,15 +34,15 @@ NOISE_MODES = ("per image", "stream")
 
 
 @dataclass(frozen=True, eq=False)
-class VarianceNoise:
-    """The noise of every step of one run, and what it belongs to: the value on VARIANCE_NOISE sockets.
+class RecordedNoise:
+    """The step noise of one run, and the run it was recorded for: the value on a VARIANCE_NOISE socket.
 
     Attributes:
-        noise: z of DDIM equation (12), float32 CPU, shape ``(S, B, ...)``; None from an inversion that needs none.
-        schedule: the run's schedule.
-        eta: the run's eta, in [0, 1].
-        inversion: where it comes from, or None: what a noise file is made of, and the second track of ``edict``. Its
-            ``latent`` is scaled as the host scales LATENTs, its other tensors as the model scales them.
+        noise: z of DDIM equation (12), float32 CPU, shape ``(S, B, ...)``; None if the inversion method records none.
+        schedule: The schedule of the run.
+        eta: The eta of the run, in [0, 1].
+        inversion: The inversion that recorded it, or None. It is what a noise file holds, and it carries the second
+            track of ``edict``. Its ``latent`` is scaled like the host's LATENTs, its other tensors like the model's.
     """
 
     noise: Tensor | None
@@ -36,62 +51,79 @@ class VarianceNoise:
     inversion: Inversion | None = None
 
     @classmethod
-    def of(cls, inversion: Inversion) -> VarianceNoise:
-        """What an inversion recorded."""
-        numbers = [0.0 if isinstance(eta, str) else float(eta) for eta in inversion.eta]
-        return cls(inversion.variance_noise, inversion.schedule, max(numbers), inversion)
+    def from_inversion(cls, inversion: Inversion) -> RecordedNoise:
+        """Wrap the noise that an inversion recorded."""
+        numbers = [eta for eta in inversion.eta if not isinstance(eta, str)]
+        return cls(inversion.variance_noise, inversion.schedule, max(numbers, default=0.0), inversion)
 
     def check(self, alpha_bars: Sequence[float], eta: float, shape: Sequence[int]) -> None:
-        """Refuse a run that is not the one this noise was made for.
+        """Check that a run is the one this noise was recorded for.
 
         Args:
-            alpha_bars: levels of the run's steps and the level after the last, S + 1 numbers.
-            eta: the run's eta.
-            shape: ``(B, ...)`` of the latents.
+            alpha_bars: The levels of the run's steps and the level after the last step, S + 1 numbers.
+            eta: The eta of the run.
+            shape: The shape of the run's latents, ``(B, ...)``.
 
         Raises:
-            DDIMError: naming what differs: steps, levels, eta or shape.
+            DDIMError: If the steps, the levels, eta or the shape differ; the message says which.
         """
-        own = self.schedule.alpha_bars
-        if len(own) != len(alpha_bars):
+        self._check_levels(alpha_bars)
+        self._check_eta(eta)
+        self._check_shape(shape)
+
+    def _check_levels(self, alpha_bars: Sequence[float]) -> None:
+        recorded = self.schedule.alpha_bars
+        if len(recorded) != len(alpha_bars):
             raise DDIMError(
-                f"variance_noise holds noise for {len(own) - 1} steps and the run has "
-                f"{len(alpha_bars) - 1}; use the schedule it was made with"
+                f"variance_noise holds noise for {len(recorded) - 1} steps and the run has {len(alpha_bars) - 1}; "
+                "use the schedule it was made with"
             )
-        apart = [i for i, (a, b) in enumerate(zip(own, alpha_bars, strict=True)) if abs(a - b) > LEVEL_TOLERANCE]
-        if apart:
+        for step, (expected, level) in enumerate(zip(recorded, alpha_bars, strict=True)):
+            if abs(expected - level) > LEVEL_TOLERANCE:
+                raise DDIMError(
+                    f"variance_noise was made for another schedule: alpha_bar at step {step} was {expected:.6g} and is "
+                    f"{level:.6g}; use the schedule it was made with"
+                )
+
+    def _check_eta(self, eta: float) -> None:
+        recorded = set() if self.inversion is None else set(self.inversion.eta)
+        if len(recorded) > 1 or any(isinstance(value, str) for value in recorded):
             raise DDIMError(
-                f"variance_noise was made for another schedule: alpha_bar at step {apart[0]} was "
-                f"{own[apart[0]]:.6g} and is {alpha_bars[apart[0]]:.6g}; use the schedule it was made with"
+                "variance_noise was made with an eta that no node can set (one per step, or 'sigma_hat'); "
+                "sample it with ddim.sample"
             )
-        if self.inversion is not None and len(set(self.inversion.eta)) > 1:
-            raise DDIMError("variance_noise was made with an eta of its own for each step; only ddim.sample can use it")
-        if abs(self.eta - eta) > 1e-6:
+        if abs(self.eta - eta) > ETA_TOLERANCE:
             raise DDIMError(
                 f"variance_noise was made for eta {self.eta:g} and the run has eta {eta:g}; set eta to {self.eta:g}"
             )
-        made = None if self.noise is None else self.noise.shape[1:]
-        made = made if self.inversion is None else self.inversion.latent.shape
-        if made is not None and tuple(made) != tuple(shape):
+
+    def _check_shape(self, shape: Sequence[int]) -> None:
+        if self.inversion is not None:
+            expected = tuple(self.inversion.latent.shape)
+        elif self.noise is not None:
+            expected = tuple(self.noise.shape[1:])
+        else:
+            return
+        if expected != tuple(shape):
             raise DDIMError(
-                f"variance_noise was made for latents of shape {tuple(made)} and the run "
-                f"has {tuple(shape)}; use the same size and batch"
+                f"variance_noise was made for latents of shape {expected} and the run has {tuple(shape)}; use the same "
+                "size and batch"
             )
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How a run steps: everything of DDIM that is neither the schedule nor the model.
+    """How a run steps: everything in DDIM that is neither the schedule nor the model.
 
     Attributes:
-        eta: in [0, 1].
-        x0_processing: one of :data:`X0_PROCESSING`.
-        clip_sample_range: limit of clipping, in model units.
-        dynamic_thresholding_ratio: quantile of dynamic thresholding.
-        sample_max_value: its cap, at least 1.
-        use_clipped_model_output: derive epsilon again from the processed x_0.
-        noise_mode: one of :data:`NOISE_MODES`.
-        variance_noise: the step noise itself, or None.
+        eta: In [0, 1].
+        x0_processing: One of :data:`X0_PROCESSING`.
+        clip_sample_range: The limit of clipping, in model units.
+        dynamic_thresholding_ratio: The quantile of dynamic thresholding.
+        sample_max_value: The largest threshold, at least 1.
+        use_clipped_model_output: Derive epsilon again from the processed x_0.
+        noise_mode: One of :data:`NOISE_MODES`.
+        variance_noise: Recorded step noise, used instead of random noise, or None.
     """
 
     eta: float = 0.0
@@ -101,4 +133,9 @@ class SamplerSettings:
     sample_max_value: float = 1.0
     use_clipped_model_output: bool = False
     noise_mode: str = NOISE_MODES[0]
-    variance_noise: VarianceNoise | None = None
+    variance_noise: RecordedNoise | None = None
+
+    @property
+    def inversion(self) -> Inversion | None:
+        """The inversion that the latent comes from, if there is one: then the latent is already noisy."""
+        return None if self.variance_noise is None else self.variance_noise.inversion

@@ -16,7 +16,7 @@ ROOMS = ("ddim", "nodes", "host", "demo")
 # What a room may import from outside itself, beside the standard library.
 OUTSIDE = {
     "ddim": {"torch", "numpy", "safetensors", "triton"},
-    "nodes": {"torch", "numpy", "PIL"},
+    "nodes": {"torch", "PIL"},
     "host": {"torch", "numpy", "PIL", "aiohttp", "tqdm", "comfyui_frontend_package"},
     "demo": {"torch", "numpy", "safetensors", "ddim", "tqdm", "sklearn", "PIL", "demo"},
 }
@@ -38,20 +38,101 @@ def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
             yield node.level, node.module or "", [alias.name for alias in node.names]
 
 
-def is_bridge(path: Path) -> bool:
-    return path.parent.name == "nodes" and path.name.startswith("bridge")
+# The files of the nodes that may name a host, and what they may import for it. aiohttp is the server of both hosts.
+HOST_BORDER = {
+    "nodes/backend/comfyui.py": COMFYUI,
+    "nodes/backend/comfyui_sampling.py": COMFYUI,
+    "nodes/backend/embedded.py": {"host"},
+    "nodes/backend/contract.py": {"aiohttp"},
+    "nodes/editor/http.py": {"aiohttp"},
+}
+
+# What a part of the nodes may import from the other parts. A file that is not listed holds nodes.
+NODE_PARTS = {
+    "values": set(),
+    "inputs": {"values"},
+    "backend": {"values"},
+    "editor": {"backend", "inputs"},
+    "planning": {"backend"},
+}
+FOR_NODES = {"values", "inputs", "backend", "editor"}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     for path in python_files(room):
+        name = path.relative_to(ROOT).as_posix()
+        allowed = STDLIB | OUTSIDE[room] | HOST_BORDER.get(name, set()) | ({"host"} if room == "host" else set())
         for level, module, _ in imports(path):
-            top = module.split(".")[0]
-            if level or top in STDLIB or top in OUTSIDE[room] or (room == "host" and top == "host"):
-                continue
-            assert is_bridge(path) and top in COMFYUI | {"host", "aiohttp"}, (
-                f"{path.relative_to(ROOT)} imports {module}"
-            )
+            assert level or module.split(".")[0] in allowed, f"{name} imports {module}"
+
+
+def node_part(path: Path) -> str:
+    """The first name below ``nodes``: a package, or a file without its ending."""
+    return path.relative_to(ROOT / "nodes").parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> Iterator[str]:
+    """What a file of the nodes imports from other parts, as ``part`` or, from inside a part, ``part.module``."""
+    depth = len(path.relative_to(ROOT / "nodes").parts)
+    for level, module, names in imports(path):
+        if level == depth:
+            yield from [module] if module else names
+
+
+@pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_parts_of_the_nodes_import_each_other_one_way_and_from_the_top(path: Path) -> None:
+    part = node_part(path)
+    if part == "__init__":
+        return  # the list of all nodes
+    allowed = NODE_PARTS.get(part, FOR_NODES | {"planning"})
+    found = set(imported_parts(path))
+    assert found <= allowed, f"{part} imports {sorted(found - allowed)}"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, known: set[str]) -> Iterator[str]:
+    """The modules of this repository that a file imports, wherever the import stands."""
+    package = [*path.relative_to(ROOT).parent.parts]
+    for level, module, names in imports(path):
+        base = package[: len(package) - level + 1] if level else []
+        target = ".".join([*base, *filter(None, [module])])
+        submodules = {f"{target}.{name}" for name in names} & known
+        yield from submodules or ({target} & known)
+
+
+def a_circle(edges: dict[str, set[str]]) -> list[str] | None:
+    """Modules that import each other in a circle, or None."""
+    done: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> list[str] | None:
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in done:
+            return None
+        for imported in sorted(edges[module]):
+            if circle := visit(imported, [*trail, module]):
+                return circle
+        done.add(module)
+        return None
+
+    return next((circle for module in sorted(edges) if (circle := visit(module, []))), None)
+
+
+@pytest.mark.parametrize("room", ["nodes"])
+def test_no_module_imports_itself_in_a_circle(room: str) -> None:
+    files = {module_name(path): path for path in python_files(room)}
+    edges = {module: set(imported_modules(path, set(files))) - {module} for module, path in files.items()}
+    assert sum(map(len, edges.values())) > len(files)  # or else the imports were not understood
+    assert a_circle(edges) is None
+
+
+def test_a_circle_is_found() -> None:
+    assert a_circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
+    assert a_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
 def test_relative_imports_stay_inside_the_core() -> None:
@@ -61,12 +142,14 @@ def test_relative_imports_stay_inside_the_core() -> None:
             assert level <= depth, f"{path.relative_to(ROOT)} reaches out of ddim with {'.' * level}{module}"
 
 
-def test_nodes_take_the_core_from_its_top() -> None:
+def test_nodes_import_the_core_and_the_demo_from_their_tops() -> None:
     """A submodule import would make a second copy of the core, and of DDIMError."""
     for path in python_files("nodes"):
+        depth = len(path.relative_to(ROOT / "nodes").parts)
         for level, module, _ in imports(path):
-            if level >= 2 and module.split(".")[0] == "ddim":
-                assert module == "ddim", f"{path.relative_to(ROOT)} imports {module}; take it from ..ddim"
+            assert level <= depth + 1, f"{path.relative_to(ROOT)} reaches out of the pack"
+            if level == depth + 1:
+                assert module in {"ddim", "demo"}, f"{path.relative_to(ROOT)} imports {module}; take it from its top"
 
 
 def test_the_host_knows_no_pack_from_inside() -> None:

@@ -335,7 +335,7 @@ class Calls:
     def noise_of(self, schedule: Ref, noise: Tensor, eta: float) -> Ref:
         """VARIANCE_NOISE with the given noise of every step, (S, B, ...)."""
         arguments = {"noise": noise, "schedule": schedule, "eta": eta}
-        return self.worker("pack_value", name="VarianceNoise", arguments=arguments)[0]
+        return self.worker("pack_value", name="RecordedNoise", arguments=arguments)[0]
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ def embedded_sample(pack: Any, calls: Any, given: dict[str, Any]) -> torch.Tenso
     wavy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(wavy)
     config = SchedulerConfig(**wavy.CONFIG, prediction_type="v_prediction", rescale_betas_zero_snr=True)
-    model = sys.modules["pack.nodes.bridge"].model_from_network(wavy.Wavy(), config)
+    model = sys.modules["pack.nodes.backend"].current().model_from_network(wavy.Wavy(), config)
     prompts = {key: nodes["DDIMDemoPrompt"]().encode(digits)[0] for key, digits in PROMPTS.items()}
     schedule = nodes["DDIMSchedule"]().build(**calls.schedule_defaults(), model=model)["result"][0]
     settings = {**calls.sample_defaults(), **given}

@@ -90,7 +90,7 @@ def attribute(value, path):
 
 
 def pack_value(name, arguments):
-    """An object of the pack's own, such as VarianceNoise."""
+    """An object of the pack's own, such as RecordedNoise."""
     return {"refs": keep([getattr(sys.modules["pack.nodes.values"], name)(**arguments)])}
 
 
@@ -153,9 +153,9 @@ def wavy_model(prediction, zsnr):
     spec = importlib.util.spec_from_file_location("wavy", os.path.join(os.path.dirname(__file__), "wavy.py"))
     wavy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(wavy)
-    core, bridge = sys.modules["pack.ddim"], sys.modules["pack.nodes.bridge"]
+    core, backend = sys.modules["pack.ddim"], sys.modules["pack.nodes.backend"].current()
     config = core.SchedulerConfig(**wavy.CONFIG, prediction_type=prediction, rescale_betas_zero_snr=zsnr)
-    return {"refs": keep([bridge.model_from_network(wavy.Wavy(), config)])}
+    return {"refs": keep([backend.model_from_network(wavy.Wavy(), config)])}
 
 
 def cancel_during(model, call_number, node, inputs):

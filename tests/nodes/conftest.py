@@ -44,13 +44,14 @@ def nodes(pack: ModuleType) -> dict[str, type]:
 
 
 @pytest.fixture(scope="session")
-def bridge(nodes: dict[str, type]) -> ModuleType:
-    return sys.modules["pack.nodes.bridge"]
+def backend(nodes: dict[str, type]) -> ModuleType:
+    """The border to the host: ``backend.current()`` is the embedded one here."""
+    return sys.modules["pack.nodes.backend"]
 
 
 @pytest.fixture(scope="session")
-def sockets(nodes: dict[str, type]) -> ModuleType:
-    return sys.modules["pack.nodes.sockets"]
+def values(nodes: dict[str, type]) -> ModuleType:
+    return sys.modules["pack.nodes.values"]
 
 
 @pytest.fixture
@@ -60,12 +61,12 @@ def call(nodes: dict[str, type]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def exact_model(bridge: ModuleType) -> Callable[..., Any]:
+def exact_model(backend: ModuleType) -> Callable[..., Any]:
     """A MODEL around :class:`PointMass`, and the network to look into."""
 
     def make(**settings: Any) -> tuple[Any, PointMass]:
         config = SchedulerConfig(**{**PIXEL_CONFIG, **settings})
         network = PointMass(config)
-        return bridge.model_from_network(network, config), network
+        return backend.current().model_from_network(network, config), network
 
     return make

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddim import INVERSION_METHODS, DDIMError, SchedulerConfig, slerp
+from ddim import INVERSION_METHODS, DDIMError, SchedulerConfig, invert, slerp
 
 CONFIG = SchedulerConfig(
     beta_schedule="scaled_linear",
@@ -45,8 +45,8 @@ def network() -> Soft:
 
 
 @pytest.fixture
-def model(bridge: Any, network: Soft) -> Any:
-    return bridge.model_from_network(network, CONFIG)
+def model(backend: Any, network: Soft) -> Any:
+    return backend.current().model_from_network(network, CONFIG)
 
 
 @pytest.fixture
@@ -182,6 +182,19 @@ def test_a_run_that_the_noise_does_not_fit_is_refused(world: Any, picture: Any, 
         world.sample(other, variance_noise=noise, eta=1.0)
 
 
+@pytest.mark.parametrize("eta", ["sigma_hat", (0.5, 1.0, 0.5, 1.0, 0.5, 1.0)])
+def test_noise_with_an_eta_that_no_node_has_is_refused(
+    world: Any, picture: Any, model: Any, values: Any, eta: Any
+) -> None:
+    """A file may hold an inversion that the core made; sampling it at another eta would lose the picture."""
+    found = invert(
+        lambda x, t: 0.1 * x, picture["samples"], world.schedule.scheduler(), method="variance_noise", eta=eta
+    )
+    noise = values.RecordedNoise.from_inversion(found)
+    with pytest.raises(DDIMError, match="eta that no node can set"):
+        world.sample({"samples": found.latent}, variance_noise=noise, eta=noise.eta)
+
+
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,8 +267,8 @@ def test_a_prefix_does_not_lead_out_either(world: Any, picture: Any, call: Any, 
     assert not list(folders.glob("*.safetensors")) and not list(folders.parent.glob("*.safetensors"))
 
 
-def test_noise_without_a_picture_is_not_saved(call: Any, sockets: Any, world: Any, folders: Path) -> None:
-    noise = sockets.VarianceNoise(torch.zeros(6, 1, 3, 8, 8), world.schedule, 1.0)
+def test_noise_without_a_picture_is_not_saved(call: Any, values: Any, world: Any, folders: Path) -> None:
+    noise = values.RecordedNoise(torch.zeros(6, 1, 3, 8, 8), world.schedule, 1.0)
     with pytest.raises(DDIMError, match="use DDIM Invert"):
         call("DDIMSaveNoise", variance_noise=noise)
 

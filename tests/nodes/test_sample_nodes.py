@@ -28,9 +28,9 @@ class Wavy(torch.nn.Module):
 
 
 @pytest.fixture
-def wavy(bridge: ModuleType, exact_model: Any) -> Any:
+def wavy(backend: ModuleType, exact_model: Any) -> Any:
     config = exact_model(prediction_type="v_prediction", rescale_betas_zero_snr=True)[1].config
-    return bridge.model_from_network(Wavy(), config)
+    return backend.current().model_from_network(Wavy(), config)
 
 
 def latent(batch: int, **keys: Any) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def test_only_keyed_noise_makes_an_image_independent_of_its_batch(
     assert close == (noise_mode == "per image")
 
 
-def test_the_initial_noise_is_ksamplers(bridge: ModuleType) -> None:
+def test_the_initial_noise_is_ksamplers(backend: ModuleType) -> None:
     torch.manual_seed(5)
     expected = torch.randn(3, 4, 8, 8)
     before = torch.random.get_rng_state()
-    assert torch.equal(bridge.initial_noise((3, 4, 8, 8), 5), expected)
+    assert torch.equal(backend.initial_noise((3, 4, 8, 8), 5), expected)
     ones = torch.Generator().manual_seed(5)
     drawn = [torch.randn(1, 4, 8, 8, generator=ones) for _ in range(4)]
-    assert torch.equal(bridge.initial_noise((3, 4, 8, 8), 5, [3, 0, 3]), torch.cat([drawn[3], drawn[0], drawn[3]]))
+    assert torch.equal(backend.initial_noise((3, 4, 8, 8), 5, [3, 0, 3]), torch.cat([drawn[3], drawn[0], drawn[3]]))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -218,9 +218,9 @@ def test_clipping_and_thresholding_bound_the_result(call: Any, wavy: Any, prompt
     assert from_config["samples"].abs().max() <= 0.1 + 1e-6
 
 
-def test_variance_noise_of_another_run_is_refused(call: Any, wavy: Any, prompts: Any, sockets: ModuleType) -> None:
+def test_variance_noise_of_another_run_is_refused(call: Any, wavy: Any, prompts: Any, values: ModuleType) -> None:
     schedule, _ = call("DDIMSchedule", steps=4, model=wavy)
-    noise = sockets.VarianceNoise(torch.randn(4, 2, 3, 8, 8), schedule, 0.5)
+    noise = values.RecordedNoise(torch.randn(4, 2, 3, 8, 8), schedule, 0.5)
     given = {**prompts, "model": wavy, "latent_image": latent(2), "schedule": schedule, "eta": 0.5}
     call("DDIMSample", **given, variance_noise=noise)
     wrong = {
@@ -234,6 +234,35 @@ def test_variance_noise_of_another_run_is_refused(call: Any, wavy: Any, prompts:
             call("DDIMSample", **{**given, **change}, variance_noise=noise)
 
 
+def test_a_batch_index_of_another_batch_is_refused(call: Any, wavy: Any, prompts: Any) -> None:
+    schedule, _ = call("DDIMSchedule", steps=2, model=wavy)
+    with pytest.raises(DDIMError, match="has 2 images but its batch_index has 3 entries"):
+        call("DDIMSample", model=wavy, **prompts, latent_image=latent(2, batch_index=[0, 1, 2]), schedule=schedule)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("noise_mode", ["per image", "stream"])
+def test_the_sampler_steps_as_ddim_sample_does(
+    call: Any, backend: ModuleType, wavy: Any, prompts: Any, eta: float, noise_mode: str
+) -> None:
+    """The embedded host's SAMPLER is the loop itself, so a run can be given to it directly."""
+    schedule, _ = call("DDIMSchedule", steps=5, model=wavy)
+    given = {"eta": eta, "noise_mode": noise_mode, "x0_processing": "clip", "clip_sample_range": 0.5}
+    (sampler,) = call("DDIMSampler", **given)
+    captured = []
+
+    def work(run: Any) -> torch.Tensor:
+        captured.append(sampler(run))
+        return captured[0]
+
+    request = backend.SamplingRequest(wavy, **prompts, latent=latent(2), schedule=schedule, cfg=2.0, seed=7)
+    backend.current().run(request, work)
+    expected, _ = call(
+        "DDIMSample", model=wavy, **prompts, latent_image=latent(2), schedule=schedule, cfg=2.0, seed=7, **given
+    )
+    assert torch.equal(captured[0], expected["samples"])
+
+
 def test_an_epsilon_model_is_refused_at_zero_snr_before_it_is_called(call: Any, exact_model: Any, prompts: Any) -> None:
     model, network = exact_model()
     zero_snr = make_schedule(4, network.config.__class__(**{**network.config, "rescale_betas_zero_snr": True,
@@ -243,11 +272,11 @@ def test_an_epsilon_model_is_refused_at_zero_snr_before_it_is_called(call: Any, 
     assert network.calls == []
 
 
-def test_model_sampling_gives_the_model_the_schedules_levels(call: Any, bridge: ModuleType, exact_model: Any) -> None:
+def test_model_sampling_gives_the_model_the_schedules_levels(call: Any, backend: ModuleType, exact_model: Any) -> None:
     model, _ = exact_model()
     schedule, _ = call("DDIMSchedule", prediction_type="v_prediction", rescale_betas_zero_snr=True)
     (patched,) = call("DDIMModelSampling", model=model, schedule=schedule)
-    facts, before = bridge.model_facts(patched), bridge.model_facts(model)
+    facts, before = backend.current().model_facts(patched), backend.current().model_facts(model)
     assert facts.prediction_type == "v_prediction" and facts.alpha_bar[-1] == 0
     assert before.prediction_type == "epsilon" and before.alpha_bar[-1] > 0
 
@@ -259,16 +288,16 @@ def test_a_latent_that_is_none_gets_a_sentence(call: Any, wavy: Any, prompts: An
         call("DDIMSample", model=wavy, **prompts, latent_image={"samples": samples}, schedule=schedule)
 
 
-def test_sigmas_become_a_schedule_with_a_timestep_each(bridge: ModuleType) -> None:
+def test_sigmas_become_a_schedule_with_a_timestep_each(backend: ModuleType) -> None:
     sigmas = torch.tensor([14.6, 3.0, 3.0, 0.5, 0.0])
-    schedule = bridge.schedule_from_sigmas(sigmas)
+    schedule = backend.schedule_from_sigmas(sigmas)
     assert schedule.plan.timesteps == (3, 2, 1, 0) and schedule.alpha_bars[-1] == 1.0
-    assert torch.allclose(bridge.schedule_sigmas(schedule), sigmas, rtol=1e-6)
-    part = bridge.schedule_from_sigmas(sigmas[:3])
+    assert torch.allclose(backend.schedule_sigmas(schedule), sigmas, rtol=1e-6)
+    part = backend.schedule_from_sigmas(sigmas[:3])
     assert part.alpha_bars[-1] == pytest.approx(0.1) and len(part.plan) == 2
 
 
 @pytest.mark.parametrize("sigmas", [[0.0, 1.0], [1.0, 2.0, 0.0], [1.0, -1.0], [float("inf"), 1.0], [float("nan"), 0.0]])
-def test_sigmas_that_do_not_fall_are_refused(bridge: ModuleType, sigmas: list[float]) -> None:
+def test_sigmas_that_do_not_fall_are_refused(backend: ModuleType, sigmas: list[float]) -> None:
     with pytest.raises(DDIMError, match="SIGMAS that fall"):
-        bridge.schedule_from_sigmas(torch.tensor(sigmas))
+        backend.schedule_from_sigmas(torch.tensor(sigmas))

@@ -35,10 +35,10 @@ def nearest_timestep(sigmas: torch.Tensor, table: torch.Tensor) -> list[int]:
 @pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_sigmas_have_one_entry_per_step_and_give_the_timesteps_back(
-    call: Any, bridge: ModuleType, exact_model: Any, spacing: str, zero_snr: bool
+    call: Any, backend: ModuleType, exact_model: Any, spacing: str, zero_snr: bool
 ) -> None:
     model, _ = exact_model(prediction_type="v_prediction", rescale_betas_zero_snr=zero_snr)
-    table = bridge.model_facts(model).sigmas
+    table = backend.current().model_facts(model).sigmas
     for steps in COUNTS:
         schedule, sigmas = call("DDIMSchedule", steps=steps, timestep_spacing=spacing, model=model)
         assert sigmas.shape == (steps + 1,) and sigmas.dtype == torch.float32 and sigmas[-1] == 0

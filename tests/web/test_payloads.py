@@ -27,14 +27,14 @@ from ddim import (
 def parts(pack):
     """The pack's nodes, payload, replay and route modules."""
     nodes = pack.NODE_CLASS_MAPPINGS
-    from pack.nodes import bridge_routes, replay, routes, ui_payloads
+    from pack.nodes.editor import http, payloads, replay, routes
 
     class Parts:
         pass
 
     found = Parts()
     found.nodes, found.routes, found.replay, found.payloads, found.http = (
-        nodes, routes, replay, ui_payloads, bridge_routes,
+        nodes, routes, replay, payloads, http,
     )  # fmt: skip
     return found
 

@@ -74,10 +74,10 @@ def test_every_text_that_is_said_has_words_with_the_same_places():
 
 
 def test_every_sentence_of_the_nodes_has_words(pack):
-    from pack.nodes.ui_payloads import _SENTENCES
+    from pack.nodes.editor.payloads import MESSAGES
 
     english = words("en")["ddim"]["messages"]
-    assert english == _SENTENCES
+    assert english == MESSAGES
 
 
 def test_settings_have_words():

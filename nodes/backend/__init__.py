@@ -1,0 +1,35 @@
+"""The hosts that the nodes run in. Only this folder names ComfyUI or the embedded host."""
+
+from __future__ import annotations
+
+import sys
+
+from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work, initial_noise
+from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
+
+__all__ = [
+    "Backend",
+    "FolderName",
+    "ModelFacts",
+    "RouteHandler",
+    "Run",
+    "Sampled",
+    "SamplingRequest",
+    "Work",
+    "current",
+    "initial_noise",
+    "schedule_from_sigmas",
+    "schedule_sigmas",
+    "sigmas_of_levels",
+]
+
+
+def current() -> Backend:
+    """Return the backend of the running host: ComfyUI's if its samplers are loaded, else the embedded host's."""
+    if "comfy.samplers" in sys.modules:
+        from .comfyui import ComfyUIBackend
+
+        return ComfyUIBackend()
+    from .embedded import EmbeddedBackend
+
+    return EmbeddedBackend()

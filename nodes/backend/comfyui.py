@@ -1,0 +1,186 @@
+"""ComfyUI as a backend: its MODEL, folders, routes and Cancel. Sampling is in ``comfyui_sampling``.
+
+ComfyUI's modules have no types: ``Any`` in these two files is one of its objects, named by an alias.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.supported_models_base
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...ddim import DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
+from .comfyui_sampling import ModelSampling, Patcher, raw_output, refuse_flow, run_request, sigmas_sampler
+from .contract import FolderName, ModelFacts, OutputPatch, OutputPath, RouteHandler, Sampled, SamplingRequest, Work
+from .sigmas import sigmas_of_levels
+
+__all__ = ["ComfyUIBackend"]
+
+ModelConfig: TypeAlias = Any  # comfy.supported_models_base.BASE
+
+ZERO_SNR = 1e-7  # ComfyUI stores alpha_bar = 0 as 4.9e-8
+
+_PREDICTIONS = {
+    "epsilon": comfy.model_sampling.EPS,
+    "v_prediction": comfy.model_sampling.V_PREDICTION,
+    "sample": comfy.model_sampling.X0,
+}
+
+
+class ComfyUIBackend:
+    """What the nodes need from a host, for ComfyUI; see :class:`~.contract.Backend`."""
+
+    def model_facts(self, model: Patcher) -> ModelFacts:
+        """Read the MODEL's ``model_sampling``."""
+        sampling = model.get_model_object("model_sampling")
+        refuse_flow(sampling)
+        if not hasattr(sampling, "sigmas"):
+            raise DDIMError(
+                f"the MODEL has no table of noise levels ({type(sampling).__name__}); use the stock KSampler"
+            )
+        sigmas = sampling.sigmas.detach().float().cpu()
+        alpha_bar = 1 / (1 + sigmas.double() ** 2)
+        if alpha_bar[-1] < ZERO_SNR:
+            alpha_bar[-1] = 0.0
+        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling))
+
+    def with_levels(self, model: Patcher, noise: NoiseSchedule, prediction_type: str) -> Patcher:
+        """Patch ``model_sampling`` on a clone."""
+        refuse_flow(model.get_model_object("model_sampling"))
+        patched = model.clone()
+        sampling = _discrete_sampling(noise, prediction_type, model.model.model_config)
+        patched.add_object_patch("model_sampling", sampling)
+        return patched
+
+    def with_output_patch(self, model: Patcher, patch: OutputPatch) -> Patcher:
+        """Add a post-CFG function on a clone; it works on the raw output of any kind of model, also of flow models."""
+
+        def post_cfg(args: dict[str, Any]) -> Tensor:
+            sampling, sigma, x = args["model"].model_sampling, args["sigma"], args["input"]
+            guided = raw_output(sampling, sigma, args["denoised"], x)
+            conditional = raw_output(sampling, sigma, args["cond_denoised"], x)
+            return sampling.calculate_denoised(sigma, patch(guided, conditional), x)
+
+        patched = model.clone()
+        patched.set_model_sampler_post_cfg_function(post_cfg)
+        return patched
+
+    def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Patcher:
+        """Build a BaseModel around the network, so that every stock sampler can use it too."""
+        settings = _NetworkSettings(
+            {"disable_unet_model_creation": True, "in_channels": 3, "dtype": torch.float32},
+        )
+        base = comfy.model_base.BaseModel(settings)
+        base.diffusion_model = _Network(network)
+        base.model_sampling = _discrete_sampling(make_schedule(1, config).noise, config.prediction_type, settings)
+        load, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+        return comfy.model_patcher.ModelPatcher(base.to(offload), load_device=load, offload_device=offload)
+
+    def latent_to_rgb(self, model: Patcher, latent: Tensor) -> Tensor | None:
+        """Apply the linear map from latents to colours that ComfyUI's own previews use."""
+        latent_format = model.get_model_object("latent_format")
+        factors = getattr(latent_format, "latent_rgb_factors", None)
+        # Packed latents (newer formats) have to be unpacked first, by a function of the format.
+        unpack = getattr(latent_format, "latent_rgb_factors_reshape", None)
+        latent = latent if unpack is None else unpack(latent)
+        if factors is None or latent.ndim < 3 or len(factors) != latent.shape[1]:
+            return None
+        rgb = torch.einsum("bc...,cr->br...", latent.float(), torch.tensor(factors, device=latent.device)).cpu()
+        bias = getattr(latent_format, "latent_rgb_factors_bias", None)
+        return rgb if bias is None else rgb + torch.tensor(bias).reshape(1, 3, *[1] * (rgb.ndim - 2))
+
+    def run(self, request: SamplingRequest, work: Work) -> Sampled:
+        """Call ``work`` inside ``sample_custom``."""
+        return run_request(request, self.model_facts(request.model), work)
+
+    def make_sampler(self, work: Work, *, add_noise: bool) -> object:
+        """Build a KSAMPLER."""
+        return sigmas_sampler(work, add_noise=add_noise)
+
+    def folder(self, name: FolderName) -> Path:
+        """Ask ``folder_paths``."""
+        directories = {
+            "input": folder_paths.get_input_directory,
+            "output": folder_paths.get_output_directory,
+            "temp": folder_paths.get_temp_directory,
+            "models": lambda: folder_paths.models_dir,
+        }
+        return Path(directories[name]())
+
+    def output_path(self, prefix: str) -> OutputPath:
+        """Ask ``folder_paths``, which refuses a prefix that leaves the output folder."""
+        output = folder_paths.get_output_directory()
+        folder, name, _, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
+        os.makedirs(folder, exist_ok=True)
+        return OutputPath(Path(folder), name, subfolder)
+
+    def add_route(self, method: str, path: str, handler: RouteHandler) -> None:
+        """Add to the routes of ``PromptServer``, which has not started yet when packs are loaded."""
+        from server import PromptServer
+
+        instance = getattr(PromptServer, "instance", None)
+        if instance is not None:
+            instance.routes.route(method, path)(handler)
+
+    def check_cancelled(self) -> None:
+        """Raise ComfyUI's ``InterruptProcessingException``."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+class _RGB(comfy.latent_formats.LatentFormat):
+    """Latents that are images in [-1, 1]."""
+
+    latent_channels = 3
+    spacial_downscale_ratio = 1
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+class _NetworkSettings(comfy.supported_models_base.BASE):
+    """What BaseModel asks of a model's configuration."""
+
+    latent_format = _RGB
+    memory_usage_factor = 0.1
+    supported_inference_dtypes = [torch.float32]
+
+
+class _Network(torch.nn.Module):
+    """The network behind the signature that BaseModel calls: one row of label weights as the only text token."""
+
+    dtype = torch.float32
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **_: Any) -> Tensor:
+        """Call the network with x ``(B, 3, H, W)`` and context ``(B, 1, N)``, N weights over the labels."""
+        if context is None or context.ndim != 3 or context.shape[1] != 1:
+            raise DDIMError("the demo model takes its prompt from DDIM Demo Prompt, got another conditioning")
+        return self.network(x, timesteps.round().long(), context[:, 0])
+
+
+def _discrete_sampling(noise: NoiseSchedule, prediction_type: str, model_config: ModelConfig) -> ModelSampling:
+    """Build ComfyUI's model_sampling for these levels."""
+    bases = (comfy.model_sampling.ModelSamplingDiscrete, _PREDICTIONS[prediction_type])
+    sampling: ModelSampling = type("DDIMModelSampling", bases, {})(model_config)
+    sampling.set_sigmas(sigmas_of_levels(noise.alpha_bar))
+    sampling.num_timesteps, sampling.zsnr = len(noise), noise.zero_terminal_snr
+    return sampling
+
+
+def _prediction_type(sampling: ModelSampling) -> str | None:
+    """Name the raw output by the conversion that is in force: subclasses may replace that of their family."""
+    if getattr(sampling, "sigma_data", 1.0) != 1.0:
+        return None
+    conversion = type(sampling).calculate_denoised
+    return next((name for name, kind in _PREDICTIONS.items() if conversion is kind.calculate_denoised), None)

@@ -1,0 +1,153 @@
+"""The embedded host as a backend. Only this file names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from host import context
+
+from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig, make_schedule, predict_x0
+from ..values import Model
+from .contract import (
+    FolderName,
+    ModelFacts,
+    OutputPatch,
+    OutputPath,
+    RouteHandler,
+    Run,
+    Sampled,
+    SamplingRequest,
+    Work,
+    initial_noise,
+    output_type,
+    predicting_x0,
+    start_of_run,
+)
+from .embedded_model import EmbeddedModel, Guidance, guided_output, latent_mask, live_preview
+from .sigmas import sigmas_of_levels
+
+__all__ = ["EmbeddedBackend"]
+
+
+class EmbeddedBackend:
+    """What the nodes need from a host, for the embedded one; see :class:`~.contract.Backend`."""
+
+    def model_facts(self, model: Model) -> ModelFacts:
+        """Read the levels and the prediction type of an :class:`EmbeddedModel`."""
+        embedded = _embedded(model)
+        return ModelFacts(embedded.alpha_bar, sigmas_of_levels(embedded.alpha_bar), embedded.prediction_type)
+
+    def with_levels(self, model: Model, noise: NoiseSchedule, prediction_type: str) -> EmbeddedModel:
+        """Copy the model with other levels."""
+        return replace(_embedded(model), alpha_bar=noise.alpha_bar, prediction_type=prediction_type)
+
+    def with_output_patch(self, model: Model, patch: OutputPatch) -> EmbeddedModel:
+        """Copy the model with one more patch."""
+        embedded = _embedded(model)
+        return replace(embedded, output_patches=(*embedded.output_patches, patch))
+
+    def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> EmbeddedModel:
+        """Wrap the network."""
+        return EmbeddedModel(network, make_schedule(1, config).noise.alpha_bar, config.prediction_type)
+
+    def latent_to_rgb(self, model: Model, latent: Tensor) -> Tensor | None:
+        """Return the latents themselves: in this host they are RGB images."""
+        return latent.float().cpu() if latent.shape[1] == 3 else None
+
+    def run(self, request: SamplingRequest, work: Work) -> Sampled:
+        """Call ``work`` with the network, guided, patched and masked as ComfyUI does it."""
+        model, schedule = _embedded(request.model), predicting_x0(request.schedule)
+        denoiser = _Denoiser.of(model, request, schedule)
+        last_x0: list[Tensor] = []
+
+        def report(i: int, x_t: Tensor, x0: Tensor) -> None:
+            last_x0[:] = [x0]
+            context.progress(i + 1, len(schedule.plan), live_preview(x0))
+
+        start = start_of_run(denoiser.clean, denoiser.noise, schedule, add_noise=request.add_noise)
+        result = work(Run(denoiser, start, schedule, report, request.image_indices, request.seed))
+        return request.result(result, last_x0[0] if last_x0 else result)
+
+    def make_sampler(self, work: Work, *, add_noise: bool) -> Work:
+        """Return ``work`` itself: the nodes that use a SAMPLER are ComfyUI's."""
+        return work
+
+    def folder(self, name: FolderName) -> Path:
+        """Look up the directory."""
+        folders = context.folders()
+        return {"input": folders.input, "output": folders.output, "temp": folders.temp, "models": folders.models}[name]
+
+    def output_path(self, prefix: str) -> OutputPath:
+        """Ask the host, which refuses a prefix that leaves its output folder."""
+        path = context.folders().save_image_path(prefix)
+        return OutputPath(path.folder, path.name, path.subfolder)
+
+    def add_route(self, method: str, path: str, handler: RouteHandler) -> None:
+        """Register the route with the host's server."""
+        context.routes.register(method, path, handler)
+
+    def check_cancelled(self) -> None:
+        """Raise the host's ``Interrupted``."""
+        context.check_cancelled()
+
+
+def _embedded(model: Model) -> EmbeddedModel:
+    if not isinstance(model, EmbeddedModel):
+        raise DDIMError(f"model must come from a node that loads one, got {type(model).__name__}")
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class _Denoiser:
+    """``denoise(x_t, t) -> x_0`` with guidance, patches and mask.
+
+    Attributes:
+        model: The model.
+        schedule: The run's schedule.
+        prediction_type: What the network's output is.
+        guidance: The prompts.
+        clean: The latents of the request, ``(B, ...)``: what a mask keeps.
+        noise: The initial noise, same shape.
+        mask: ``(B, 1, ...)``, 1 where the image may change; or None.
+    """
+
+    model: EmbeddedModel
+    schedule: Schedule
+    prediction_type: str
+    guidance: Guidance
+    clean: Tensor
+    noise: Tensor
+    mask: Tensor | None
+
+    @classmethod
+    def of(cls, model: EmbeddedModel, request: SamplingRequest, schedule: Schedule) -> _Denoiser:
+        """Prepare what a request asks for.
+
+        Raises:
+            DDIMError: If the model cannot run on the request's schedule, or the prompts are not the demo model's.
+        """
+        clean = request.latent["samples"].float()
+        return cls(
+            model=model,
+            schedule=schedule,
+            prediction_type=output_type(model.prediction_type, request.schedule),
+            guidance=Guidance.of(request.positive, request.negative, request.cfg, len(clean)),
+            clean=clean,
+            noise=initial_noise(clean.shape, request.seed, request.batch_index),
+            mask=latent_mask(request.latent.get("noise_mask"), clean),
+        )
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
+        context.check_cancelled()
+        t = int(t)
+        if self.mask is not None:
+            kept = self.schedule.noise.add_noise(self.clean, self.noise, t)
+            x_t = x_t * self.mask + kept * (1 - self.mask)
+        output = guided_output(self.model, x_t, t, self.guidance)
+        x0 = predict_x0(output, x_t, self.schedule.noise.alpha_bar_at(t), self.prediction_type)
+        return x0 if self.mask is None else x0 * self.mask + self.clean * (1 - self.mask)

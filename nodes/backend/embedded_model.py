@@ -1,0 +1,151 @@
+"""What a MODEL is in the embedded host, and how its network is evaluated. Immutable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ...ddim import DDIMError, guide
+from ..values import Conditioning
+
+__all__ = ["EmbeddedModel", "Guidance", "guided_output", "latent_mask", "live_preview"]
+
+CHUNK = 128  # rows evaluated at once: bounds the memory of large batches
+PREVIEW_SIZE = 512  # pixels that the editor scales a live preview to
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedModel:
+    """A diffusion model. Nodes that change one make a copy.
+
+    Attributes:
+        network: ``network(x, timestep, rows)`` with x ``(B, C, ...)`` float32, timestep ``(B,)`` int64 and rows
+            ``(B, N)`` weights over labels; returns ``(B, C, ...)``.
+        alpha_bar: Its noise levels, float64 CPU, shape ``(T,)``.
+        prediction_type: What the network returns: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``.
+        output_patches: Each ``patch(guided, conditional)`` replaces the guided output, in this order.
+    """
+
+    network: Callable[[Tensor, Tensor, Tensor], Tensor]
+    alpha_bar: Tensor
+    prediction_type: str
+    output_patches: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """The prompts of a run, as the network takes them.
+
+    Attributes:
+        positive: Label weights, ``(B, N)``.
+        negative: The same for the negative prompt, or None at cfg 1, where it has no effect.
+        cfg: Guidance scale.
+    """
+
+    positive: Tensor
+    negative: Tensor | None
+    cfg: float
+
+    @classmethod
+    def of(cls, positive: Conditioning, negative: Conditioning, cfg: float, batch: int) -> Guidance:
+        """Read two CONDITIONINGs for a batch of images."""
+        return cls(label_rows(positive, batch), None if cfg == 1.0 else label_rows(negative, batch), cfg)
+
+
+def guided_output(model: EmbeddedModel, x_t: Tensor, t: int, guidance: Guidance) -> Tensor:
+    """Return the network's output after guidance and patches, ``(B, ...)``."""
+    if guidance.negative is None:
+        guided = conditional = evaluate(model, x_t, t, guidance.positive)
+    else:
+        rows = torch.cat([guidance.positive, guidance.negative])
+        conditional, unconditional = evaluate(model, torch.cat([x_t, x_t]), t, rows).chunk(2)
+        guided = guide(unconditional, conditional, guidance.cfg)
+    for patch in model.output_patches:
+        guided = patch(guided, conditional)
+    return guided
+
+
+@torch.inference_mode()
+def evaluate(model: EmbeddedModel, x: Tensor, timestep: int, rows: Tensor) -> Tensor:
+    """Return the network's output for a batch at one timestep.
+
+    Args:
+        model: Whose network is called.
+        x: ``(B, C, ...)``.
+        timestep: In [0, T).
+        rows: ``(B, N)``.
+    """
+    outputs = []
+    for chunk, labels in zip(x.split(CHUNK), rows.split(CHUNK), strict=True):
+        timesteps = torch.full((len(chunk),), timestep, dtype=torch.int64, device=chunk.device)
+        outputs.append(model.network(chunk, timesteps, labels.to(chunk)))
+    return torch.cat(outputs)
+
+
+def label_rows(conditioning: Conditioning, batch: int) -> Tensor:
+    """Read a CONDITIONING as one row of label weights per image; the rows repeat if there are more images.
+
+    Args:
+        conditioning: ``[[tensor (n, 1, N), {...}]]``.
+        batch: Number of images B.
+
+    Returns:
+        ``(B, N)``.
+
+    Raises:
+        DDIMError: For anything but one conditioning of that shape.
+    """
+    if len(conditioning) != 1 or conditioning[0][0].ndim != 3 or conditioning[0][0].shape[1] != 1:
+        raise DDIMError(
+            "the embedded host samples with one conditioning of label rows, as DDIM Demo Prompt gives it, got "
+            f"{len(conditioning)} of {[tuple(entry[0].shape) for entry in conditioning]}"
+        )
+    rows = conditioning[0][0][:, 0]
+    return rows.repeat(math.ceil(batch / len(rows)), 1)[:batch]
+
+
+# By the number of dimensions of the latents (audio, images, video): the interpolation, and the mask's shape for it.
+_MASKS: dict[int, tuple[str, Callable[[Tensor], Tensor]]] = {
+    3: ("linear", lambda mask: mask.reshape(-1, 1, mask.shape[-1])),
+    4: ("bilinear", lambda mask: mask.reshape(-1, 1, *mask.shape[-2:])),
+    5: ("trilinear", lambda mask: mask if mask.ndim == 5 else mask.reshape(1, 1, -1, *mask.shape[-2:])),
+}
+
+
+def latent_mask(mask: Tensor | None, latent: Tensor) -> Tensor | None:
+    """Resize a LATENT's noise_mask to its samples: 1 where the image may change.
+
+    Args:
+        mask: ``(H', W')``, ``(n, H', W')`` or ``(n, 1, H', W')`` in [0, 1], or None; for video n frames.
+        latent: ``(B, C, H, W)``, ``(B, C, T, H, W)`` or ``(B, C, L)``.
+
+    Returns:
+        ``(B, 1, ...)``, or None.
+    """
+    if mask is None:
+        return None
+    mode, reshaped = _MASKS[latent.ndim]
+    sized = F.interpolate(reshaped(mask.float()), size=latent.shape[2:], mode=mode)
+    return sized.repeat(math.ceil(len(latent) / len(sized)), *[1] * (latent.ndim - 1))[: len(latent)]
+
+
+def live_preview(x0: Tensor) -> tuple[str, Image.Image, int] | None:
+    """Return the first image of a predicted batch in ComfyUI's preview form ``(format, image, size)``.
+
+    Args:
+        x0: ``(B, 3, H, W)`` in about [-1, 1], or ``(B, 3, T, H, W)``, of which the first frame is shown.
+
+    Returns:
+        None for latents that are not images.
+    """
+    frame = x0[0, :, 0] if x0.ndim == 5 else x0[0]
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        return None
+    pixels = ((frame.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num().to(torch.uint8)
+    return "JPEG", Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()), PREVIEW_SIZE

@@ -1,0 +1,9 @@
+"""What the editor in the browser asks for and gets: routes, reports of schedules and inversions, step replay."""
+
+from __future__ import annotations
+
+from .payloads import inversion_report, schedule_report
+from .replay import Replay
+from .routes import register_routes
+
+__all__ = ["Replay", "inversion_report", "register_routes", "schedule_report"]

@@ -1,0 +1,71 @@
+"""How a function from JSON to JSON becomes an HTTP route of the host's server (aiohttp in both hosts)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...ddim import DDIMError
+from ..backend import current
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["MAX_BODY", "parse", "serve"]
+
+MAX_BODY = 1_000_000  # bytes: a config with a thousand trained_betas is 25 kB
+CHUNK = 65_536  # bytes read at once
+MAX_SHOWN = 60  # bytes of a wrong body in an error message
+
+Answer: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def serve(path: str, answer: Answer) -> None:
+    """Serve ``answer(JSON object) -> JSON object`` under POST ``path``; a DDIMError is status 400 with its message.
+
+    Args:
+        path: Starts with ``/``.
+        answer: Runs in a thread, because the server must keep serving while a long schedule is computed.
+    """
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
+
+        try:
+            given = parse(await _read_body(request))
+            return web.json_response(await asyncio.to_thread(answer, given))
+        except DDIMError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+    current().add_route("POST", path, handler)
+
+
+def parse(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object in a request's body.
+
+    Raises:
+        DDIMError: For anything else.
+    """
+    try:
+        given = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DDIMError(f"the request must be a JSON object, got {body[:MAX_SHOWN]!r} ({error})") from error
+    if not isinstance(given, dict):
+        raise DDIMError(f"the request must be a JSON object, got {type(given).__name__}")
+    return given
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """Read at most MAX_BODY bytes: the host's own limit is made for images."""
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(CHUNK):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise DDIMError(f"the request must be at most {MAX_BODY} bytes; send the scheduler's config alone")
+    return bytes(body)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,110 @@
+"""Reports of a run for the editor: plots, warnings and errors as plain, finite, small JSON.
+
+A ``ui`` value must be a list, and one NaN or infinity makes a browser drop the whole message: everything here is
+rounded, limited in length, and None where a number is not finite. The editor draws these numbers and computes none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...ddim import Schedule
+
+__all__ = ["MAX_POINTS", "MESSAGES", "evenly_spread", "finite", "inversion_report", "schedule_report"]
+
+MAX_POINTS = 257  # of a curve: a plot is a few hundred pixels wide
+MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
+
+# By code; the editor translates them by code and fills in the values.
+MESSAGES = {
+    "levels_from_model": "Noise levels from the MODEL; its output is read as {prediction_type}.",
+    "last_step_never_visited": "Zero SNR makes timestep {last} pure noise, but this run starts at timestep {first} "
+    "({spacing}) and never visits it. Choose trailing or linspace.",
+    "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
+    "Choose v_prediction or sample, or connect a MODEL that predicts v.",
+}
+
+
+def finite(value: float, digits: int = 7) -> float | None:
+    """Round ``value`` to ``digits`` significant digits; None if it is not finite."""
+    return float(f"{float(value):.{digits}g}") if math.isfinite(value) else None
+
+
+def evenly_spread(count: int, limit: int) -> list[int]:
+    """Choose at most ``limit`` evenly spread numbers of ``range(count)``, including the first and the last."""
+    if count <= limit:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
+
+
+def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str, Any]:
+    """Describe a schedule for its plot: the levels of all training timesteps, and the timesteps that a run visits.
+
+    Args:
+        schedule: The schedule.
+        from_model: Whether its noise levels are a MODEL's own.
+
+    Returns:
+        ``curve`` and ``visited``: lists ``t``, ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
+        :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1.
+    """
+    config, timesteps = schedule.config, schedule.plan.timesteps
+    shown = evenly_spread(len(timesteps), MAX_POINTS)
+    visited = _levels(schedule, [timesteps[i] for i in shown])
+    return {
+        "num_train_timesteps": config.num_train_timesteps,
+        "steps": len(timesteps),
+        "prediction_type": config.prediction_type,
+        "timestep_spacing": config.timestep_spacing,
+        "curve": _levels(schedule, evenly_spread(config.num_train_timesteps, MAX_POINTS)),
+        "visited": {"step": [i + 1 for i in shown], **visited},
+        "final_alpha_bar": finite(schedule.alpha_bars[-1]),
+        "warnings": _warnings(schedule),
+        "notes": [_message("levels_from_model", prediction_type=config.prediction_type)] if from_model else [],
+    }
+
+
+def inversion_report(
+    method: str, round_trip_error: Sequence[float], residual: Sequence[float] = (), notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Describe how well an inversion can be undone, image by image.
+
+    Args:
+        method: The name of the inversion method.
+        round_trip_error: Per image, the root mean square of (image sampled back - image).
+        residual: Per image, the error that the inversion itself reports; may be empty.
+        notes: Sentences shown below the table.
+    """
+    return {
+        "method": str(method),
+        "images": len(round_trip_error),
+        "round_trip_error": [finite(error, 4) for error in round_trip_error][:MAX_POINTS],
+        "residual": [finite(value, 4) for value in residual][:MAX_POINTS],
+        "notes": [str(note)[:MAX_NOTE_LENGTH] for note in notes][:MAX_NOTES],
+    }
+
+
+def _warnings(schedule: Schedule) -> list[dict[str, Any]]:
+    """List choices that can be run but give bad images."""
+    if not schedule.noise.zero_terminal_snr:
+        return []
+    config, first, last = schedule.config, schedule.plan.timesteps[0], len(schedule.noise) - 1
+    values: dict[str, str | int] = {"spacing": config.timestep_spacing, "first": first, "last": last}
+    checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
+    return [_message(code, **values) for code, bad in checks.items() if bad]
+
+
+def _message(code: str, **values: str | int) -> dict[str, Any]:
+    """Return a message as the editor gets it: code and values for a translation, and the English text."""
+    return {"code": code, "values": values, "text": MESSAGES[code].format(**values)}
+
+
+def _levels(schedule: Schedule, timesteps: Sequence[int]) -> dict[str, list[Any]]:
+    noise = schedule.noise
+    return {
+        "t": list(timesteps),
+        "alpha_bar": [finite(noise.alpha_bar_at(t)) for t in timesteps],
+        "log_snr": [finite(noise.log_snr_at(t)) for t in timesteps],
+    }

@@ -1,0 +1,275 @@
+"""Socket types and input definitions: every input's type, default, range and tooltip is defined once.
+
+A node lists its inputs by name; the same name means the same on every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+from ..ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
+from .values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+
+__all__ = [
+    "CONDITIONING",
+    "DDIM_SCHEDULE",
+    "IMAGE",
+    "LATENT",
+    "MODEL",
+    "SAMPLER",
+    "SIGMAS",
+    "VARIANCE_NOISE",
+    "InputTypes",
+    "Node",
+    "choice",
+    "inputs",
+    "integer",
+    "number",
+    "socket",
+    "switch",
+    "text",
+]
+
+MODEL = "MODEL"
+CONDITIONING = "CONDITIONING"
+LATENT = "LATENT"
+IMAGE = "IMAGE"
+SIGMAS = "SIGMAS"
+SAMPLER = "SAMPLER"
+DDIM_SCHEDULE = "DDIM_SCHEDULE"  # carries a ddim.Schedule
+VARIANCE_NOISE = "VARIANCE_NOISE"  # carries a RecordedNoise
+
+NOISE_PRECISIONS = ("half", "full")
+
+Options: TypeAlias = dict[str, Any]
+Input: TypeAlias = tuple[str | list[str], Options]  # a type and its options; the type of a combo is its list of names
+InputTypes: TypeAlias = dict[str, dict[str, Input]]  # {"required": {name: input}, "optional": {name: input}}
+
+
+class Node(Protocol):
+    """A node class, as far as the pack itself has to know it; hosts read more attributes."""
+
+    FUNCTION: str
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypes:
+        """Declare the inputs."""
+
+
+def socket(kind: str, tooltip: str) -> Input:
+    """Define an input that takes a link."""
+    return kind, {"tooltip": tooltip}
+
+
+def integer(
+    default: int, low: int, high: int, tooltip: str, *, advanced: bool = False, control_after_generate: bool = False
+) -> Input:
+    """Define a whole number in ``[low, high]``."""
+    options = {"default": default, "min": low, "max": high, "step": 1, "tooltip": tooltip}
+    return "INT", {**options, **_flags(advanced=advanced, control_after_generate=control_after_generate)}
+
+
+def number(default: float, low: float, high: float, step: float, tooltip: str, *, advanced: bool = False) -> Input:
+    """Define a number in ``[low, high]``, kept as typed: the editor rounds to no less than a millionth."""
+    options = {"default": default, "min": low, "max": high, "step": step, "round": 1e-6, "tooltip": tooltip}
+    return "FLOAT", {**options, **_flags(advanced=advanced)}
+
+
+def choice(names: Sequence[str], default: str, tooltip: str, *, advanced: bool = False) -> Input:
+    """Define a choice of one of several names."""
+    return list(names), {"default": default, "tooltip": tooltip, **_flags(advanced=advanced)}
+
+
+def switch(default: bool, tooltip: str, *, advanced: bool = False) -> Input:
+    """Define an on/off switch."""
+    return "BOOLEAN", {"default": default, "tooltip": tooltip, **_flags(advanced=advanced)}
+
+
+def text(default: str, tooltip: str, *, advanced: bool = False, multiline: bool = False) -> Input:
+    """Define a line of text, or several lines."""
+    return "STRING", {"default": default, "tooltip": tooltip, **_flags(advanced=advanced, multiline=multiline)}
+
+
+def inputs(*names: str) -> dict[str, Input]:
+    """Return the definitions of the named inputs, in this order."""
+    return {name: _INPUTS[name] for name in names}
+
+
+def _flags(**flags: bool) -> Options:
+    """Return the options that are switched on; a host reads a missing one as off."""
+    return {name: True for name, on in flags.items() if on}
+
+
+_INPUTS: dict[str, Input] = {
+    # links
+    "model": socket(MODEL, "The diffusion model: epsilon, v-prediction or x0 (SD1.x, SD2.x, SDXL and similar models)."),
+    "positive": socket(CONDITIONING, "What the image should show."),
+    "negative": socket(CONDITIONING, "What guidance moves away from; for the demo model, an empty prompt."),
+    "latent_image": socket(
+        LATENT,
+        "Where to start: an empty latent for text to image, an encoded image for image to image. A noise mask "
+        "restricts the change to the masked area.",
+    ),
+    "schedule": socket(DDIM_SCHEDULE, "Which timesteps to visit, and how noisy each of them is; from DDIM Schedule."),
+    "variance_noise": socket(
+        VARIANCE_NOISE,
+        "The noise of every step, from an inversion or a noise file, used instead of random noise. Needs the schedule "
+        "and the eta that it was made with.",
+    ),
+    # the plan
+    "steps": integer(20, 1, 10000, "How many times the model is called. Exactly this many steps run."),
+    "timestep_spacing": choice(
+        TIMESTEP_SPACINGS,
+        "trailing",
+        "Which timesteps are visited. trailing starts at the very last timestep: use it for few steps and for zero "
+        "SNR. leading is the original DDIM and leaves out the last timesteps. linspace includes both ends. quad takes "
+        "more steps where there is little noise.",
+    ),
+    "denoise": number(
+        1.0,
+        0.01,
+        1.0,
+        0.01,
+        "Image to image: how much of the schedule to run. 0.5 starts half way, with the same number of steps; 1.0 "
+        "starts from pure noise.",
+    ),
+    "start_step": integer(
+        0, 0, 10000, "First step to run, counted from 0, for splitting a run between samplers.", advanced=True
+    ),
+    "end_step": integer(
+        10000, 1, 10000, "Stop before this step. Above the number of steps: run to the end.", advanced=True
+    ),
+    "timesteps": text(
+        "",
+        "Your own timesteps, from high to low, separated by commas, e.g. 999, 750, 500, 250. If given, they replace "
+        "steps, spacing and offset.",
+        advanced=True,
+    ),
+    "steps_offset": integer(
+        0,
+        0,
+        9999,
+        "Added to every timestep of leading spacing. Stable Diffusion's original code uses 1.",
+        advanced=True,
+    ),
+    "parity": choice(
+        ("exact", "diffusers"),
+        "exact",
+        "exact steps to the next timestep of the list. diffusers repeats that library's rounding and its guess of the "
+        "next timestep, to reproduce existing images.",
+        advanced=True,
+    ),
+    # the noise levels
+    "prediction_type": choice(
+        PREDICTION_TYPES,
+        "epsilon",
+        "What the network predicts. epsilon, the default, keeps the MODEL's own type; v_prediction and sample override "
+        "it, also for a MODEL that was loaded as epsilon.",
+    ),
+    "rescale_betas_zero_snr": switch(
+        False,
+        "Make the last timestep pure noise (zero terminal SNR), for models trained that way. Allows very dark and very "
+        "bright images instead of washed-out ones. Needs v_prediction or sample.",
+    ),
+    "beta_schedule": choice(
+        BETA_SCHEDULES,
+        "scaled_linear",
+        "How noise grows over the training timesteps. Stable Diffusion uses scaled_linear. With a MODEL connected, the "
+        "MODEL's own levels are used.",
+        advanced=True,
+    ),
+    "beta_start": number(0.00085, 0.0, 1.0, 0.00001, "The first beta. Stable Diffusion: 0.00085.", advanced=True),
+    "beta_end": number(0.012, 0.0, 1.0, 0.0001, "The last beta. Stable Diffusion: 0.012.", advanced=True),
+    "num_train_timesteps": integer(1000, 1, 100000, "How many noise levels the model was trained with.", advanced=True),
+    "set_alpha_to_one": switch(
+        True, "End at a clean image. Off: end at the level of timestep 0, which leaves a little noise.", advanced=True
+    ),
+    # the run
+    "seed": integer(
+        0,
+        0,
+        0xFFFFFFFFFFFFFFFF,
+        "Seed of the initial noise (the same noise as KSampler's) and of the step noise.",
+        control_after_generate=True,
+    ),
+    "cfg": number(7.5, 0.0, 100.0, 0.1, "Guidance scale: 1 uses the positive prompt alone, higher follows it more."),
+    "guidance_rescale": number(
+        0.0,
+        0.0,
+        1.0,
+        0.01,
+        "Reduce the contrast that guidance adds. Use 0.7 for zero SNR models with a high cfg; 0 is off.",
+    ),
+    "eta": number(0.0, 0.0, 1.0, 0.01, "Noise added in each step: 0 is deterministic DDIM, 1 is DDPM."),
+    "add_noise": switch(
+        True,
+        "Off: the latent is used as it is, because it is already noisy: from an inversion or from the first half of a "
+        "split run.",
+        advanced=True,
+    ),
+    "x0_processing": choice(
+        X0_PROCESSING,
+        FROM_SCHEDULE,
+        "What is done to the predicted clean image in each step. clip and threshold are for pixel models; latents need "
+        "none. 'from schedule' does what the schedule's config says.",
+        advanced=True,
+    ),
+    "clip_sample_range": number(1.0, 0.0, 1000.0, 0.1, "For clip: the limit.", advanced=True),
+    "dynamic_thresholding_ratio": number(
+        0.995, 0.0, 1.0, 0.001, "For threshold: the share of values that stay within the limit.", advanced=True
+    ),
+    "sample_max_value": number(
+        1.0, 1.0, 1000.0, 0.1, "For threshold: the largest limit; at 1 it is plain clipping.", advanced=True
+    ),
+    "use_clipped_model_output": switch(
+        False, "After clip or threshold, derive epsilon again from the clipped image (as GLIDE does).", advanced=True
+    ),
+    "noise_mode": choice(
+        NOISE_MODES,
+        NOISE_MODES[0],
+        "Step noise, for eta above 0. 'per image': an image gets the same noise alone and in a batch, on any device. "
+        "'stream': one generator for the batch, seeded with seed + 1, as stock samplers draw on the CPU.",
+        advanced=True,
+    ),
+    # inversion and noise files
+    "method": choice(
+        INVERSION_METHODS,
+        "variance_noise",
+        "variance_noise: exact, one model call per step, records the noise of every step; use it for edits. edict: "
+        "exact, two coupled tracks, two model calls per step. ddim: plain DDIM inversion, close with many steps. "
+        "fixed_point: each step refined, much closer. Sample all but variance_noise at eta 0.",
+    ),
+    "noise_path": choice(
+        NOISE_PATHS,
+        NOISE_PATHS[0],
+        "For variance_noise. cycle (CycleDiffusion) gives noise like that of an ordinary run: free edits. "
+        "edit_friendly gives larger noise that preserves the structure of the image.",
+        advanced=True,
+    ),
+    "refinements": integer(
+        4, 0, 100, "For fixed_point: how often each step may be refined. 0 is plain ddim.", advanced=True
+    ),
+    "noise_precision": choice(
+        NOISE_PRECISIONS,
+        NOISE_PRECISIONS[0],
+        "For variance_noise. half: the noise is rounded so that its file can be half the size; the image still comes "
+        "back exactly. full: no rounding.",
+        advanced=True,
+    ),
+    "filename_prefix": text("noise/ddim", "Where the file goes in the output folder; a number is added."),
+    "precision": choice(
+        NOISE_PRECISIONS,
+        NOISE_PRECISIONS[0],
+        "half: 16-bit noise, half the size; lossless if it was inverted with noise_precision half. full: unchanged.",
+    ),
+    # interpolation
+    "latent_a": socket(LATENT, "The noises to interpolate, one per image of the batch; from DDIM Invert."),
+    "latent_b": socket(
+        LATENT,
+        "The other end, one per image of latent_a. Not connected: the path goes through the images of latent_a in "
+        "turn.",
+    ),
+    "frames": integer(9, 1, 4096, "How many latents, including both ends."),
+    "loop": switch(False, "Return to the first latent, for an endless loop; the last frame does not repeat the first."),
+}
