@@ -27,6 +27,12 @@ def _clipped(y, bound):
 
 
 @triton.jit
+def _pick(k: tl.constexpr, n0, n1, n2, n3):
+    """The normals of row k of a tile."""
+    return n0 if k == 0 else n1 if k == 1 else n2 if k == 2 else n3
+
+
+@triton.jit
 def _guided(uncond, text, scale, factor):
     """Classifier-free guidance and its rescale: ``cfg.guide``."""
     text = text.to(tl.float32)
@@ -63,8 +69,7 @@ def _step_kernel(
     NUMBERED: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    row = tl.program_id(0) // tiles
-    tile = (tl.program_id(0) % tiles).to(tl.int64)
+    row, tile = tl.program_id(0) // tiles, (tl.program_id(0) % tiles).to(tl.int64)
     lane = tl.arange(0, LANES)
     base = row.to(tl.int64) * count
     if NOISE == "keyed":
@@ -75,16 +80,15 @@ def _step_kernel(
         x = tl.load(sample + base + place, mask=inside).to(tl.float32)
         m = tl.load(output + base + place, mask=inside).to(tl.float32)
         if GUIDED:
-            m = _guided(
-                m, tl.load(text + base + place, mask=inside), scale, tl.load(factors + row) if RESCALED else 1.0
-            )
+            t = tl.load(text + base + place, mask=inside)
+            m = _guided(m, t, scale, tl.load(factors + row) if RESCALED else 1.0)
         y = x * whole + ((x - m) * w_x + m * w_m)
         if CLIPPED:
             y = _clipped(y, bound) * keep + x * r_x + m * r_m
         if NOISE == "given":
             y = y + tl.load(noise + base + place, mask=inside).to(tl.float32) * sigma
         if NOISE == "keyed":
-            y = y + (n0 if k == 0 else n1 if k == 1 else n2 if k == 2 else n3) * sigma
+            y = y + _pick(k, n0, n1, n2, n3) * sigma
         tl.store(result + base + place, y.to(result.dtype.element_ty), mask=inside)
 
 
