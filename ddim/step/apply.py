@@ -69,7 +69,7 @@ def apply_step(
         x_next = _around_x0(c, x0, sample, output, use_clipped_model_output, out)
     if noise is not None:
         x_next = _add_noise(c, x_next, noise.draw() if isinstance(noise, KeyedStep) else noise)
-    return x_next, x0
+    return x_next if out is None or out is x_next else out.copy_(x_next), x0
 
 
 def _one_kernel_is_enough(
@@ -96,7 +96,7 @@ def _clipped(
         return _around_x0(c, predicted_x0(c, sample, output, Clip(limit)), sample, output, rederive, out)
     bound, weights = abs(keep) * limit, Linear(keep * c.x0.x, keep * c.x0.m)
     term = weighted_sum(sample, output, weights, out=None if out is sample else out).clamp_(-bound, bound)
-    return _add_terms(term, sample, output, rest, out)
+    return _add_terms(term, sample, output, rest)
 
 
 def _around_x0(
@@ -107,15 +107,15 @@ def _around_x0(
     if isinstance(keep, Tensor):
         return keep.to(x0) * x0 + weighted_sum(sample, output, rest)
     term = torch.mul(x0, keep, out=None if out is sample else out)
-    return _add_terms(term, sample, output, rest, out)
+    return _add_terms(term, sample, output, rest)
 
 
-def _add_terms(x_next: Tensor, sample: Tensor, output: Tensor, weights: Linear, out: Tensor | None) -> Tensor:
+def _add_terms(x_next: Tensor, sample: Tensor, output: Tensor, weights: Linear) -> Tensor:
     """The terms of sample and model output, added in place to that of x_0; a term of weight 0 is not read."""
     for tensor, weight in ((sample, weights.x), (output, weights.m)):
         if weight != 0.0:
             x_next = x_next.add_(tensor, alpha=weight)
-    return x_next if out is None or out is x_next else out.copy_(x_next)
+    return x_next
 
 
 def _add_noise(c: StepCoefficients, x_next: Tensor, z: Tensor) -> Tensor:

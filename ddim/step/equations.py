@@ -97,14 +97,14 @@ def _epsilon_from_x0(at: Levels) -> Linear:
     return Linear(torch.where(noisy, 1 / sigma, 0.0), torch.where(noisy, -at.alpha / sigma, 0.0))
 
 
-def _fresh_noise_share(at: Levels, to: Levels) -> Tensor:
-    """How much of the variance at u is fresh noise for eta = 1: 1 - (alpha_t sigma_u)^2 / (alpha_u sigma_t)^2.
+def _kept_noise(at: Levels, to: Levels) -> Tensor:
+    """How much of the noise at u comes from that at t for eta = 1: alpha_t sigma_u / (alpha_u sigma_t).
 
-    In [0, 1]; 0 for a step from clean data, to pure noise, or upwards.
+    In [0, 1]; the rest of the variance is fresh noise. 1 for a step from clean data, to pure noise, or upwards.
     """
     possible = (at.sigma > 0) & (to.alpha > 0)
     kept = torch.where(possible, at.alpha * to.sigma, 1.0) / torch.where(possible, to.alpha * at.sigma, 1.0)
-    return ((1 - kept) * (1 + kept)).clamp(min=0.0)
+    return kept.clamp(max=1.0)
 
 
 def _noise_and_direction(at: Levels, to: Levels, eta: Eta) -> tuple[Tensor, Tensor]:
@@ -113,10 +113,12 @@ def _noise_and_direction(at: Levels, to: Levels, eta: Eta) -> tuple[Tensor, Tens
     With ``"sigma_hat"`` (section 5) epsilon has its weight of eta = 1, and z the larger variance
     sigma_t^2 - (alpha_t / alpha_u)^2 sigma_u^2, which for a variance preserving model is 1 - alpha_bar_t / alpha_bar_u.
     """
-    share = _fresh_noise_share(at, to)
+    kept = _kept_noise(at, to)
     within = 1.0 if eta == SIGMA_HAT else eta
     widest = at.sigma if eta == SIGMA_HAT else eta * to.sigma
-    return widest * share.sqrt(), to.sigma * (1 - within * within * share).sqrt()
+    # Neither 1 - kept^2 nor 1 - eta^2 (1 - kept^2) as it stands, which lose digits where kept is near 1 or near 0.
+    fresh, direction = (1 - kept) * (1 + kept), (1 - within * within) + (within * kept).square()
+    return widest * fresh.sqrt(), to.sigma * direction.sqrt()
 
 
 def step_coefficients(at: Levels, to: Levels, prediction_type: str, eta: Eta) -> StepCoefficients:
