@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError
-from ..noise.keyed import KeyedStep, NoiseKey
-from ..noise.source import GeneratorNoise, Generators, KeyedNoise, RecordedNoise, check_variance_noise
+from ..noise.keyed import KeyedStep
+from ..noise.source import Generators, check_variance_noise
 from ..schedule.settings import SchedulerConfig
 from ..schedule.timesteps import TimestepPlan
 from ..step.apply import apply_step
 from ..step.checks import check_eta, check_out, check_prediction, check_tensors
 from ..step.coefficients import coefficients_between
-from ..step.equations import Eta, StepCoefficients
+from ..step.equations import Eta
 from .base import PlannedScheduler
 from .configured import remembering_what_was_given
 from .output import DDIMSchedulerOutput
-from .run import Run, advance, one_timestep_per_image
+from .run import advance, one_timestep_per_image
+from .step_noise import StepNoise
 
 __all__ = ["DDIMScheduler"]
 
@@ -144,80 +144,19 @@ class DDIMScheduler(PlannedScheduler):
         check_variance_noise(sample, generator, variance_noise)
         if out is not None:
             check_out(out, sample, (model_output, variance_noise))
-        given = (generator, variance_noise)
+        noise = StepNoise(run, self._parity, sample, model_output.dtype, eta, generator, variance_noise)
+        z: Tensor | KeyedStep | None
         if one_timestep_per_image(timestep):
-            c = run.table.per_image(timestep, sample, self._checked_eta(eta))
-            z = self._noise_of_each_image(run, timestep, eta, sample, model_output, *given)
-            position = None
+            c, position = run.table.per_image(timestep, sample, self._checked_eta(eta)), None
+            z = noise.of_each_image(timestep)
         else:
             t = run.value_of(timestep)
             c, position = self._coefficients_at(run, t, eta), run.position_of(t)
-            z = self._noise_of_batch(run, position, c, eta, sample, model_output, *given)
+            z = noise.of_batch(position, float(c.sigma))
         x_next, x0 = advance(
             c, sample, model_output, self._process_x0, run.state, position, use_clipped_model_output, z, out
         )
         return DDIMSchedulerOutput(x_next, x0) if return_dict else (x_next, x0)
-
-    def _noise_of_batch(
-        self,
-        run: Run,
-        position: int,
-        c: StepCoefficients,
-        eta: Eta,
-        sample: Tensor,
-        model_output: Tensor,
-        generator: Generators | None,
-        variance_noise: Tensor | None,
-    ) -> Tensor | KeyedStep | None:
-        """z of a step that all images take; None where there is nothing to add."""
-        sigma = float(c.sigma)
-        if variance_noise is not None:
-            return RecordedNoise(variance_noise[None], sample.device).at(0, sigma)
-        if generator is not None:
-            unused = (position,) if self._parity.draws_unused_noise and eta != 0.0 else ()
-            return self._drawn_by(generator, sample, model_output, unused).at(position, sigma)
-        if sigma == 0.0:
-            return None
-        return KeyedNoise(NoiseKey.of(sample.shape, run.key, None, sample.device), run.plan.first).at(position, sigma)
-
-    def _noise_of_each_image(
-        self,
-        run: Run,
-        timesteps: int | Tensor,
-        eta: Eta,
-        sample: Tensor,
-        model_output: Tensor,
-        generator: Generators | None,
-        variance_noise: Tensor | None,
-    ) -> Tensor | None:
-        """z of a step with a timestep per image: what each image would get alone at its step.
-
-        Raises:
-            DDIMError: inside ``torch.compile``, unless eta is 0 or the noise is given: drawing cannot be traced.
-        """
-        if eta == 0.0 or variance_noise is not None:
-            return None if eta == 0.0 else variance_noise
-        if torch.compiler.is_compiling():
-            raise DDIMError("inside torch.compile a step with eta above 0 needs variance_noise")
-        if generator is not None:
-            return self._drawn_by(generator, sample, model_output).at(0, 1.0)
-        positions = [run.position_of(t) for t in torch.as_tensor(timesteps).flatten().tolist()]
-        shape, first = (1, *sample.shape[1:]), run.plan.first
-        keys = [NoiseKey.of(shape, run.key, [image], sample.device) for image in range(len(positions))]
-        return torch.cat([KeyedStep(key, first + at).draw() for key, at in zip(keys, positions, strict=True)])
-
-    def _drawn_by(
-        self, generator: Generators, sample: Tensor, model_output: Tensor, unused: tuple[int, ...] = ()
-    ) -> GeneratorNoise:
-        if not isinstance(generator, torch.Generator) and len(generator) == 1:
-            generator = generator[0]  # as in diffusers, a list of one serves the whole batch
-        return GeneratorNoise(
-            generator,
-            sample.shape,
-            sample.device,
-            model_output.dtype if self._parity.draws_in_model_dtype else torch.float32,
-            unused_draws=unused,
-        )
 
     def batch_step_no_noise(
         self,

@@ -71,7 +71,7 @@ class Run:
         if timestep.numel() != 1:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
         if timestep.dtype == torch.int64 and self._place == (timestep.device, timestep.untyped_storage().data_ptr()):
-            return int(self._values[timestep.storage_offset()])
+            return int(self._values[int(timestep.storage_offset())])
         value = timestep.item()
         return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]
 

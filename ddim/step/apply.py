@@ -112,7 +112,7 @@ def _around_x0(
 
 def _add_terms(x_next: Tensor, sample: Tensor, output: Tensor, weights: Linear) -> Tensor:
     """The terms of sample and model output, added in place to that of x_0; a term of weight 0 is not read."""
-    for tensor, weight in ((sample, weights.x), (output, weights.m)):
+    for tensor, weight in ((sample, float(weights.x)), (output, float(weights.m))):
         if weight != 0.0:
             x_next = x_next.add_(tensor, alpha=weight)
     return x_next

@@ -48,8 +48,8 @@ def _as_floats(c: StepCoefficients) -> list[StepCoefficients]:
     columns = [*c.x0, *c.epsilon, *c.rederived, c.alpha_next, c.direction, c.sigma, *c.step]
     rows = torch.stack([torch.as_tensor(column) for column in columns], dim=1).tolist()
     return [
-        StepCoefficients(Linear(*row[0:2]), Linear(*row[2:4]), Linear(*row[4:6]), *row[6:9], Linear(*row[9:11]))
-        for row in rows
+        StepCoefficients(Linear(x0_x, x0_m), Linear(e_x, e_m), Linear(r_x, r_m), alpha, direction, sigma, Linear(x, m))
+        for x0_x, x0_m, e_x, e_m, r_x, r_m, alpha, direction, sigma, x, m in rows
     ]
 
 
