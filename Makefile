@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-comfyui serve bench lint train clean
+.PHONY: demo test test-capabilities test-comfyui serve bench lint train clean
 
 demo: .venv/.host  ## run the example workflow; prints where the pictures are
 	$(PY) -m host run example_workflows/digits.json --output-directory output
@@ -14,6 +14,12 @@ serve: .venv/.host  ## open the visual editor on 127.0.0.1
 test: .venv/.test  ## every test but those that need a GPU or a ComfyUI checkout (skips are listed at the end)
 	sh tests/ensure_browser.sh
 	$(PY) -m pytest -q
+
+test-capabilities: .venv/.test  ## the core's tests once for each set of instructions that torch can use on this processor
+	@set -e; list="$$($(PY) tests/capabilities.py)"; test -n "$$list"; for capability in $$list; do \
+		echo "ATEN_CPU_CAPABILITY=$$capability"; \
+		ATEN_CPU_CAPABILITY=$$capability $(PY) -m pytest -q tests/core; \
+	done
 
 test-comfyui: .venv/.test  ## the tests that start the real ComfyUI in COMFYUI_PATH
 	@test -n "$(COMFYUI_PATH)" || { echo "COMFYUI_PATH must name a ComfyUI checkout; try COMFYUI_PATH=... make test-comfyui"; exit 2; }
