@@ -1,4 +1,4 @@
-"""Every table and plot: ``python -m bench`` (``--quick`` for less time per measurement, ``--only speed`` for one part)."""
+"""Every table and plot: ``python -m bench`` (``--quick`` takes less time, ``--only speed`` runs one part)."""
 
 from __future__ import annotations
 

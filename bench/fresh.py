@@ -1,7 +1,7 @@
 """Measurements in fresh processes.
 
-The cost of a new tensor depends on the history of the process: the C library either returns freed memory to the system and
-fetches it again page by page, or keeps it. Both occur in practice, so both are measured, each in a fresh process.
+The cost of a new tensor depends on the history of the process: the C library either returns freed memory to the system
+and fetches it again page by page, or keeps it. Both occur in practice, so both are measured, each in a fresh process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Everything that needs a CUDA device, in one call of a few minutes: ``python -m bench.gpu``.
 
-Kernel launches and synchronisations of a run, exactness of the noise, accuracy relative to float64 on the CPU, bandwidth
-relative to a copy on the device, time of a step, and whole runs with and without a CUDA graph. Without a device the tables
-say 'not measured'.
+Kernel launches and synchronisations of a run, exactness of the noise, accuracy relative to float64 on the CPU,
+bandwidth relative to a copy on the device, time of a step, and whole runs with and without a CUDA graph. Without a
+device, the result is 'not measured'.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Speed relative to diffusers: operators, passes over memory, host time and time per step: ``python -m bench.speed``."""
+"""Speed relative to diffusers: operators, passes over memory, host time, time per step: ``python -m bench.speed``."""
 
 from __future__ import annotations
 

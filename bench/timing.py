@@ -1,4 +1,4 @@
-"""Timing that is reliable on a busy machine: alternatives take turns in one process, and 20th percentiles are compared."""
+"""Timing that is reliable on a busy machine: alternatives take turns in one process; 20th percentiles are compared."""
 
 from __future__ import annotations
 
