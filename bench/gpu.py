@@ -17,17 +17,16 @@ from torch.profiler import ProfilerActivity, profile
 
 import ddim
 from bench.timing import print_table
-from ddim.coefficients import StepCoefficients
-from ddim.fast_step import fast_step
-from ddim.guidance import Guided
-from ddim.noise import KeyedStep, NoiseKey
-from ddim.stepping import apply_step
-from ddim.x0_processing import Clip
+from ddim.noise.keyed import KeyedStep, NoiseKey
+from ddim.step.apply import apply_step
+from ddim.step.coefficients import coefficients_between
+from ddim.step.equations import StepCoefficients
+from ddim.step.x0 import Clip
 
 SHAPE = (2, 4, 64, 64)
 ITEMS = ("launches and synchronisations", "noise bits", "accuracy", "bandwidth", "time of a step", "CUDA graph")
-STEP = StepCoefficients.at(0.3, 0.4, "epsilon", 0.0)
-NOISY = StepCoefficients.at(0.3, 0.4, "epsilon", 1.0)
+STEP = coefficients_between(0.3, 0.4, "epsilon", 0.0)
+NOISY = coefficients_between(0.3, 0.4, "epsilon", 1.0)
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 30) -> float:
@@ -102,25 +101,25 @@ def exactness_table() -> None:
 
 
 def variants() -> dict[str, Callable[..., Any]]:
-    """The kernel's variants: each returns a step to run, or the error of one step relative to the reference step."""
+    """The kernel's variants: each returns a step to run, or the error of one step relative to float64 on the CPU."""
 
     def variant(step: StepCoefficients, source: str, clip: bool, guided: bool, half: bool) -> Callable[..., Any]:
         def run(shape: tuple[int, ...], *, compare: bool = False) -> Any:
             x = torch.randn(shape, device="cuda")
             m, text = (torch.randn(shape, device="cuda", dtype=torch.float16 if half else None) for _ in range(2))
             z = torch.randn(shape, device="cuda") if source == "given" else None
-            keyed = KeyedStep(NoiseKey.of(shape, 1), 2)
+            keyed = KeyedStep(NoiseKey.of(shape, 1, None, x.device), 2)
             noise: Any = {"none": None, "given": z, "keyed": keyed}[source]
-            output: Any = Guided(m, text, 7.5, 0.7) if guided else m
+            output: Any = ddim.Guided(m, text, 7.5, 0.7) if guided else m
             process = Clip(1.0) if clip else None
             if not compare:
                 out = torch.empty_like(x)
-                return lambda: fast_step(step, x, output, process_x0=process, noise=noise, out=out)
+                return lambda: apply_step(step, x, output, process_x0=process, noise=noise, out=out)
             wide, wide_text = m.double().cpu(), text.double().cpu()
-            plain = Guided(wide, wide_text, 7.5, 0.7).tensor() if guided else wide
+            plain = ddim.Guided(wide, wide_text, 7.5, 0.7).tensor() if guided else wide
             true_z = ddim.keyed_noise(shape, 1, 2) if z is None else z
             expected, _ = apply_step(step, x.double().cpu(), plain, process_x0=process, noise=true_z.double().cpu())
-            result, _ = fast_step(step, x, output, process_x0=process, noise=noise)
+            result, _ = apply_step(step, x, output, process_x0=process, noise=noise)
             return float((result.double().cpu() - expected).abs().max() / expected.abs().max())
 
         return run

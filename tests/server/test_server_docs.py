@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from host.checking.validation import MAX_NODES
-from host.server import app, command, file_routes, hub, state, wire
+from host import limits
+from host.folders import ROOT
+from host.server.jobs.store import MAX_ATTEMPTS
+from host.server.routes import ROUTES
 from tests.server.support import graph
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/server.md").read_text()
@@ -44,8 +46,14 @@ def test_every_request_of_the_table_exists(request_line):
 
 
 def test_the_limits():
-    assert wire.MAX_BODY_BYTES == 32 << 20 and wire.MAX_DEPTH == 100
-    assert state.MAX_UPLOAD_BYTES == 100 << 20 and file_routes.MAX_PIXELS == 64 << 20 and hub.MAX_SOCKETS == 256
-    stated = ("32 MiB", "100 deep", f"{MAX_NODES} nodes", "100 MiB", "64 megapixels", "256 WebSockets")
-    page = " ".join(PAGE.split())
-    assert [limit for limit in stated if limit not in page] == []
+    """Every limit that the page states is the one in the code."""
+    text = " ".join(PAGE.split())
+    for stated in (
+        f"{limits.MAX_BODY_BYTES >> 20} MiB of JSON nested {limits.MAX_JSON_DEPTH} deep",
+        f"{limits.MAX_PROMPT_NODES} nodes in a prompt",
+        f"uploads of {limits.MAX_UPLOAD_BYTES >> 20} MiB",
+        f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels",
+        f"{limits.MAX_WEBSOCKETS} WebSockets",
+        f"crashed the server {MAX_ATTEMPTS} times",
+    ):
+        assert stated in text
