@@ -44,7 +44,7 @@ def gpu(quick: bool, images: Path) -> None:
 
 def plots(quick: bool, images: Path) -> None:
     """Plot cost against size and against number of steps."""
-    from bench import plots as drawings
+    from bench.figures import plots as drawings
 
     drawings.main(images)
 

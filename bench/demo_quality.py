@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.demo_pictures import save_brightness_picture, save_steps_picture
+from bench.figures.demo_pictures import save_brightness_picture, save_steps_picture
 from demo import DemoModel, load_demo_model
 from demo.data import load_scans, random_pictures
 from demo.draw import GUIDANCE_RESCALE, GUIDANCE_SCALE, draw_digits, initial_noise, make_scheduler

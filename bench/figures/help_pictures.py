@@ -1,24 +1,23 @@
-"""Draw the pictures of the help pages with the core and the demo model: ``python -m bench.help_pictures [name ...]``.
+"""Draw the pictures of the help pages: ``python -m bench.figures.help_pictures [name ...]``.
 
-Every picture is produced by this project's code; draw them again when the core or the demo weights change.
+Every picture is produced by the core and the demo model; draw them again when either changes.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
+from bench.figures.strips import WIDTH, conditional, demo, digits, real_digits, strip, strips
 from ddim import (
     DDIMScheduler,
     Schedule,
@@ -30,62 +29,12 @@ from ddim import (
     sample,
     slerp,
 )
-from demo import UNCONDITIONAL, DemoModel, held_out_picture, load_demo_model
-from demo.data import draw_tones, load_scans, render, stroke_masks
+from demo import UNCONDITIONAL, held_out_picture
+from demo.data import load_scans
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
-FOLDER = Path(__file__).resolve().parents[1] / "web" / "docs" / "pictures"
-BLUE, ORANGE, GREY = "#2f80e0", "#d9691a", "#888888"
-WIDTH = 7.2  # inches at 100 dots
-
-
-@lru_cache(maxsize=1)
-def demo() -> DemoModel:
-    """Load the demo model once."""
-    return load_demo_model()
-
-
-def digits(
-    labels: Sequence[int], *, steps: int = 20, seed: int = 3, zero_snr_fix: bool = True, **options: Any
-) -> Tensor:
-    """Draw pictures with the demo model, (N, 3, 32, 32)."""
-    scheduler = make_scheduler(demo(), steps, zero_snr_fix=zero_snr_fix)
-    return draw_digits(demo(), torch.tensor(labels), initial_noise(len(labels), seed), scheduler, **options)
-
-
-def conditional(labels: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the demo model with a prompt and no guidance, in the form that the core calls."""
-    rows = torch.tensor(labels)
-
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return demo().network(x, t.expand(len(x)), rows)
-
-    return model
-
-
-def real_digits(count: int = 6) -> tuple[Tensor, list[int]]:
-    """Render scanned digits that the demo model was not trained on, and return them with their labels."""
-    scans = load_scans("held_out")
-    tones = draw_tones(count, torch.Generator().manual_seed(2))
-    return render(stroke_masks(scans.scans[:count]), tones), scans.labels[:count].tolist()
-
-
-def strip(ax: Axes, pictures: Tensor, label: str = "") -> None:
-    """Draw pictures side by side in one row, with a label at the left."""
-    row = torch.cat(list(torch.nn.functional.pad(pictures, (1, 1, 1, 1), value=1.0)), dim=-1)
-    ax.imshow(((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_frame_on(False)
-    ax.set_ylabel(label, rotation=0, ha="right", va="center")
-
-
-def strips(rows: dict[str, Tensor], height: float = 0.75) -> None:
-    """Draw a figure of labelled rows."""
-    _, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, height * len(rows)), squeeze=False)
-    for ax, (label, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-        strip(ax, pictures, label)
+FOLDER = Path(__file__).resolve().parents[2] / "web" / "docs" / "pictures"
+BLUE, GREY = "#2f80e0", "#888888"
 
 
 def sd(**changes: Any) -> SchedulerConfig:
