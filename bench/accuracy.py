@@ -1,6 +1,6 @@
-"""How far runs end from the same run in float64, against diffusers: ``python -m bench.accuracy``.
+"""Distance of runs from the same run in float64, ours and diffusers': ``python -m bench.accuracy``.
 
-The model is exact: the data are independent numbers, 0.7 or -0.7 with deviation 0.2, for which epsilon is known.
+The model is exact: the data are independent numbers, 0.7 or -0.7 with standard deviation 0.2, so epsilon is known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHAPE = (4, 4, 32, 32)
 
 
 def exact_model(scheduler: ddim.DDIMScheduler) -> Callable[[Tensor, int], Tensor]:
-    """The exact output at a timestep, computed in float64 and given in the dtype of the sample."""
+    """Return a model that computes the exact output in float64 and rounds it to the sample's dtype."""
     levels = ddim.make_schedule(1, scheduler.settings).noise.levels
 
     def model(x: Tensor, t: int) -> Tensor:
@@ -53,14 +53,14 @@ def exact_model(scheduler: ddim.DDIMScheduler) -> Callable[[Tensor, int], Tensor
 
 
 def by_steps(scheduler: Any, model: Callable[[Tensor, int], Tensor], x: Tensor) -> Tensor:
-    """The loop as users of schedulers write it."""
+    """Sample with the loop that users of schedulers write."""
     for t in scheduler.timesteps:
         x = scheduler.step(model(x, int(t)), t, x).prev_sample
     return x
 
 
 def errors(settings: dict[str, Any], steps: int, dtype: torch.dtype) -> tuple[float, float, float]:
-    """Largest error of ``sample()``, of our ``step`` and of diffusers' ``step``."""
+    """Return the largest error of ``sample()``, of our ``step`` and of diffusers' ``step``."""
     ours, theirs = both_schedulers(settings, steps)
     model = exact_model(ours)
     start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(dtype)

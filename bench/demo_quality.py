@@ -1,8 +1,8 @@
-"""How good the demo model's pictures are, in figures: ``python -m bench.demo_quality``.
+"""Quality of the demo model's pictures, measured: ``python -m bench.demo_quality``.
 
-An independent classifier, trained on real scans alone, reads the samples; the mean brightness of the samples is
-compared with that of the data; the same is done with leading spacing and without zero terminal SNR; and few steps are
-compared with many from the same initial noise. Prints tables and draws the pictures of the README.
+An independent classifier, trained only on real scans, classifies the samples, and their mean brightness is compared
+with that of the data. The same is done with leading spacing and no zero terminal SNR. Finally, few steps are compared
+with many from the same initial noise. Prints tables and draws the pictures of the README and of docs/demo-model.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.demo_pictures import save_brightness_picture, save_steps_picture
+from bench.figures.demo_pictures import save_brightness_picture, save_steps_picture
 from demo import DemoModel, load_demo_model
 from demo.data import load_scans, random_pictures
 from demo.draw import GUIDANCE_RESCALE, GUIDANCE_SCALE, draw_digits, initial_noise, make_scheduler
@@ -39,7 +39,7 @@ LARGEST_BRIGHTNESS_DISTANCE = 0.1
 
 @dataclass(frozen=True)
 class Run:
-    """Samples and what they should show."""
+    """Samples and the digits that they should show."""
 
     name: str
     labels: Tensor
@@ -64,7 +64,7 @@ def draw(
     zero_snr_fix: bool = True,
     precision: torch.dtype = torch.float32,
 ) -> Run:
-    """Draw as many pictures, the classes in turn, with a progress bar."""
+    """Draw ``count`` pictures, cycling through the classes, with a progress bar."""
     labels = torch.arange(count) % CLASSES
     scheduler = make_scheduler(model, steps, zero_snr_fix=zero_snr_fix)
     name = f"{steps} steps, {'trailing, zero SNR' if zero_snr_fix else 'leading, no zero SNR'}"
@@ -81,12 +81,12 @@ def draw(
 
 
 def recognised(judge: SVC, run: Run) -> Tensor:
-    """For each picture: is it read as the class asked for?"""
+    """For each picture, whether it is classified as the requested digit."""
     return read_digits(judge, run.pictures) == run.labels
 
 
 def quality_row(judge: SVC, run: Run, data_brightness: Tensor) -> str:
-    """One row of the first table."""
+    """Format one row of the first table."""
     brightness = mean_brightness(run.pictures)
     share = recognised(judge, run).float().mean().item()
     return (
@@ -97,7 +97,7 @@ def quality_row(judge: SVC, run: Run, data_brightness: Tensor) -> str:
 
 
 def data_row(data_brightness: Tensor) -> str:
-    """The row that the others are compared with."""
+    """Format the row of the data, with which the others are compared."""
     return (
         f"| real scans, rendered | - | 0 | {data_brightness.std():.3f} | "
         f"{(data_brightness < -EXTREME).float().mean():.1%} | {(data_brightness > EXTREME).float().mean():.1%} |"
@@ -105,9 +105,9 @@ def data_row(data_brightness: Tensor) -> str:
 
 
 def steps_table(judge: SVC, runs: list[Run]) -> str:
-    """Recognised share per class and step count, and agreement with the longest run from the same noise."""
+    """Format the recognised share per class and step count, and agreement with the longest run from the same noise."""
     longest = read_digits(judge, runs[-1].pictures)
-    head = "| steps | " + " | ".join(str(digit) for digit in range(CLASSES)) + " | all | as with most steps |"
+    head = "| steps | " + " | ".join(str(digit) for digit in range(CLASSES)) + " | all | same as with most steps |"
     rows = [head, "|---" * (CLASSES + 3) + "|"]
     for run in runs:
         right = recognised(judge, run).float()
@@ -119,45 +119,46 @@ def steps_table(judge: SVC, runs: list[Run]) -> str:
 
 
 def measure(model: DemoModel, judge: SVC, seed: int, per_class: int, images: Path) -> list[str]:
-    """Draw everything, print the tables, save the pictures; returns the demands that are not met."""
+    """Draw everything, print the tables, save the pictures, and return the requirements that are not met."""
     data_pictures, _ = random_pictures(load_scans("held_out"), DATA_PICTURES, torch.Generator().manual_seed(seed + 1))
     data_brightness = mean_brightness(data_pictures)
     accuracy = held_out_accuracy(judge)
-    print(f"the classifier reads {accuracy:.1%} of new renderings of held-out scans rightly\n")
+    print(f"the classifier is right on {accuracy:.1%} of new renderings of held-out scans\n")
     fixed, usual = (draw(model, SAMPLES, STEPS, seed, zero_snr_fix=fix) for fix in (True, False))
     print(f"{SAMPLES} samples, eta 0, CFG {GUIDANCE_SCALE}, rescale {GUIDANCE_RESCALE}, seed {seed}\n")
-    print("| samples | read as asked | brightness KS | brightness std | very dark | very bright |")
+    print("| samples | as requested | brightness KS | brightness std | very dark | very bright |")
     print("|---|---|---|---|---|---|")
     for row in (*(quality_row(judge, run, data_brightness) for run in (fixed, usual)), data_row(data_brightness)):
         print(row)
     save_brightness_picture(images / "brightness.png", fixed.pictures, usual.pictures, data_pictures[:SAMPLES])
     runs = [draw(model, CLASSES * per_class, steps, seed, precision=torch.bfloat16) for steps in STEP_COUNTS]
-    print(f"\n{per_class} pictures of each digit from the same initial noise, read as asked (network in bfloat16)\n")
+    print(
+        f"\n{per_class} pictures of each digit from the same initial noise: share as requested (network in bfloat16)\n"
+    )
     print(steps_table(judge, runs))
     save_steps_picture(images / "steps.png", {run.name.split()[0]: run.pictures[:CLASSES] for run in runs})
-    demands = {
-        f"classifier at least {LEAST_JUDGE_ACCURACY:.0%}": accuracy >= LEAST_JUDGE_ACCURACY,
-        f"read as asked at least {LEAST_RECOGNISED:.0%}": recognised(judge, fixed).float().mean() >= LEAST_RECOGNISED,
-        f"brightness KS at most {LARGEST_BRIGHTNESS_DISTANCE}": kolmogorov_smirnov(
-            mean_brightness(fixed.pictures), data_brightness
-        )
-        <= LARGEST_BRIGHTNESS_DISTANCE,
+    share = recognised(judge, fixed).float().mean()
+    distance = kolmogorov_smirnov(mean_brightness(fixed.pictures), data_brightness)
+    requirements = {
+        f"classifier accuracy at least {LEAST_JUDGE_ACCURACY:.0%}": accuracy >= LEAST_JUDGE_ACCURACY,
+        f"classified as requested at least {LEAST_RECOGNISED:.0%}": share >= LEAST_RECOGNISED,
+        f"brightness KS at most {LARGEST_BRIGHTNESS_DISTANCE}": distance <= LARGEST_BRIGHTNESS_DISTANCE,
     }
-    return [demand for demand, met in demands.items() if not met]
+    return [requirement for requirement, met in requirements.items() if not met]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure; the exit status is 1 where a demand is not met."""
+    """Measure, and return exit status 1 if a requirement is not met."""
     parser = argparse.ArgumentParser("python -m bench.demo_quality", description="Measure the demo model's pictures.")
     parser.add_argument("--weights", type=Path, default=None, help="weight file (default: the project's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial noise (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: %(default)s)")
     parser.add_argument("--per-class", type=int, default=10, help="pictures of each digit in the comparison of step "
                         "counts; its 1000 steps take most of the time (default: %(default)s)")  # fmt: skip
     parser.add_argument("--images", type=Path, default=Path(__file__).parent.parent / "docs" / "images",
                         help="folder for the pictures (default: %(default)s)")  # fmt: skip
     parsed = parser.parse_args(arguments)
     missed = measure(load_demo_model(parsed.weights), train_judge(), parsed.seed, parsed.per_class, parsed.images)
-    print("\n" + ("every demand is met" if not missed else "NOT MET: " + "; ".join(missed)))
+    print("\n" + ("every requirement is met" if not missed else "NOT MET: " + "; ".join(missed)))
     return 1 if missed else 0
 
 

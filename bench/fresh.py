@@ -1,7 +1,7 @@
-"""Measurements in processes of their own.
+"""Measurements in fresh processes.
 
-What a new tensor costs depends on what the process did before: the C library hands freed memory back to the system, and
-fetches it again page by page, or keeps it. Either is seen in practice, so both are measured, each from a clean start.
+The cost of a new tensor depends on the history of the process: the C library either returns freed memory to the system
+and fetches it again page by page, or keeps it. Both occur in practice, so both are measured, each in a fresh process.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Result = TypeVar("Result")
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 
 
-def _keep_what_is_freed() -> None:
+def _keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
-        raise RuntimeError("only glibc can be told to keep freed memory")
+        raise RuntimeError("keeping freed memory needs glibc (mallopt); run this measurement on Linux with glibc")
     library.mallopt(_MMAP_MAX, 0)
     library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 ALLOCATORS: dict[str, Callable[[], None]] = {
-    "freed memory goes back to the system, as the C library decides": lambda: None,
-    "freed memory is kept": _keep_what_is_freed,
+    "freed memory is returned to the system, with the C library's defaults": lambda: None,
+    "freed memory is kept": _keep_freed_memory,
 }
 
 
@@ -43,12 +43,12 @@ def _context() -> ForkServerContext:
 
 
 def in_fresh_process(allocator: str, function: Callable[..., Result], *arguments: Any) -> Result:
-    """What ``function(*arguments)`` returns in a process that has done nothing but import.
+    """Run ``function(*arguments)`` in a process that has only done imports, and return its result.
 
     Args:
-        allocator: one of :data:`ALLOCATORS`.
-        function: of a module.
-        arguments: to be pickled.
+        allocator: A key of ``ALLOCATORS``.
+        function: A function at the top level of a module.
+        *arguments: Its arguments, which must be picklable.
     """
     with ProcessPoolExecutor(1, _context(), _prepare, (allocator,)) as pool:
         return pool.submit(function, *arguments).result()

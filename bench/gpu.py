@@ -1,7 +1,8 @@
 """Everything that needs a CUDA device, in one call of a few minutes: ``python -m bench.gpu``.
 
-Launches and waits of a run, exactness of the noise, accuracy against float64 on the CPU, bytes per second against the
-device's own copy, time of a step, and whole runs with and without a CUDA graph. Without a device: 'not measured'.
+Kernel launches and synchronisations of a run, exactness of the noise, accuracy relative to float64 on the CPU,
+bandwidth relative to a copy on the device, time of a step, and whole runs with and without a CUDA graph. Without a
+device, the result is 'not measured'.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from torch.profiler import ProfilerActivity, profile
 
 import ddim
 from bench.timing import print_table
-from ddim.coefficients import StepCoefficients
-from ddim.fast_step import fast_step
-from ddim.guidance import Guided
-from ddim.noise import KeyedStep, NoiseKey
-from ddim.stepping import apply_step
-from ddim.x0_processing import Clip
+from ddim.noise.keyed import KeyedStep, NoiseKey
+from ddim.step.apply import apply_step
+from ddim.step.coefficients import coefficients_between
+from ddim.step.equations import StepCoefficients
+from ddim.step.x0 import Clip
 
 SHAPE = (2, 4, 64, 64)
-ITEMS = ("launches and waits", "noise bits", "accuracy", "bandwidth", "time of a step", "CUDA graph")
-STEP = StepCoefficients.at(0.3, 0.4, "epsilon", 0.0)
-NOISY = StepCoefficients.at(0.3, 0.4, "epsilon", 1.0)
+ITEMS = ("launches and synchronisations", "noise bits", "accuracy", "bandwidth", "time of a step", "CUDA graph")
+STEP = coefficients_between(0.3, 0.4, "epsilon", 0.0)
+NOISY = coefficients_between(0.3, 0.4, "epsilon", 1.0)
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 30) -> float:
-    """The 20th percentile of a call, by the device's clock."""
+    """Milliseconds of a call by the device's clock: the 20th percentile."""
     for _ in range(3):
         run()
     times = []
@@ -45,22 +45,22 @@ def milliseconds(run: Callable[[], object], repeats: int = 30) -> float:
 
 
 def run_of(x: Tensor, steps: int, **options: Any) -> Callable[[], Tensor]:
-    """A whole ``sample()`` with a model of one operator, in float16 where x is not float64."""
+    """Return a whole ``sample()`` run with a model of one operator, whose output is float16 unless x is float64."""
     scheduler = ddim.make_schedule(steps, ddim.SchedulerConfig(clip_sample=True)).scheduler(x.device)
     half = x.dtype == torch.float32
     return lambda: ddim.sample(lambda x, t: x.half() if half else x.half().double(), x, scheduler, **options)
 
 
 def launches(run: Callable[[], object]) -> int:
-    """Kernels that a call launches."""
+    """Count the kernels that a call launches."""
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
         run()
         torch.cuda.synchronize()
     return sum(str(event.device_type).endswith("CUDA") and "mem" not in event.name.lower() for event in record.events())
 
 
-def waits(run: Callable[[], object]) -> str:
-    """Whether a call ever makes the host wait for the device."""
+def synchronisations(run: Callable[[], object]) -> str:
+    """Return "0" if a call never makes the CPU wait for the device, else the first line of the error."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         run()
@@ -72,18 +72,20 @@ def waits(run: Callable[[], object]) -> str:
 
 
 def launches_table() -> None:
-    """Launches per step (the model of these runs is one more), and waits over a whole run."""
+    """Print launches per step, not counting the model's one launch, and synchronisations over a whole run."""
     x = torch.randn(SHAPE, device="cuda")
     rows = []
     for name, options in (("eta 0, clip", {}), ("eta 1, keyed noise, clip", {"eta": 1.0, "seed": 1})):
         few, many = (run_of(x, steps, **options) for steps in (10, 30))
         few(), many()
-        rows.append((name, f"{(launches(many) - launches(few)) / 20 - 1:.2f}", waits(many)))
-    print_table("sample() on float32 state, float16 output", ("run", "launches per step", "waits per run"), rows)
+        rows.append((name, f"{(launches(many) - launches(few)) / 20 - 1:.2f}", synchronisations(many)))
+    print_table(
+        "sample() on float32 state, float16 output", ("run", "launches per step", "synchronisations per run"), rows
+    )
 
 
 def exactness_table() -> None:
-    """Noise of the device against the CPU's; steps and runs against float64 on the CPU."""
+    """Compare noise on the device with noise on the CPU, and steps and runs with float64 on the CPU."""
     rows: list[tuple[object, ...]] = []
     for shape, images in (((3, 4, 65, 63), [7, 0, 2**32 - 1]), ((1, 1 << 22), None)):
         here, there = (ddim.keyed_noise(shape, 5, 3, images, device=device).cpu() for device in ("cpu", "cuda"))
@@ -95,29 +97,29 @@ def exactness_table() -> None:
     x = torch.randn(SHAPE)
     ours, truth = (run_of(start, 50, eta=1.0, seed=1)() for start in (x.cuda(), x.double()))
     rows.append(("50 steps, eta 1, clip", f"{float((ours.double().cpu() - truth).abs().max()):.1e}"))
-    print_table("Against the CPU in float64", ("what", "largest difference"), rows)
+    print_table("Compared with the CPU in float64", ("operation", "largest difference"), rows)
 
 
 def variants() -> dict[str, Callable[..., Any]]:
-    """The kernel's variants: each makes a step, or compares one with the readable step."""
+    """The kernel's variants: each returns a step to run, or the error of one step relative to float64 on the CPU."""
 
     def variant(step: StepCoefficients, source: str, clip: bool, guided: bool, half: bool) -> Callable[..., Any]:
         def run(shape: tuple[int, ...], *, compare: bool = False) -> Any:
             x = torch.randn(shape, device="cuda")
             m, text = (torch.randn(shape, device="cuda", dtype=torch.float16 if half else None) for _ in range(2))
             z = torch.randn(shape, device="cuda") if source == "given" else None
-            keyed = KeyedStep(NoiseKey.of(shape, 1), 2)
+            keyed = KeyedStep(NoiseKey.of(shape, 1, None, x.device), 2)
             noise: Any = {"none": None, "given": z, "keyed": keyed}[source]
-            output: Any = Guided(m, text, 7.5, 0.7) if guided else m
+            output: Any = ddim.Guided(m, text, 7.5, 0.7) if guided else m
             process = Clip(1.0) if clip else None
             if not compare:
                 out = torch.empty_like(x)
-                return lambda: fast_step(step, x, output, process_x0=process, noise=noise, out=out)
-            wide = (t.double().cpu() for t in (m, text))
-            plain = Guided(*wide, 7.5, 0.7).tensor() if guided else next(wide)
-            z = z if source == "given" else ddim.keyed_noise(shape, 1, 2)
-            expected, _ = apply_step(step, x.double().cpu(), plain, process_x0=process, noise=z.double().cpu())
-            result, _ = fast_step(step, x, output, process_x0=process, noise=noise)
+                return lambda: apply_step(step, x, output, process_x0=process, noise=noise, out=out)
+            wide, wide_text = m.double().cpu(), text.double().cpu()
+            plain = ddim.Guided(wide, wide_text, 7.5, 0.7).tensor() if guided else wide
+            true_z = ddim.keyed_noise(shape, 1, 2) if z is None else z
+            expected, _ = apply_step(step, x.double().cpu(), plain, process_x0=process, noise=true_z.double().cpu())
+            result, _ = apply_step(step, x, output, process_x0=process, noise=noise)
             return float((result.double().cpu() - expected).abs().max() / expected.abs().max())
 
         return run
@@ -133,7 +135,7 @@ def variants() -> dict[str, Callable[..., Any]]:
     }
 
 
-BYTES = {  # that each element must move: reads and the write; guidance with rescale reads both outputs twice
+BYTES = {  # bytes moved per element: the reads and the write; guidance with rescale reads both outputs twice
     "plain": 12,
     "plain, float16 output": 10,
     "clip": 12,
@@ -145,13 +147,13 @@ BYTES = {  # that each element must move: reads and the write; guidance with res
 
 
 def copy_rate(count: int) -> float:
-    """GB/s of a copy of that many float32 numbers on the device, read and written bytes together."""
+    """GB/s of a copy of ``count`` float32 numbers on the device, counting bytes read and written."""
     source, target = torch.randn(count, device="cuda"), torch.empty(count, device="cuda")
     return 8 * count / milliseconds(lambda: target.copy_(source)) / 1e6
 
 
 def bandwidth_table(mebibytes: int) -> None:
-    """Bytes per second of each variant against a copy on the device."""
+    """Print the bandwidth of each variant relative to a copy on the device."""
     count = mebibytes * (1 << 18)
     copy = copy_rate(count)
     torch.cuda.empty_cache()
@@ -161,11 +163,13 @@ def bandwidth_table(mebibytes: int) -> None:
         mark = "" if rate >= 0.9 * copy else "  MISSED"
         rows.append((name, f"{rate:.0f} GB/s", f"{rate / copy:.0%}{mark}"))
         torch.cuda.empty_cache()
-    print_table(f"Tensors of {mebibytes} MiB (target: 90 % of the copy)", ("step", "moved", "of the copy"), rows)
+    print_table(
+        f"Tensors of {mebibytes} MiB (target: 90 % of the copy)", ("step", "bandwidth", "relative to the copy"), rows
+    )
 
 
 def steps_table() -> None:
-    """Time of a step at the sizes of latents, ours and diffusers'."""
+    """Print the time of a step at the sizes of latents, ours and diffusers'."""
     from bench.peer import CASES, SHAPES, step_runs
 
     rows = []
@@ -179,7 +183,7 @@ def steps_table() -> None:
 
 
 def graph_table() -> None:
-    """A whole run as separate launches and as one graph."""
+    """Compare a whole run as separate launches with the same run as one graph."""
     x = torch.randn((1, 4, 64, 64), device="cuda")
     scheduler = ddim.make_schedule(50).scheduler("cuda")
     options: dict[str, Any] = {"eta": 1.0, "seed": 1}
@@ -190,16 +194,16 @@ def graph_table() -> None:
 
     same = torch.equal(recorded(x), plain())
     times = [f"{milliseconds(run):.2f} ms" for run in (plain, lambda: recorded(x))]
-    print_table("50 steps, 1x4x64x64", ("launched one by one", "CUDA graph", "same result"), [(*times, same)])
+    print_table("50 steps, 1x4x64x64", ("separate launches", "CUDA graph", "same result"), [(*times, same)])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print every table, or what is not measured."""
+    """Print every table, or a list of what is not measured."""
     parser = argparse.ArgumentParser("python -m bench.gpu", description=__doc__)
     parser.add_argument("--mebibytes", type=int, default=1024, help="size of the tensors of the bandwidth table")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print_table("GPU", ("what", "measured"), [(item, "not measured") for item in ITEMS])
+        print_table("GPU", ("measurement", "result"), [(item, "not measured") for item in ITEMS])
         return
     print(torch.cuda.get_device_name())
     launches_table()

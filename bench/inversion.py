@@ -1,8 +1,8 @@
-"""How well inverted pictures come back, in figures: ``python -m bench.inversion``.
+"""Accuracy of inversion, measured: ``python -m bench.inversion``.
 
-Table 2 of the DDIM paper (2010.02502) on the demo model and on a Gaussian mixture whose predictions are exact, and the
-four methods beside each other. Prints the tables of docs/inversion.md, draws its plot, and runs the example workflows
-for its pictures and for the editor's thumbnails.
+Repeats table 2 of the DDIM paper (2010.02502) on the demo model and on a Gaussian mixture whose predictions are exact,
+and compares the four methods. Prints the tables of docs/inversion.md, draws its plot, and runs the example workflows to
+make its pictures and the editor's thumbnails.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -29,11 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAPER_STEPS = (10, 20, 50, 100, 200, 500, 1000)
 PAPER_ERROR = (0.014, 0.0065, 0.0023, 0.0009, 0.0004, 0.0001, 0.0001)  # CIFAR-10, pictures scaled to [0, 1]
 METHOD_STEPS = (10, 20, 50)
-SCANS = 1  # of each digit
+SCANS = 1  # scans of each digit
 MODES, SHAPE, SPREAD = 6, (4, 16, 16), 0.3
-SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SD_BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-# workflow -> pictures that it saves, in the order of the composed one
+# workflow -> the pictures that it saves, in their order on the combined picture
 WORKFLOWS = {
     "invert_and_reconstruct": ("inversion/original", "inversion/plain", "inversion/exact"),
     "edit_3_into_8": ("edit/before", "edit/after"),
@@ -48,7 +49,7 @@ THUMBNAIL = 384
 
 
 def demo_case() -> tuple[ddim.SchedulerConfig, Model, Tensor]:
-    """The demo model without a prompt, and real scans that it has not seen, in [-1, 1]."""
+    """Return the demo model without a prompt, and real scans in [-1, 1] that it has not seen."""
     demo = load_demo_model()
     pictures = [held_out_picture(digit, scan) for scan in range(SCANS) for digit in range(10)]
 
@@ -60,7 +61,7 @@ def demo_case() -> tuple[ddim.SchedulerConfig, Model, Tensor]:
 
 
 def mixture_case(seed: int) -> tuple[ddim.SchedulerConfig, Model, Tensor]:
-    """A mixture of Gaussians with its exact epsilon, and samples of it, float64."""
+    """Return a mixture of Gaussians with its exact epsilon, and samples from it, in float64."""
     config = ddim.SchedulerConfig(**SD_BETAS, clip_sample=False, timestep_spacing="trailing")
     levels = ddim.make_schedule(1, config).noise.levels
     generator = torch.Generator().manual_seed(seed)
@@ -94,24 +95,24 @@ def errors(case: tuple[ddim.SchedulerConfig, Model, Tensor], method: str, counts
 
 
 def table(head: Sequence[object], rows: dict[str, Sequence[float]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = ["| steps | " + " | ".join(map(str, head)) + " |", "|---" * (len(head) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{value:.2g}" for value in values) + " |" for name, values in rows.items()]
     return "\n".join(lines)
 
 
 def paper_table(seed: int, image: Path) -> None:
-    """Table 2: plain inversion against the number of steps. Pictures in [0, 1], as in the paper."""
+    """Print and plot table 2: plain inversion against the number of steps. Pictures in [0, 1], as in the paper."""
     shown = [error / 4 for error in errors(demo_case(), "ddim", PAPER_STEPS)]
     exact = errors(mixture_case(seed), "ddim", PAPER_STEPS)
     rows = {"demo model": shown, "Gaussian mixture": exact, "the paper (CIFAR-10)": PAPER_ERROR}
-    print("\nMean squared error of the picture that comes back from plain DDIM inversion\n")
+    print("\nMean squared error after plain DDIM inversion and reconstruction\n")
     print(table(PAPER_STEPS, rows))
     draw(rows, image)
 
 
 def methods_table(seed: int) -> None:
-    """The four methods on both models."""
+    """Compare the four methods on both models."""
     cases = {"demo model": demo_case(), "Gaussian mixture": mixture_case(seed)}
     for name, case in cases.items():
         print(f"\nMean squared error of the four methods, {name}, {str(case[2].dtype).removeprefix('torch.')}\n")
@@ -119,7 +120,7 @@ def methods_table(seed: int) -> None:
 
 
 def draw(rows: dict[str, Sequence[float]], path: Path) -> None:
-    """The table as a plot with two logarithmic axes."""
+    """Plot the table with two logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,13 +144,13 @@ def draw(rows: dict[str, Sequence[float]], path: Path) -> None:
 
 
 def workflow_pictures(images: Path) -> None:
-    """Run each example workflow; its pictures go below each other, and a thumbnail beside the workflow."""
+    """Run each example workflow; stack its pictures, and save a thumbnail beside the workflow."""
     images.mkdir(parents=True, exist_ok=True)
     for name, saved in WORKFLOWS.items():
         workflow = ROOT / "example_workflows" / f"{name}.json"
         with tempfile.TemporaryDirectory() as folder:
             if run_host(["run", str(workflow), "--output-directory", folder]) != 0:
-                raise RuntimeError(f"{workflow.name} did not run")
+                raise RuntimeError(f"{workflow.name} failed; its error is printed above")
             parts = [Image.open(Path(folder) / f"{part}_00001_.png").convert("RGB") for part in saved]
         sheet = stacked(parts)
         sheet.save(images / f"{name}.png", optimize=True)
@@ -157,7 +158,7 @@ def workflow_pictures(images: Path) -> None:
 
 
 def stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below each other on white."""
+    """Stack pictures on a white background."""
     sheet = Image.new(
         "RGB", (max(part.width for part in parts), sum(part.height + GAP for part in parts) - GAP), "white"
     )
@@ -169,7 +170,7 @@ def stacked(parts: Sequence[Image.Image]) -> Image.Image:
 
 
 def thumbnail(sheet: Image.Image) -> Image.Image:
-    """The left part of a sheet, as wide as high, for the list of templates."""
+    """Cut the left part of a sheet, at most twice as wide as high, for the template browser."""
     side = min(sheet.width, sheet.height)
     return sheet.crop((0, 0, max(side, min(sheet.width, 2 * side)), side)).resize(
         (THUMBNAIL * max(side, min(sheet.width, 2 * side)) // side, THUMBNAIL), Image.Resampling.LANCZOS
@@ -179,9 +180,9 @@ def thumbnail(sheet: Image.Image) -> Image.Image:
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables and write the pictures."""
     parser = argparse.ArgumentParser("python -m bench.inversion", description="Measure inversion.")
-    parser.add_argument("--seed", type=int, default=0, help="of the mixture (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mixture (default: %(default)s)")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder for the pictures")
-    parser.add_argument("--only", choices=("tables", "paper", "pictures"), help="leave the rest out")
+    parser.add_argument("--only", choices=("tables", "paper", "pictures"), help="run only this part")
     parsed = parser.parse_args(arguments)
     if parsed.only in (None, "tables"):
         methods_table(parsed.seed)

@@ -1,4 +1,4 @@
-"""Model calls that sampling parallel in time saves on the demo model: ``python -m bench.parallel``."""
+"""Model calls that parallel-in-time sampling saves on the demo model: ``python -m bench.parallel``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(runs: tuple[tuple[int, int], ...] = WINDOWS) -> None:
                 error = float((run.sample - sequential[steps, eta]).square().mean().sqrt())
                 times, more = steps / run.model_calls, run.evaluations / steps
                 rows.append((steps, window, eta, run.model_calls, f"{times:.1f} x", f"{more:.2f} x", f"{error:.1e}"))
-    head = ("steps", "window", "eta", "model calls", "fewer", "work", "RMS difference from sequential")
+    head = ("steps", "window", "eta", "model calls", "reduction", "work", "RMS difference from sequential")
     print_table("Parallel in time (tolerance 0.01), demo model", head, rows)
 
 

@@ -1,10 +1,10 @@
-"""Where parity="exact" and parity="diffusers" differ, and which of them is nearer to the truth.
+"""Where parity="exact" and parity="diffusers" differ, and which of them is closer to the exact solution.
 
     python bench/parity_differences.py
 
 Prints the table of docs/scheduler.md: a mixture of three Gaussians in one dimension with its perfect model, Stable
 Diffusion's betas, eta 0. The exact solution of the probability-flow equation keeps every point's quantile, so it is
-known to rounding. Distances are root mean squares over 199 points of data of deviation 1.1.
+known to rounding. Distances are root mean squares over 199 points of data with standard deviation 1.1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,18 +22,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ddim import DDIMError, DDIMScheduler
 
 MEANS, SPREAD = (-1.0, 0.2, 1.5), 0.35
-SETTINGS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+SETTINGS: dict[str, Any] = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+}
 SPACINGS = ("leading", "trailing", "linspace")
 COUNTS = (5, 7, 10, 20, 30, 50, 61, 100, 333, 600)
 
 
 def cdf(x: Tensor, root: float, deviation: float) -> Tensor:
-    """Distribution of the data at a level: sqrt(alpha_bar) and the modes' deviation there."""
+    """Cumulative distribution at a noise level, given by sqrt(alpha_bar) and the modes' standard deviation there."""
     return torch.stack([torch.special.ndtr((x - root * mean) / deviation) for mean in MEANS]).mean(0)
 
 
 def quantiles(levels: Tensor, root: float, deviation: float) -> Tensor:
-    """The inverse of :func:`cdf`, by bisection."""
+    """Invert `cdf` by bisection."""
     low, high = torch.full_like(levels, -12.0), torch.full_like(levels, 12.0)
     for _ in range(70):
         middle = (low + high) / 2
@@ -42,7 +48,7 @@ def quantiles(levels: Tensor, root: float, deviation: float) -> Tensor:
 
 
 def epsilon(x: Tensor, alpha_bar: float) -> Tensor:
-    """What the perfect model says."""
+    """Predict epsilon exactly."""
     root, variance = math.sqrt(alpha_bar), alpha_bar * SPREAD**2 + 1 - alpha_bar
     offsets = x[..., None] - root * torch.tensor(MEANS, dtype=x.dtype)
     weights = torch.softmax(-offsets.square() / (2 * variance), dim=-1)
@@ -51,28 +57,28 @@ def epsilon(x: Tensor, alpha_bar: float) -> Tensor:
 
 
 def sampled(scheduler: DDIMScheduler, points: Tensor) -> Tensor:
-    """The points' quantiles at the first timestep's level, sampled down."""
+    """Start from the points' quantiles at the first timestep's level, and sample."""
     levels = scheduler.noise_schedule.alpha_bar.tolist()
     a = levels[int(scheduler.timesteps[0])]
     x = quantiles(points, math.sqrt(a), math.sqrt(a * SPREAD**2 + 1 - a))
     for t in scheduler.timesteps:
-        x = scheduler.step(epsilon(x, levels[int(t)]), t, x).prev_sample
+        x = scheduler.step(epsilon(x, levels[int(t)]), t, x, return_dict=False)[0]
     return x
 
 
 def rms(difference: Tensor) -> float:
-    """Root mean square."""
+    """Return the root mean square."""
     return float(difference.square().mean().sqrt())
 
 
 def missed_targets(scheduler: DDIMScheduler) -> int:
-    """Steps that do not lead to where the next one begins, or the last one to the end."""
+    """Count steps that do not lead to where the next one begins; the last one should lead to the end."""
     pairs = zip(scheduler.plan.pairs, (*scheduler.plan.timesteps[1:], -1), strict=True)
     return sum(t_next != then and max(t_next, then) >= 0 for (_, t_next), then in pairs)
 
 
 def row(spacing: str, steps: int, points: Tensor, truth: Tensor) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     results = {}
     missed = 0
     for parity in ("exact", "diffusers"):

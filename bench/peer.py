@@ -1,4 +1,4 @@
-"""The same steps by this project and by diffusers, ready to be compared."""
+"""The same steps in this project and in diffusers, ready to be compared."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ STEPS, INDEX = 50, 20
 
 @dataclass(frozen=True)
 class Case:
-    """One way to step.
+    """One kind of step.
 
     Attributes:
-        name: what it is called in the tables.
-        settings: of both schedulers.
-        options: of both ``step`` calls.
-        noise: "none", "given" or "generator".
-        dtype: of sample and model output.
-        targets: how many times faster than diffusers it is meant to be, for each of ``SHAPES``.
+        name: Its name in the tables.
+        settings: Settings of both schedulers.
+        options: Arguments of both ``step`` calls.
+        noise: Source of the step noise: "none", "given" or "generator".
+        dtype: Dtype of sample and model output.
+        targets: How many times faster than diffusers the step should be, for each of ``SHAPES``.
     """
 
     name: str
@@ -59,7 +59,7 @@ CASES = (
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Sample, model output, noise, and a place for the result."""
+    """Return a sample, a model output, noise, and a buffer for the result."""
     generator = torch.Generator().manual_seed(0)
     return [*(torch.randn(shape, generator=generator).to(dtype) for _ in range(3)), torch.empty(shape, dtype=dtype)]
 
@@ -67,17 +67,26 @@ def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[
 def both_schedulers(
     settings: dict[str, Any], steps: int = STEPS, device: str = "cpu"
 ) -> tuple[ddim.DDIMScheduler, Any]:
-    """Ours and diffusers', planned alike."""
-    pair = ddim.DDIMScheduler(**settings), diffusers.DDIMScheduler(**settings)
-    for scheduler in pair:
-        scheduler.set_timesteps(steps, device=device)
-    return pair
+    """Return our scheduler and diffusers', with the same settings and number of steps."""
+    ours = ddim.DDIMScheduler(**settings)
+    theirs: Any = diffusers.DDIMScheduler(**settings)
+    ours.set_timesteps(steps, device=device)
+    theirs.set_timesteps(steps, device=device)
+    return ours, theirs
 
 
 def step_runs(
-    case: Case, shape: tuple[int, ...], device: str = "cpu"
+    case: Case, shape: tuple[int, ...], device: str = "cpu", *, buffer: bool = False
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """One step of a case, ours (into a buffer, as a loop does it) and diffusers'."""
+    """Return one step of a case as two functions, ours and diffusers'.
+
+    Args:
+        case: The kind of step.
+        shape: Shape of the sample.
+        device: Device of the tensors.
+        buffer: Whether our step writes its result to a buffer (``out=``) instead of a new tensor. diffusers has no such
+            option and always makes a new one.
+    """
     ours, theirs = both_schedulers(case.settings, device=device)
     x, m, z, out = (tensor.to(device) for tensor in tensors(shape, case.dtype))
     t, their_t = ours.timesteps[INDEX], theirs.timesteps[INDEX]
@@ -86,4 +95,5 @@ def step_runs(
         options["variance_noise"] = z
     elif case.noise == "generator":
         options["generator"] = torch.Generator(device).manual_seed(1)
-    return lambda: ours.step(m, t, x, **options, out=out), lambda: theirs.step(m, their_t, x, **options)
+    target = out if buffer else None
+    return lambda: ours.step(m, t, x, **options, out=target), lambda: theirs.step(m, their_t, x, **options)

@@ -2,10 +2,9 @@
 
     python bench/run_diffusers_tests.py PATH_OF_CHECKOUT [--parity exact|diffusers] [--json]
 
-The files ``tests/schedulers/test_scheduler_ddim*.py`` are imported as they are, with our classes in the place of
-``diffusers.DDIMScheduler``, ``DDIMInverseScheduler`` and ``DDIMParallelScheduler``; nothing is copied. A failing test
-is listed with its last line. The exit status is 1 when a test fails that ``EXPECTED`` does not name with its reason, or
-when one that it names passes.
+The files ``tests/schedulers/test_scheduler_ddim*.py`` are imported unchanged, with our classes in place of
+``diffusers.DDIMScheduler``, ``DDIMInverseScheduler`` and ``DDIMParallelScheduler``. A failing test is listed with its
+last line. The exit status is 1 if a test fails that is not listed in ``EXPECTED``, or if a listed one passes.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ FILES = {
     "test_scheduler_ddim_parallel": "DDIMParallelScheduler",
 }
 
-OFF_PLAN = "steps from a timestep that is not in the plan; parity='exact' refuses to guess where it leads"
+OFF_PLAN = "steps from a timestep that is not in the plan; parity='exact' refuses to guess where such a step leads"
 AMPLIFIES = "sample_max_value=0.5 would amplify x_0; parity='exact' refuses it"
 
-# Decisions: what fails on purpose, by parity.
+# Tests that fail by design, with the reason, by parity.
 _OFF_PLAN_TESTS = ("test_inference_steps", "test_steps_offset", "test_time_indices", "test_timestep_spacing")
 EXPECTED: dict[str, dict[str, str]] = {
     "exact": {
@@ -45,7 +44,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 
 def with_parity(base: type, name: str, parity: str) -> type:
-    """A class under diffusers' name whose default is the given parity."""
+    """Derive a class with diffusers' name whose default is the given parity."""
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, *args, **{"parity": parity, **kwargs})  # type: ignore[misc]
@@ -55,7 +54,7 @@ def with_parity(base: type, name: str, parity: str) -> type:
 
 
 def load_suite(checkout: Path, parity: str) -> unittest.TestSuite:
-    """The test cases of the three files, with our classes under diffusers' names."""
+    """Load the test cases of the three files, with our classes under diffusers' names."""
     sys.path[:0] = [str(checkout), str(ROOT)]
     import diffusers
 
@@ -76,10 +75,10 @@ def load_suite(checkout: Path, parity: str) -> unittest.TestSuite:
 
 
 def run(checkout: Path, parity: str) -> dict[str, Any]:
-    """Run them and sort the outcomes.
+    """Run the tests and group the outcomes.
 
     Returns:
-        ``passed``, ``skipped`` (names) and ``failed`` (last line of the traceback by name).
+        ``parity``; ``passed`` and ``skipped`` (names); ``failed`` (last line of the traceback, by name).
     """
     suite = load_suite(checkout, parity)
     names = [test.id().split(".", 3)[-1] for test in _flat(suite)]
@@ -96,20 +95,20 @@ def run(checkout: Path, parity: str) -> dict[str, Any]:
 def _flat(suite: unittest.TestSuite) -> list[unittest.TestCase]:
     found: list[unittest.TestCase] = []
     for item in suite:
-        found.extend(_flat(item) if isinstance(item, unittest.TestSuite) else [item])  # type: ignore[list-item]
+        found.extend(_flat(item) if isinstance(item, unittest.TestSuite) else [item])
     return found
 
 
 def surprises(outcome: dict[str, Any]) -> list[str]:
-    """Failures without a decision, and decisions without a failure."""
+    """List failures that are not expected, and expected failures that passed."""
     expected = EXPECTED[outcome["parity"]]
-    unexpected = [f"fails without a decision: {name}" for name in outcome["failed"] if name not in expected]
-    stale = [f"was to fail, but passes: {name}" for name in expected if name not in outcome["failed"]]
+    unexpected = [f"unexpected failure: {name}" for name in outcome["failed"] if name not in expected]
+    stale = [f"expected to fail, but passes: {name}" for name in expected if name not in outcome["failed"]]
     return unexpected + stale
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line, run the tests and print the outcome."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--parity", choices=("exact", "diffusers"), default="exact")
@@ -123,7 +122,7 @@ def main() -> int:
         print(f"parity={options.parity}: {len(outcome['passed'])} passed, {len(outcome['failed'])} failed, "
               f"{len(outcome['skipped'])} skipped")  # fmt: skip
         for name, line in outcome["failed"].items():
-            print(f"  {name}\n    {line}\n    decision: {EXPECTED[options.parity].get(name, 'NONE')}")
+            print(f"  {name}\n    {line}\n    expected: {EXPECTED[options.parity].get(name, 'NO')}")
     found = surprises(outcome)
     print("\n".join(found), file=sys.stderr)
     return bool(found)

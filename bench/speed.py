@@ -1,10 +1,11 @@
-"""Speed against diffusers: operators, passes over memory, host time, and time per step: ``python -m bench.speed``."""
+"""Speed relative to diffusers: operators, passes over memory, host time, time per step: ``python -m bench.speed``."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ VIEWS = ("view", "select", "slice", "reshape", "expand", "detach", "alias", "t."
 
 
 class Cost(TorchDispatchMode):
-    """Counts operators and tensor passes: bytes read and written, in units of the sample."""
+    """Counts operators, and tensor passes: bytes read and written, in units of the sample's size."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -44,11 +45,12 @@ class Cost(TorchDispatchMode):
 
 
 def counts_table() -> None:
-    """Operators and passes of a step."""
+    """Print operators and passes of a step."""
     rows = []
     for case in CASES:
         found = []
-        for run in step_runs(case, (1, 4, 64, 64)):
+        for run in step_runs(case, (1, 4, 64, 64), buffer=True):
+            run()  # the first step also computes the coefficients of all steps
             with Cost(4 * 64 * 64 * case.dtype.itemsize) as cost:
                 run()
             found.append(cost)
@@ -57,23 +59,27 @@ def counts_table() -> None:
 
 
 def verdict(ratio: float, target: float | None) -> str:
-    """A ratio, with its target where it has one; a miss is marked."""
+    """Format a ratio with its target, if it has one, and mark it if the target is missed."""
     return f"{ratio:.1f}" if target is None else f"{ratio:.1f} ({target:g}){'' if ratio >= target else ' MISSED'}"
 
 
-def step_times(case: int, shape: tuple[int, ...], seconds: float) -> list[float]:
+def step_times(case: int, shape: tuple[int, ...], seconds: float, buffer: bool) -> list[float]:
     """Seconds of one step of ``CASES[case]``, ours and diffusers'."""
-    return interleaved(step_runs(CASES[case], shape), seconds)
+    return interleaved(step_runs(CASES[case], shape, buffer=buffer), seconds)
+
+
+RESULTS = {"both allocate the result": False, "ours writes to a buffer (out=)": True}
 
 
 def steps_table(seconds: float) -> None:
-    """Time of a step for all cases and shapes."""
-    for allocator in ALLOCATORS:
-        rows = []
-        for i, case in enumerate(CASES):
-            measured = [in_fresh_process(allocator, step_times, i, shape, seconds) for shape in SHAPES]
-            rows.append(_row(case.name, measured, case.targets))
-        print_table(f"One step, one thread; {allocator}", _head(), rows)
+    """Print the time of a step for all cases and shapes; the targets are for steps that write to a buffer."""
+    for result, buffer in RESULTS.items():
+        for allocator in ALLOCATORS:
+            rows = []
+            for i, case in enumerate(CASES):
+                measured = [in_fresh_process(allocator, step_times, i, shape, seconds, buffer) for shape in SHAPES]
+                rows.append(_row(case.name, measured, case.targets if buffer else ()))
+            print_table(f"One step, one thread; {result}; {allocator}", _head(), rows)
 
 
 def _head() -> tuple[str, ...]:
@@ -86,11 +92,11 @@ def _row(name: str, measured: list[list[float]], targets: Sequence[float]) -> tu
 
 
 def host_table() -> None:
-    """What the host spends on a step, whatever the tensors."""
+    """Print the time that Python spends on a step, independent of the size of the tensors."""
     ours, theirs = both_schedulers({"clip_sample": False})
     x, m, *_ = tensors((1,))
     t, their_t = ours.timesteps[20], theirs.timesteps[20]
-    runs = {
+    runs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "step, one element": (lambda: ours.step(m, t, x), lambda: theirs.step(m, their_t, x)),
         "step, timestep as a number": (lambda: ours.step(m, int(t), x), lambda: theirs.step(m, int(their_t), x)),
         "two bare operators": (lambda: torch.mul(x, 0.5).add_(m, alpha=0.5), lambda: theirs.step(m, their_t, x)),
@@ -102,7 +108,7 @@ def host_table() -> None:
     for name, pair in runs.items():
         a, b = interleaved(pair)
         rows.append((name, f"{a * 1e6:.1f} us", f"{b * 1e6:.1f} us", f"{b / a:.1f}"))
-    print_table("Host time", ("what", "ddim", "diffusers", "times faster"), rows)
+    print_table("Host time", ("operation", "ddim", "diffusers", "times faster"), rows)
 
 
 def _all_coefficients(scheduler: ddim.DDIMScheduler) -> None:
@@ -119,7 +125,7 @@ OTHERS: dict[str, tuple[float, ...]] = {
 
 
 def other_times(name: str, shape: tuple[int, ...], seconds: float) -> list[float]:
-    """Seconds of one of ``OTHERS``, ours and diffusers'."""
+    """Seconds of one call of an entry of ``OTHERS``, ours and diffusers'."""
     ours, theirs = both_schedulers({})
     u, c, z, _ = tensors(shape)
     t = torch.full((shape[0],), 500)
@@ -135,7 +141,7 @@ def other_times(name: str, shape: tuple[int, ...], seconds: float) -> list[float
 
 
 def other_table(seconds: float) -> None:
-    """Guidance, its rescale, and added noise."""
+    """Print the times of guidance, of guidance with rescale, and of ``add_noise``."""
     for allocator in ALLOCATORS:
         rows = []
         for name, targets in OTHERS.items():
@@ -145,19 +151,17 @@ def other_table(seconds: float) -> None:
 
 
 def rescale_of_diffusers(guided: torch.Tensor, text: torch.Tensor, phi: float) -> torch.Tensor:
-    """diffusers' own function."""
+    """Rescale guidance with diffusers' own function."""
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
     return rescale_noise_cfg(guided, text, guidance_rescale=phi)
 
 
 def noise_table(seconds: float) -> None:
-    """Keyed noise against torch's own generator, which is neither keyed nor equal on a GPU."""
+    """Print the time of keyed noise and of torch's generator, which is not keyed and gives other numbers on a GPU."""
     rows = []
     for shape in SHAPES:
-        a, b = interleaved(
-            (lambda shape=shape: ddim.keyed_noise(shape, 1, 2), lambda shape=shape: torch.randn(shape)), seconds
-        )
+        a, b = interleaved((partial(ddim.keyed_noise, shape, 1, 2), partial(torch.randn, shape)), seconds)
         count = torch.Size(shape).numel()
         rows.append(
             ("x".join(map(str, shape)), f"{a / count * 1e9:.1f} ns", f"{b / count * 1e9:.1f} ns", f"{b / a:.2f}")
@@ -166,7 +170,7 @@ def noise_table(seconds: float) -> None:
 
 
 def import_table() -> None:
-    """Time to import, after torch."""
+    """Print the time to import each library after torch."""
     rows = []
     for module in ("ddim", "diffusers.schedulers.scheduling_ddim"):
         code = f"import torch, time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
@@ -179,11 +183,11 @@ def import_table() -> None:
             for _ in range(5)
         ]
         rows.append((f"import {module}", f"{sorted(found)[1] * 1e3:.0f} ms"))
-    print_table("Import, beyond torch (target 50 ms)", ("what", "time"), rows)
+    print_table("Import, beyond torch (target 50 ms)", ("module", "time"), rows)
 
 
 def main(seconds: float = 0.6) -> None:
-    """Print every table of speed."""
+    """Print every table."""
     torch.set_num_threads(1)
     counts_table()
     host_table()

@@ -1,4 +1,4 @@
-"""Times that mean something on a busy machine: alternatives take turns in one process, ratios of 20th percentiles."""
+"""Timing that is reliable on a busy machine: alternatives take turns in one process; 20th percentiles are compared."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ __all__ = ["interleaved", "print_table"]
 
 
 def interleaved(runs: Sequence[Callable[[], object]], seconds: float = 0.6, least: int = 7) -> list[float]:
-    """Seconds per call of each alternative: the 20th percentile over turns taken one after the other.
+    """Time alternatives that take turns, and return the seconds per call of each: the 20th percentile over its turns.
 
     Args:
-        runs: the alternatives.
-        seconds: how long to go on, all alternatives together.
-        least: turns at least, however long they take.
+        runs: The alternatives.
+        seconds: Total time to spend on all alternatives together.
+        least: Minimum number of turns, even if they take longer.
     """
     repeats = []
     for run in runs:
         run()
         began = time.perf_counter()
         run()
-        repeats.append(max(1, int(2e-4 / max(time.perf_counter() - began, 1e-7))))  # a turn is 0.2 ms at least
+        repeats.append(max(1, int(2e-4 / max(time.perf_counter() - began, 1e-7))))  # a turn takes at least 0.2 ms
     times: list[list[float]] = [[] for _ in runs]
     deadline = time.perf_counter() + seconds
     while len(times[0]) < least or time.perf_counter() < deadline:
@@ -34,7 +34,7 @@ def interleaved(runs: Sequence[Callable[[], object]], seconds: float = 0.6, leas
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table in columns as wide as they need to be."""
+    """Print a table with columns as wide as their content."""
     lines = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     print(f"\n{title}\n" + "-" * len(title))

@@ -1,6 +1,6 @@
-"""The demo model: a small diffusion model of handwritten digits that was trained here, from real scans.
+"""The demo model: a small diffusion model of handwritten digits, trained in this repository from real scans.
 
-Importing this needs torch and safetensors; scikit-learn is needed for training and measuring alone.
+Importing it needs torch and safetensors; scikit-learn is needed only for training and measuring.
 """
 
 from .network import UNCONDITIONAL, Architecture, DigitsUNet

@@ -1,10 +1,9 @@
-"""Pictures of handwritten digits: real scans in random ink on paper of a random tone.
+"""Pictures of handwritten digits: real scans, drawn with ink and paper of random tones.
 
 The scans are the UCI "Optical Recognition of Handwritten Digits" test set (1797 scans of 8x8 pixels) that
-ships inside scikit-learn, so nothing is downloaded. A picture is drawn in two separate steps: the shape of
-the stroke comes from a scan, the colours from a random generator. The tones are spread from black to white on
-purpose: a diffusion model whose schedule never reaches zero signal-to-noise ratio cannot draw very dark or
-very bright pictures, and here that can be measured.
+ships inside scikit-learn, so nothing is downloaded. The shape of the stroke comes from a scan, the colours from a
+random generator. The tones deliberately range from black to white: a diffusion model whose schedule never reaches
+zero signal-to-noise ratio cannot draw very dark or very bright pictures, and with this data that can be measured.
 
 Reference: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
 Repository, 1998.
@@ -35,22 +34,22 @@ __all__ = [
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 IMAGE_SIZE = 32
 
-SCAN_PEAK = 16.0  # the scans count dark pixels in 4x4 cells: 0..16
-STROKE_SIZE = 26  # the scans fill their 8x8 frame, so a paper margin is left around the stroke
+SCAN_PEAK = 16.0  # each value counts the dark pixels of a 4x4 cell: 0..16
+STROKE_SIZE = 26  # less than IMAGE_SIZE, because the scans fill their frame: leaves a margin of paper
 HELD_OUT_EVERY = 5  # every fifth scan is held out
-MIN_CONTRAST = 0.4  # between the grey levels of ink and paper, of the full range 0..1
-PAPER_FALLOFF = 0.3  # how much of the paper's range from black to white is a ramp rather than flat
+MIN_CONTRAST = 0.4  # difference between the grey levels of ink and paper, which are in 0..1
+PAPER_FALLOFF = 0.3  # share of the paper's tone that comes from a second random number; makes extreme tones rarer
 TINT = 0.12  # largest deviation of a colour channel from the grey level
 
 
 @dataclass(frozen=True)
 class DigitScans:
-    """Scans and what they show.
+    """Scans and the digits that they show.
 
     Attributes:
         scans: (N, 8, 8) float32 in [0, 1], 1 where the pen was.
         labels: (N,) int64, 0..9.
-        indices: (N,) int64, position in scikit-learn's list; no position is in both splits.
+        indices: (N,) int64, positions in scikit-learn's list; the two splits share no position.
     """
 
     scans: Tensor
@@ -59,13 +58,13 @@ class DigitScans:
 
 
 def load_scans(split: str) -> DigitScans:
-    """Read the scans of one split from scikit-learn (the only place that imports it here).
+    """Read the scans of one split from scikit-learn.
 
     Args:
         split: "train" (four of five scans) or "held_out" (every fifth scan).
 
     Raises:
-        ValueError: the split is unknown.
+        ValueError: The split is unknown.
     """
     if split not in ("train", "held_out"):
         raise ValueError(f'split must be "train" or "held_out", got {split!r}')
@@ -80,7 +79,7 @@ def load_scans(split: str) -> DigitScans:
 
 
 def stroke_masks(scans: Tensor) -> Tensor:
-    """Enlarge scans to the picture's size: how much ink lies on each pixel.
+    """Enlarge scans to the size of a picture: the amount of ink on each pixel.
 
     Args:
         scans: (N, 8, 8) in [0, 1].
@@ -90,21 +89,21 @@ def stroke_masks(scans: Tensor) -> Tensor:
     """
     stroke = F.interpolate(scans[:, None], size=(STROKE_SIZE, STROKE_SIZE), mode="bicubic", align_corners=False)
     stroke = stroke.clamp(0.0, 1.0)
-    stroke = stroke * stroke * (3.0 - 2.0 * stroke)  # smoothstep: crisper edges than the interpolation leaves
+    stroke = stroke * stroke * (3.0 - 2.0 * stroke)  # smoothstep, to sharpen the interpolated edges
     margin = (IMAGE_SIZE - STROKE_SIZE) // 2
     return F.pad(stroke, (margin, margin, margin, margin))
 
 
 def draw_tones(count: int, generator: torch.Generator) -> Tensor:
-    """Draw colours of paper and ink.
+    """Draw random colours of paper and ink.
 
-    The paper's grey level fills [0, 1] (nearly uniformly, falling off towards black and white); the ink's is
-    uniform over all levels that differ from it by at least ``MIN_CONTRAST``; each colour channel deviates by
-    at most ``TINT``.
+    The paper's grey level is distributed over [0, 1], nearly uniformly but falling off towards black and white. The
+    ink's is uniform over all levels that differ from it by at least ``MIN_CONTRAST``. Each colour channel deviates from
+    the grey level by at most ``TINT``.
 
     Args:
         count: Number of pictures N.
-        generator: CPU generator that is the only source of chance.
+        generator: CPU generator, the only source of randomness.
 
     Returns:
         (N, 2, 3) in [0, 1]: paper, then ink; red, green, blue.
@@ -121,14 +120,14 @@ def draw_tones(count: int, generator: torch.Generator) -> Tensor:
 
 
 def render(masks: Tensor, tones: Tensor) -> Tensor:
-    """Put ink on paper; the same arguments give the same picture.
+    """Combine strokes and tones into pictures; the result is deterministic.
 
     Args:
         masks: (N, 1, 32, 32) in [0, 1], see `stroke_masks`.
         tones: (N, 2, 3) in [0, 1], see `draw_tones`.
 
     Returns:
-        (N, 3, 32, 32) float32 in [-1, 1], the range that the network works in.
+        (N, 3, 32, 32) float32 in [-1, 1], the network's range.
     """
     paper, ink = tones[:, 0, :, None, None], tones[:, 1, :, None, None]
     return 2.0 * (paper + (ink - paper) * masks) - 1.0
@@ -136,6 +135,11 @@ def render(masks: Tensor, tones: Tensor) -> Tensor:
 
 def random_pictures(scans: DigitScans, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw pictures of random scans in random tones.
+
+    Args:
+        scans: The scans to choose from.
+        count: Number of pictures.
+        generator: CPU generator, the only source of randomness.
 
     Returns:
         Pictures (count, 3, 32, 32) in [-1, 1] and their labels (count,) int64.
@@ -145,7 +149,7 @@ def random_pictures(scans: DigitScans, count: int, generator: torch.Generator) -
 
 
 def data_hash(scans: DigitScans) -> str:
-    """Fingerprint of what a model was trained on: the scans, their labels and the renderer's constants."""
+    """Hash a model's training data: the scans, their labels and the renderer's constants."""
     digest = hashlib.sha256()
     digest.update((scans.scans * SCAN_PEAK).round().to(torch.uint8).numpy().tobytes())
     digest.update(scans.labels.to(torch.uint8).numpy().tobytes())

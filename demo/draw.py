@@ -1,4 +1,4 @@
-"""Sampling from the demo model with the core alone, for measuring and for tests."""
+"""Sampling from the demo model with the core only, for measurements and tests."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ GUIDANCE_RESCALE = 0.7
 
 
 def initial_noise(count: int, seed: int) -> Tensor:
-    """Unit noise (count, 3, 32, 32) that pictures start from."""
+    """Draw the standard normal noise (count, 3, 32, 32) that sampling starts from."""
     return torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed))
 
 
 def make_scheduler(model: DemoModel, num_steps: int, *, zero_snr_fix: bool = True) -> DDIMScheduler:
-    """The scheduler that the model was trained for, or one as it was usual before zero terminal SNR.
+    """Build the scheduler that the model was trained for, or one without zero terminal SNR.
 
     Args:
         model: The demo model.
-        num_steps: 1..1000.
-        zero_snr_fix: False takes leading spacing and leaves the betas as they are (Lin et al. 2024, 2305.08891,
-            explain what that does).
+        num_steps: Number of steps, 1..1000.
+        zero_snr_fix: False uses leading spacing and does not rescale the betas, as was usual before Lin et al. 2024
+            (arXiv 2305.08891), who describe the effect.
     """
     config = dict(model.scheduler_config)
     if not zero_snr_fix:
@@ -53,23 +53,23 @@ def draw_digits(
     precision: torch.dtype = torch.float32,
     on_step: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Draw a picture of each label.
+    """Draw one picture per label.
 
     Args:
         model: The demo model.
         labels: (N,) int64, 0..9.
-        noise: (N, 3, 32, 32) unit noise.
-        scheduler: With its steps set, see `make_scheduler`.
-        guidance_scale: Of classifier-free guidance; 1 is none.
-        guidance_rescale: In [0, 1].
-        eta: In [0, 1]; 0 is deterministic.
-        seed: Of the step noise when eta is above 0.
-        precision: The network's; bfloat16 takes a third of the time where the processor knows it. The state and the
-            guidance are float32 always.
+        noise: (N, 3, 32, 32) standard normal noise.
+        scheduler: A scheduler with its steps set, see `make_scheduler`.
+        guidance_scale: Scale of classifier-free guidance; 1 means no guidance.
+        guidance_rescale: Strength of guidance rescale, in [0, 1].
+        eta: Amount of step noise, in [0, 1]; 0 is deterministic.
+        seed: Seed of the step noise if eta is above 0.
+        precision: The network's dtype. bfloat16 takes a third of the time if the processor supports it. The state and
+            the guidance are always float32.
         on_step: Called after each step.
 
     Returns:
-        (N, 3, 32, 32) clamped to [-1, 1].
+        Pictures (N, 3, 32, 32), clamped to [-1, 1].
     """
     both = torch.cat([labels, torch.full_like(labels, UNCONDITIONAL)])
 

@@ -1,7 +1,7 @@
-"""Who says what digit a picture shows: a scikit-learn classifier that has nothing to do with the diffusion model.
+"""A scikit-learn classifier, independent of the diffusion model, that determines which digit a picture shows.
 
-It is trained on real scans only, never on samples, and is measured on real scans that neither it nor the diffusion
-model has seen. It looks at the stroke alone, whatever the colours.
+It is trained only on real scans, never on samples, and its accuracy is measured on real scans that neither it nor the
+diffusion model has seen. It uses only the stroke and ignores the colours.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PICTURES_PER_SCAN = 2
 
 
 def find_stroke(pictures: Tensor) -> Tensor:
-    """Tell ink from paper, whatever their colours.
+    """Separate ink from paper, independent of their colours.
 
-    The paper's colour is the median of the margin; the colour of the ink lies in the direction in which the other
-    pixels differ from it most.
+    The colour of the paper is the median of the margin. The colour of the ink lies in the direction in which the other
+    pixels differ most from the paper.
 
     Args:
         pictures: (N, 3, 32, 32).
@@ -52,7 +52,7 @@ def train_judge(seed: int = 0) -> SVC:
     """Fit a support vector machine to renderings of the training scans.
 
     Args:
-        seed: Of the renderings' tones.
+        seed: Seed of the renderings' tones.
     """
     from sklearn.svm import SVC
 
@@ -64,7 +64,7 @@ def train_judge(seed: int = 0) -> SVC:
 
 
 def read_digits(judge: SVC, pictures: Tensor) -> Tensor:
-    """Which digit each picture shows.
+    """Classify pictures.
 
     Args:
         judge: From `train_judge`.
@@ -77,11 +77,11 @@ def read_digits(judge: SVC, pictures: Tensor) -> Tensor:
 
 
 def held_out_accuracy(judge: SVC, count: int = 2000, seed: int = 1) -> float:
-    """Share of new renderings of held-out scans that the judge reads rightly."""
+    """Return the share of new renderings of held-out scans that the judge classifies correctly."""
     pictures, labels = random_pictures(load_scans("held_out"), count, torch.Generator().manual_seed(seed))
     return (read_digits(judge, pictures) == labels).float().mean().item()
 
 
 def mean_brightness(pictures: Tensor) -> Tensor:
-    """Mean over all pixels and channels, (N,), of pictures (N, 3, 32, 32)."""
+    """Average pictures (N, 3, 32, 32) over all pixels and channels, giving (N,)."""
     return pictures.float().mean(dim=(1, 2, 3))

@@ -1,8 +1,8 @@
 """A small class-conditional U-Net for 32x32 pictures, in plain torch.
 
 It predicts v (T. Salimans, J. Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", 2022,
-appendix D). Pixels are folded 2x2 into channels first, so that the finest convolutions run at 16x16: a
-picture of a pen stroke loses nothing, and a training step on two CPU cores takes a quarter of the time.
+appendix D). First, each block of 2x2 pixels is folded into channels, so that the finest convolutions run at 16x16.
+For pictures of pen strokes this costs no quality, and a training step on two CPU cores takes a quarter of the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 __all__ = ["Architecture", "DigitsUNet", "UNCONDITIONAL"]
 
-UNCONDITIONAL = 10  # the row of the class table that stands for "no class", used by classifier-free guidance
+UNCONDITIONAL = 10  # row of the class table for "no class", used by classifier-free guidance
 IMAGE_CHANNELS = 3
 IMAGE_SIZE = 32
 FOLD = 2  # pixels per side that become channels
@@ -28,7 +28,7 @@ LARGEST_SIZE = 512
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a `DigitsUNet`: channels at 16x16 (fine) and 8x8 (coarse), width of the condition, heads."""
+    """Sizes of a `DigitsUNet`: channels at 16x16 (fine) and 8x8 (coarse), width of the conditioning vector, heads."""
 
     fine_channels: int = 64
     coarse_channels: int = 128
@@ -37,7 +37,7 @@ class Architecture:
     num_classes: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot be built: a weight file from a stranger may say anything."""
+        """Refuse sizes that cannot be built; weight files are untrusted input."""
         for name, size in asdict(self).items():
             if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
                 raise ValueError(f"{name} must be a whole number between 1 and {LARGEST_SIZE}, got {size!r}")
@@ -51,12 +51,12 @@ class Architecture:
             )
 
     def as_dict(self) -> dict[str, int]:
-        """The sizes by name, as the weight file stores them."""
+        """Return the sizes by name, as stored in the weight file."""
         return asdict(self)
 
 
 def time_features(timestep: Tensor) -> Tensor:
-    """Sines and cosines of the timestep (A. Vaswani et al., "Attention Is All You Need", 2017, section 3.5).
+    """Encode timesteps as sines and cosines (A. Vaswani et al., "Attention Is All You Need", 2017, section 3.5).
 
     Args:
         timestep: (B,) numbers in 0..999.
@@ -71,11 +71,11 @@ def time_features(timestep: Tensor) -> Tensor:
 
 
 def tone_features(picture: Tensor) -> Tensor:
-    """Mean of each colour channel, on the scale on which noise hides it.
+    """Compute the mean of each colour channel, also on the scale of its noise.
 
-    The mean of 1024 pixels of unit noise has a standard deviation of 1/32, so a picture's overall brightness
-    is readable long before its shapes are. Group normalisation removes means, so they are handed over
-    directly; asinh keeps noise-sized means linear and compresses those of clean pictures.
+    The mean of 1024 pixels of standard normal noise has a standard deviation of 1/32, so a picture's overall brightness
+    is recognisable at much higher noise levels than its shapes. Group normalisation removes means, so they are passed
+    on directly. asinh keeps means of the size of the noise linear and compresses those of clean pictures.
 
     Args:
         picture: (B, 3, 32, 32).
@@ -88,10 +88,10 @@ def tone_features(picture: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with normalisation; the condition scales and shifts in between."""
+    """Two 3x3 convolutions with normalisation; the condition scales and shifts the activations between them."""
 
     def __init__(self, in_channels: int, out_channels: int, condition_channels: int) -> None:
-        """Channels in and out, and the width of the conditioning vector."""
+        """Build the block for the given channels and width of the conditioning vector."""
         super().__init__()
         self.norm_in = nn.GroupNorm(NORM_GROUPS, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, in, H, W) and (B, condition) to (B, out, H, W)."""
+        """Map (B, in, H, W) and (B, condition) to (B, out, H, W)."""
         scale, shift = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = self.norm_out(h) * (1.0 + scale) + shift
@@ -111,10 +111,10 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every position of the coarse grid looks at every other."""
+    """Self-attention over all positions of the coarse grid."""
 
     def __init__(self, channels: int, heads: int) -> None:
-        """Channels must be divisible by the number of heads."""
+        """Build the layer; channels must be divisible by heads."""
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(NORM_GROUPS, channels)
@@ -124,7 +124,7 @@ class Attention(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         batch, channels, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(dim=1)
@@ -136,7 +136,7 @@ class DigitsUNet(nn.Module):
     """Predicts v for noisy pictures of digits, given timestep and class."""
 
     def __init__(self, architecture: Architecture | None = None) -> None:
-        """Build with random weights; `demo.load_demo_model` gives the trained ones."""
+        """Build the network with random weights; `demo.load_demo_model` loads the trained ones."""
         super().__init__()
         self.architecture = sizes = architecture or Architecture()
         fine, coarse, wide = sizes.fine_channels, sizes.coarse_channels, sizes.condition_channels
@@ -161,15 +161,15 @@ class DigitsUNet(nn.Module):
         """Predict v.
 
         Args:
-            x: (B, 3, 32, 32) noisy pictures, clean ones being in [-1, 1].
+            x: (B, 3, 32, 32) noisy pictures; clean ones are in [-1, 1].
             timestep: (B,) integers in 0..999.
-            label: (B,) class numbers 0..9 with 10 for "no class", or (B, 11) weights over those eleven.
+            label: (B,) class numbers 0..9, or 10 for "no class"; or (B, 11) weights of these eleven classes.
 
         Returns:
-            (B, 3, 32, 32).
+            v, (B, 3, 32, 32).
 
         Raises:
-            ValueError: a shape is wrong, or a class number does not exist.
+            ValueError: A shape is wrong, or a class number does not exist.
         """
         condition = self._condition(x, timestep, self._class_rows(x, timestep, label))
         h = self.enter(F.pixel_unshuffle(x, FOLD))
@@ -186,12 +186,12 @@ class DigitsUNet(nn.Module):
         return v + self.tone_out(condition)[:, :, None, None]
 
     def _condition(self, x: Tensor, timestep: Tensor, rows: Tensor) -> Tensor:
-        """What every block is told: time, overall tone and class, mixed into one vector (B, condition)."""
-        told = self.time(time_features(timestep).to(x.dtype)) + self.tone(tone_features(x).to(x.dtype))
-        return self.mix(told + rows.to(x.dtype) @ self.label.weight)
+        """Mix time, overall tone and class into the vector (B, condition) that conditions every block."""
+        features = self.time(time_features(timestep).to(x.dtype)) + self.tone(tone_features(x).to(x.dtype))
+        return self.mix(features + rows.to(x.dtype) @ self.label.weight)
 
     def _class_rows(self, x: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
-        """Check the inputs and turn class numbers into rows of weights (B, 11)."""
+        """Check the inputs and convert class numbers to rows of weights (B, 11)."""
         batch, rows = x.shape[0], self.architecture.num_classes + 1
         if x.shape[1:] != (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"x must have shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), got {tuple(x.shape)}")

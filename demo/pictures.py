@@ -1,6 +1,6 @@
-"""Real digits to invert: scans that the model was not trained on, in tones of their own, in one small file.
+"""Real digits to invert: scans that the model was not trained on, drawn in random tones and stored in one small file.
 
-``python -m demo.pictures`` writes the file again; that needs scikit-learn, reading it does not.
+``python -m demo.pictures`` writes the file again. Writing needs scikit-learn; reading does not.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SEED = 20
 
 
 def held_out_picture(digit: int, number: int) -> Tensor:
-    """A real digit.
+    """Read a picture of a real digit.
 
     Args:
-        digit: 0 to 9.
-        number: which of them, 0 to 7.
+        digit: The digit, 0 to 9.
+        number: Which of its pictures, 0 to 7.
 
     Returns:
         (3, 32, 32) float32 in [0, 1].
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: There is no such picture.
     """
     if digit not in range(len(CLASS_NAMES)) or number not in range(PER_DIGIT):
         raise ValueError(f"there are pictures 0 to {PER_DIGIT - 1} of digits 0 to 9, got {number} of {digit}")

@@ -1,9 +1,9 @@
-"""Train the demo model from nothing: ``python -m demo.train``.
+"""Train the demo model from scratch: ``python -m demo.train``.
 
-With the default arguments it makes the weight file that comes with the project. All chance comes from
-``--seed`` and the step's number, so an interrupted training goes on where it stopped and ends in the same
-weights, and two trainings on one machine agree to the last bit. Another kind of processor or another torch
-release rounds differently: there the loss curve agrees in what it shows, not in its last digits.
+The default arguments produce the weight file that ships with the project. All randomness derives from ``--seed`` and
+the step number. An interrupted training therefore resumes where it stopped and ends with the same weights, and two
+trainings on one machine agree to the last bit. Other processors and torch releases round differently; there, the loss
+curves agree closely but not exactly.
 """
 
 from __future__ import annotations
@@ -13,99 +13,49 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ddim import make_noise_schedule
 
 from .data import CLASS_NAMES, DigitScans, data_hash, draw_tones, load_scans, render, stroke_masks
-from .network import UNCONDITIONAL, DigitsUNet
-from .weights_file import DEFAULT_WEIGHTS, SCHEDULER_CONFIG, save_weights, write_tensors
+from .network import UNCONDITIONAL
+from .training_state import (
+    PRECISIONS,
+    Training,
+    TrainingOptions,
+    resume_training,
+    save_training,
+    start_training,
+)
+from .weights_file import DEFAULT_WEIGHTS, SCHEDULER_CONFIG, save_weights
 
-__all__ = ["Training", "TrainingOptions", "alpha_bar", "main", "train"]
+__all__ = ["alpha_bar", "main", "train"]
 
-ADAM_BETAS = (0.9, 0.99)
 GRADIENT_CLIP = 1.0
 STEPS_BETWEEN_CHECKPOINTS = 500
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """Everything that decides how a training goes."""
-
-    steps: int = 12_000
-    batch_size: int = 32
-    learning_rate: float = 1.2e-3
-    warmup_steps: int = 300
-    decay_share: float = 0.3
-    weight_decay: float = 0.01
-    average_decay: float = 0.999
-    label_dropout: float = 0.1
-    seed: int = 0
-    precision: str = "bf16"
-    parts: int = 2
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        for name in ("steps", "batch_size", "warmup_steps", "parts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size % self.parts:
-            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by parts ({self.parts})")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-
-
-@dataclass
-class Training:
-    """A training under way."""
-
-    options: TrainingOptions
-    network: DigitsUNet
-    average: dict[str, Tensor]
-    optimizer: torch.optim.AdamW
-    step: int = 0
 
 
 def alpha_bar() -> Tensor:
-    """The noise schedule that the model learns, (1000,) float64; its last element is exactly zero."""
-    described = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_betas_zero_snr")
-    return make_noise_schedule(**{name: SCHEDULER_CONFIG[name] for name in described}).alpha_bar
-
-
-def start_training(options: TrainingOptions, device: str = "cpu") -> Training:
-    """Build a network from the seed alone, and its optimizer."""
-    with torch.random.fork_rng(devices=[]):  # layers draw their weights from torch's global generator
-        torch.manual_seed(options.seed)
-        network = DigitsUNet()
-    network.to(device).train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=options.learning_rate,
-        betas=ADAM_BETAS,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
-    average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    return Training(options, network, average, optimizer)
+    """Return the noise schedule of the training, (1000,) float64; its last element is exactly zero."""
+    settings = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_betas_zero_snr")
+    return make_noise_schedule(**{name: SCHEDULER_CONFIG[name] for name in settings}).alpha_bar
 
 
 def train(training: Training, scans: DigitScans, on_step: Callable[[int, float], None]) -> None:
     """Train until the last step.
 
-    The batch is cut into equal parts and every part is computed by one thread of its own. On a busy machine
-    that is many times faster than two threads inside every layer, which wait for each other hundreds of times
-    a step; and the result does not depend on how many cores there are.
+    The batch is divided into equal parts, each computed by a single thread. On a busy machine this is many times faster
+    than two threads inside every layer, which would wait for each other hundreds of times per step. It also makes the
+    result independent of the number of cores.
 
     Args:
-        training: Where to go on from; changed in place.
-        scans: What to learn.
-        on_step: Called with the number of steps done and the last loss.
+        training: The state to continue from; changed in place.
+        scans: The training data.
+        on_step: Called with the number of completed steps and the last loss.
     """
     options, device = training.options, next(training.network.parameters()).device
     masks, levels = stroke_masks(scans.scans), alpha_bar()
@@ -124,13 +74,13 @@ def train(training: Training, scans: DigitScans, on_step: Callable[[int, float],
 
 
 def draw_batch(options: TrainingOptions, step: int, masks: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Draw what one step trains on; depends on the seed and the step's number alone.
+    """Draw the batch of one step; it depends only on the seed and the step number.
 
-    Timesteps are spread evenly over the batch (one in each of B equal parts), which lowers the variance of
-    the gradient.
+    Timesteps are stratified over the batch (one from each of B equal intervals), which lowers the variance of the
+    gradient.
 
     Returns:
-        Pictures (B, 3, 32, 32), labels (B,) some of them dropped, timesteps (B,), noise like the pictures.
+        Pictures (B, 3, 32, 32), labels (B,), some of them dropped, timesteps (B,), and noise in the pictures' shape.
     """
     generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
     count = options.batch_size
@@ -150,7 +100,7 @@ def _train_step(
     noise_share: Tensor,
     pool: ThreadPoolExecutor,
 ) -> float:
-    """One step of AdamW on the mean over the parts of the batch."""
+    """Make one step of AdamW with the mean gradient over the parts of the batch."""
     parameters = list(training.network.parameters())
     parts = zip(*(tensor.to(signal.device).chunk(training.options.parts) for tensor in batch), strict=True)
 
@@ -170,7 +120,7 @@ def _train_step(
 
 
 def velocity_loss(training: Training, batch: tuple[Tensor, ...], signal: Tensor, noise_share: Tensor) -> Tensor:
-    """Mean squared error of v (Salimans and Ho 2022, appendix D).
+    """Compute the mean squared error of v (Salimans and Ho 2022, appendix D).
 
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps,   v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
     At the last timestep alpha_bar is 0: the input is pure noise and the target is -x_0.
@@ -184,7 +134,7 @@ def velocity_loss(training: Training, batch: tuple[Tensor, ...], signal: Tensor,
 
 
 def learning_rate(options: TrainingOptions, step: int) -> float:
-    """Linear warm-up, a plateau, then linearly down to zero over the last part."""
+    """Return the learning rate: linear warm-up, a plateau, then linear decay to zero."""
     rise = (step + 1) / options.warmup_steps
     fall = (options.steps - step) / (options.steps * options.decay_share)
     return options.learning_rate * min(1.0, rise, fall)
@@ -192,53 +142,14 @@ def learning_rate(options: TrainingOptions, step: int) -> float:
 
 @torch.no_grad()
 def _update_average(training: Training) -> None:
-    """Exponential moving average of the weights; short at first, so that it soon forgets the random start."""
+    """Update the exponential moving average of the weights; its window starts short, to forget the random start."""
     decay = min(training.options.average_decay, (training.step + 1) / (training.step + 10))
     current = training.network.state_dict()
     torch._foreach_lerp_(list(training.average.values()), [current[name] for name in training.average], 1.0 - decay)
 
 
-def save_training(training: Training, path: Path) -> None:
-    """Keep all of a training, so that it can go on after an interruption."""
-    tensors = {f"network.{name}": tensor for name, tensor in training.network.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in training.average.items()}
-    for index, moments in training.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-    write_tensors(path, tensors, {"step": str(training.step), "options": json.dumps(asdict(training.options))})
-
-
-def resume_training(path: Path, options: TrainingOptions, device: str = "cpu") -> Training:
-    """Go on with a training that `save_training` kept.
-
-    Raises:
-        ValueError: it was made with other options.
-    """
-    training = start_training(options, device)
-    with safe_open(path, framework="pt", device=device) as opened:
-        kept = opened.metadata()
-        if json.loads(kept["options"]) != asdict(options):
-            raise ValueError(
-                f"{path} is from a training with {kept['options']}, not {json.dumps(asdict(options))}; "
-                "give the same options, or remove the file to start anew"
-            )
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-    training.step = int(kept["step"])
-    training.network.load_state_dict(_under("network.", tensors))
-    training.average = _under("average.", tensors)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under("optimizer.", tensors).items():
-        index, moment = name.split(".", 1)
-        moments.setdefault(int(index), {})[moment] = tensor
-    training.optimizer.load_state_dict({**training.optimizer.state_dict(), "state": moments})
-    return training
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def training_metadata(training: Training, scans: DigitScans, command: str) -> dict[str, str]:
-    """What the weight file says about how it was made."""
+    """Describe how the weights were made, for the weight file's metadata."""
     made_with = {"torch": torch.__version__, "steps_done": training.step}
     return {
         "class_names": json.dumps(CLASS_NAMES),
@@ -249,7 +160,7 @@ def training_metadata(training: Training, scans: DigitScans, command: str) -> di
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line; every option of `TrainingOptions` is an argument."""
+    """Parse the command line; every field of `TrainingOptions` is an argument."""
     parser = argparse.ArgumentParser("python -m demo.train", description=__doc__.split("\n")[0])
     for field in fields(TrainingOptions):
         choices = tuple(PRECISIONS) if field.name == "precision" else None
@@ -266,7 +177,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Train with a progress bar; keep the state every few hundred steps, and write the weights at the end."""
+    """Train with a progress bar, saving the state every few hundred steps, and write the weights at the end."""
     from tqdm import tqdm
 
     parsed = parse_arguments(arguments)

@@ -1,14 +1,14 @@
-"""The demo model's weight file: safetensors, never pickle, and nothing is taken on trust.
+"""The demo model's weight file: safetensors, never pickle, treated as untrusted input.
 
-A file holds the network's tensors and, as metadata, everything needed to use and to repeat it. Loading
-compares every name, shape and dtype with what the architecture asks for, and refuses anything else.
+A file holds the network's tensors and, as metadata, everything needed to use the model and to train it again. Loading
+compares every name, shape and dtype with what the architecture requires, and refuses anything else.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ FORMAT_VERSION = "1"
 MAX_FILE_BYTES = 8 * 1024 * 1024
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 
-# what the model is trained with, under the names of a diffusers scheduler_config.json
+# the training's noise schedule, with the names of a diffusers scheduler_config.json
 SCHEDULER_CONFIG: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -61,17 +61,17 @@ METADATA_KEYS = (
 
 
 class DemoWeightsError(ValueError):
-    """The weight file is missing, damaged, or not one of this model's."""
+    """The weight file is missing, damaged, or belongs to another model."""
 
 
 @dataclass(frozen=True)
 class DemoModel:
-    """A network ready to sample with, and what its file says about it.
+    """A network ready for sampling, and the metadata of its file.
 
     Attributes:
-        network: `DigitsUNet` in eval mode, float32, without gradients.
+        network: `DigitsUNet` in eval mode, float32, not tracked by autograd.
         scheduler_config: The noise schedule it was trained with, as in a scheduler_config.json.
-        class_names: What label 0, 1, ... stands for; the label after the last means "no class".
+        class_names: Names of the labels 0, 1, ...; the label after the last means "no class".
         prediction_type: "v_prediction".
         metadata: All of the file's metadata, as strings.
     """
@@ -84,13 +84,13 @@ class DemoModel:
 
 
 def load_demo_model(path: str | os.PathLike[str] | None = None) -> DemoModel:
-    """Load a weight file after checking all of it.
+    """Load a weight file after checking it completely.
 
     Args:
-        path: A file that `demo.train` wrote; None for the one that comes with the project.
+        path: A file that `demo.train` wrote; None for the one that ships with the project.
 
     Raises:
-        DemoWeightsError: the file is missing, too large, not safetensors, or not a file of this model.
+        DemoWeightsError: The file is missing, too large, not safetensors, or not a file of this model.
     """
     file = DEFAULT_WEIGHTS if path is None else Path(path)
     metadata, tensors = _read(file)
@@ -109,26 +109,26 @@ def save_weights(
     architecture: Architecture,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a weight file in one piece: the old file stays until the new one is complete.
+    """Write a weight file atomically: an existing file is replaced only when the new one is complete.
 
     Args:
-        path: Where to.
-        tensors: State of a `DigitsUNet`; float32 or float16.
-        architecture: Its sizes.
-        metadata: class_names (JSON), data_sha256, training_command, and anything else worth keeping.
+        path: The file to write.
+        tensors: State dict of a `DigitsUNet`, float32 or float16.
+        architecture: Sizes of the network.
+        metadata: class_names (JSON), data_sha256, training_command, and any further entries.
     """
-    described = {
+    complete_metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "scheduler_config": json.dumps(SCHEDULER_CONFIG),
         "architecture": json.dumps(architecture.as_dict()),
         **metadata,
     }
-    write_tensors(path, tensors, described)
+    write_tensors(path, tensors, complete_metadata)
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write safetensors under a temporary name, then rename: no reader ever sees half a file."""
+    """Write a safetensors file atomically, through a temporary file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -144,7 +144,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
 
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Open a file as safetensors; the format's own reader rejects what is damaged or something else."""
+    """Read metadata and tensors; safetensors' own reader rejects damaged files and other formats."""
     if not file.is_file():
         raise DemoWeightsError(f"there is no weight file at {file}; make one with: python -m demo.train")
     size = file.stat().st_size
@@ -164,7 +164,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...], Architecture]:
-    """Check the metadata and parse what is needed of it."""
+    """Check the metadata, and parse the scheduler configuration, class names and architecture."""
     missing = [key for key in METADATA_KEYS if key not in metadata]
     if missing:
         raise DemoWeightsError(f"{file} is not a weight file of this model: its metadata lack {', '.join(missing)}")
@@ -186,7 +186,7 @@ def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, A
 
 
 def _parse_architecture(file: Path, metadata: Mapping[str, str]) -> Architecture:
-    """Read the network's sizes; each must be a whole number that a small network can have."""
+    """Parse the network's sizes; each must be an integer in the range that `Architecture` allows."""
     sizes = _parse_json(file, metadata, "architecture")
     expected = {field.name for field in fields(Architecture)}
     if not isinstance(sizes, dict) or set(sizes) != expected:
@@ -205,7 +205,7 @@ def _parse_json(file: Path, metadata: Mapping[str, str], key: str) -> Any:
 
 
 def _check_tensors(file: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes with what the architecture has, and look for numbers that are none."""
+    """Check that names and shapes match the architecture, and that all values are finite."""
     missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise DemoWeightsError(
@@ -220,7 +220,7 @@ def _check_tensors(file: Path, expected: Mapping[str, Tensor], tensors: Mapping[
         raise DemoWeightsError(f"{file}: {_few(broken)} has values that are not finite")
 
 
-def _few(names: Any, most: int = 3) -> str:
-    """The first few of many names."""
-    shown = [f"{name} {names[name]}" if isinstance(names, dict) else str(name) for name in list(names)[:most]]
+def _few(names: Mapping[str, str] | Sequence[str], most: int = 3) -> str:
+    """List the first few names and count the rest."""
+    shown = [f"{name} {names[name]}" if isinstance(names, Mapping) else str(name) for name in list(names)[:most]]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

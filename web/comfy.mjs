@@ -1,11 +1,11 @@
 // @ts-check
-// The only file that names the editor's own scripts. What the features need from it, and nothing else:
+// The only file that imports the editor's scripts. It provides what the features need:
 // nodes and their widgets, panels on nodes, requests, settings, messages.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-/** Register what ddim.js declares. */
+/** Register the extension that ddim.js declares. */
 export const registerExtension = (extension) => app.registerExtension(extension);
 
 /** @returns {string} the language chosen in the editor's settings, e.g. "zh" */
@@ -14,7 +14,7 @@ export const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?
 /** @param {string} id @param {any} fallback */
 export const setting = (id, fallback) => app.extensionManager?.setting?.get(id) ?? fallback;
 
-/** A message in the corner. @param {"info"|"warn"|"error"|"success"} severity */
+/** Show a message in the corner of the window. @param {"info"|"warn"|"error"|"success"} severity */
 export const toast = (severity, summary, detail) =>
   app.extensionManager?.toast?.add({ severity, summary, detail, life: severity === "error" ? 10000 : 6000 });
 
@@ -25,7 +25,7 @@ export async function getJson(path) {
   return answer.json();
 }
 
-/** POST JSON to a route of the pack. The pack's own refusals come back as `{error}`. */
+/** POST JSON to a route of the pack. Errors that the pack reports are returned as `{error}`. */
 export async function postJson(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   const answer = await api.fetchApi(path, { method: "POST", headers, body: JSON.stringify(body), signal });
@@ -53,7 +53,7 @@ export function onProgress(feature) {
 /** Call `feature` when any run starts. */
 export const onRunStart = (feature) => api.addEventListener("execution_start", feature);
 
-/** Every node of the workflow, those in subgraphs included. */
+/** Every node of the workflow, including those in subgraphs. */
 export function* everyNode(graph = app.rootGraph ?? app.graph) {
   for (const node of graph?.nodes ?? graph?._nodes ?? []) {
     yield node;
@@ -61,7 +61,7 @@ export function* everyNode(graph = app.rootGraph ?? app.graph) {
   }
 }
 
-/** The node that a run calls "4" or, inside of a subgraph, "3:4". */
+/** Find a node by its id in a run: "4", or "3:4" inside a subgraph. */
 export function nodeOfRun(executionId) {
   let graph = app.rootGraph ?? app.graph;
   let node = null;
@@ -72,7 +72,7 @@ export function nodeOfRun(executionId) {
   return node;
 }
 
-/** The node that the editor's table of outputs names: "4", or "<subgraph>:4". */
+/** Find a node by its key in the editor's table of outputs: "4", or "<subgraph>:4". */
 export function nodeOfOutput(locator) {
   const [id, graphId] = String(locator).split(":").reverse();
   for (const node of everyNode()) {
@@ -81,7 +81,7 @@ export function nodeOfOutput(locator) {
   return null;
 }
 
-/** Have `then` called after the handler that the node already has under this name. */
+/** Call `then` after the handler that the node already has under this name. */
 export function chain(owner, name, then) {
   const before = owner[name];
   owner[name] = function (...given) {
@@ -92,9 +92,9 @@ export function chain(owner, name, then) {
 }
 
 /**
- * Put an element on a node, in both renderers, without a trace in prompts and saved workflows.
+ * Put an element on a node, in both renderers, without changing prompts and saved workflows.
  * @param {any} node
- * @param {string} name unique; also the widget's type, because the names of core types would be replaced by core's own
+ * @param {string} name unique; also the widget's type, because the editor replaces widgets that have a core type's name
  * @param {HTMLElement} element
  * @param {() => number} minHeight
  * @param {number} maxHeight
@@ -122,21 +122,21 @@ export function addPanel(node, name, element, minHeight, maxHeight) {
 const panels = new Set();
 
 /**
- * Vue nodes: when another graph is opened that has a node of the same id, the editor keeps the node's frame with the
- * panel of the old node in it. Put the right one there.
+ * Vue nodes: when another graph with a node of the same id is opened, the editor keeps the node's frame with the
+ * old node's panel in it. Replace it with the right panel.
  */
 export function remountPanels() {
   for (const { node, name, element } of panels) {
     if (element.isConnected || node.graph !== app.canvas?.graph) continue;
-    const stranger = document.querySelector(`[data-node-id="${node.id}"] [data-ddim-panel="${name}"]`);
-    stranger?.replaceWith(element);
+    const outdated = document.querySelector(`[data-node-id="${node.id}"] [data-ddim-panel="${name}"]`);
+    outdated?.replaceWith(element);
   }
 }
 
-/** Heights that `fitNode` gave, to tell them from those that a person gave. @type {WeakMap<object, number>} */
+/** Heights that `fitNode` set, to distinguish them from heights that the user set. @type {WeakMap<object, number>} */
 const fitted = new WeakMap();
 
-/** Let the node grow to what its widgets need, and shrink again unless a person has sized it since. */
+/** Grow the node to the height that its widgets need; shrink it again unless the user has resized it since. */
 export function fitNode(node) {
   if (!node.graph) return; // removed in the meantime
   const [width, height] = node.computeSize();
@@ -147,10 +147,10 @@ export function fitNode(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** A new node's width; a saved one gets its own back afterwards. */
+/** Set a new node's minimum width; the editor restores a saved node's own width afterwards. */
 export const widenNode = (node, width) => node.setSize([Math.max(node.size[0], width), node.size[1]]);
 
-/** Wheel and middle button over a panel still move the canvas (the other renderer sees to it by itself). */
+/** Let wheel and middle button over a panel move the canvas; the Vue renderer does this by itself. */
 export function passToCanvas(element) {
   const inCanvas = () => !element.closest("[data-node-id]");
   element.addEventListener("wheel", (event) => inCanvas() && app.canvas.processMouseWheel(event), { passive: false });
@@ -161,20 +161,20 @@ export function passToCanvas(element) {
   }
 }
 
-/** The graph's place of the last drop. @returns {[number, number]} */
-export const dropPlace = () => [app.canvas.graph_mouse[0], app.canvas.graph_mouse[1]];
+/** Position of the last drop, in graph coordinates. @returns {[number, number]} */
+export const dropPosition = () => [app.canvas.graph_mouse[0], app.canvas.graph_mouse[1]];
 
-/** Add a node to the graph that is open. */
-export function addNode(type, place) {
+/** Add a node to the open graph. */
+export function addNode(type, position) {
   const node = globalThis.LiteGraph.createNode(type);
   if (!node) return null;
-  node.pos = [...place];
+  node.pos = [...position];
   app.canvas.graph.add(node);
   app.canvas.selectNode?.(node);
   return node;
 }
 
-/** Tell the editor that widgets were changed by something else than a click, so that undo and drafts know. */
+/** Notify the editor that code changed widgets, so that undo and drafts include the change. */
 export function graphChanged(node) {
   if (!node.graph) return; // removed in the meantime
   node.graph?.change?.();
@@ -183,7 +183,7 @@ export function graphChanged(node) {
 }
 
 /**
- * Let `take(file)` see every file that the editor is about to open. What it does not take goes on to the editor.
+ * Offer every file that the editor is about to open to `take(file)`. If it returns false, the editor opens the file.
  * @param {(file: File) => Promise<boolean>} take
  */
 export function offerFiles(take) {
@@ -194,20 +194,20 @@ export function offerFiles(take) {
   };
 }
 
-/** What feeds a widget that has a link: the value if it can be known before a run, else undefined. */
+/** Whether a widget has a link, and the linked value if it is known before a run (else undefined). */
 export function linkedValue(node, name) {
   const slot = node.inputs?.findIndex((input) => input.widget?.name === name) ?? -1;
   const link = slot < 0 ? null : linkInto(node, slot);
   return link ? { linked: true, value: sourceValue(node.graph, link, 0) } : { linked: false };
 }
 
-/** Whether the input of this name has a link. */
+/** Whether the input with this name has a link. */
 export function isLinked(node, name) {
   const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
   return slot >= 0 && Boolean(linkInto(node, slot));
 }
 
-/** The link into an input; older editors have no method for it. */
+/** Return the link into an input; older editors have no method for this. */
 function linkInto(node, slot) {
   if (!node.graph) return null; // removed in the meantime
   if (node.getInputLink) return node.getInputLink(slot) ?? null;
@@ -215,7 +215,7 @@ function linkInto(node, slot) {
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
 }
 
-/** The node whose output feeds an input, through reroutes; null where there is none in the same graph. */
+/** Find the node that feeds an input, through reroutes; null if there is none in the same graph. */
 export function sourceNode(node, name) {
   let at = node;
   let slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
@@ -240,7 +240,7 @@ function sourceValue(graph, link, depth) {
   return undefined;
 }
 
-/** The value that the node standing for a subgraph gives to the subgraph's input. */
+/** Return the value that a subgraph's node passes to the subgraph's input. */
 function promotedValue(subgraph, slot, depth) {
   const name = subgraph.inputs?.[slot]?.name;
   for (const host of everyNode()) {

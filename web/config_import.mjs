@@ -1,19 +1,19 @@
 // @ts-check
-// A scheduler_config.json dropped on the canvas becomes a DDIM Schedule From Config; dropped on a schedule node, it is read
-// into that node. What was taken is shown on the node and, in one line, in the corner.
+// A scheduler_config.json dropped on the canvas creates a DDIM Schedule from Config; dropped on a schedule node, it fills
+// that node. The node shows how each key was interpreted; a message in the corner shows the counts.
 
-import { addNode, dropPlace, graphChanged, offerFiles, postJson, toast } from "./comfy.mjs";
+import { addNode, dropPosition, graphChanged, offerFiles, postJson, toast } from "./comfy.mjs";
 import { isSchedulerConfig } from "./import_rows.mjs";
 import { say } from "./text.mjs";
 
 const CONFIG_NODE = "DDIMScheduleFromConfig";
 const SCHEDULE_NODE = "DDIMSchedule";
-const MOST_BYTES = 500000;
+const MAX_BYTES = 500000;
 
-/** The file's text if it is a scheduler's configuration, else null. @param {File} file */
+/** Return the file's text if it is a scheduler configuration, else null. @param {File} file */
 async function configText(file) {
   const named = file?.name?.toLowerCase().endsWith(".json") || file?.type === "application/json";
-  if (!named || file.size > MOST_BYTES) return null;
+  if (!named || file.size > MAX_BYTES) return null;
   const text = await file.text();
   try {
     return isSchedulerConfig(JSON.parse(text)) ? text : null;
@@ -22,19 +22,19 @@ async function configText(file) {
   }
 }
 
-/** Files dropped on the canvas or opened from the menu. */
-export function takeDroppedConfigs() {
+/** Handle files dropped on the canvas or opened from the menu. */
+export function handleDroppedConfigs() {
   offerFiles(async (file) => {
     const text = await configText(file);
     if (text === null) return false;
-    const node = addNode(CONFIG_NODE, dropPlace());
+    const node = addNode(CONFIG_NODE, dropPosition());
     if (!node) return false;
     await fillConfigNode(node, text, file.name);
     return true;
   });
 }
 
-/** Files dropped on a schedule node. */
+/** Handle files dropped on a schedule node. */
 export function attachConfigDrop(node) {
   const fill = { [CONFIG_NODE]: fillConfigNode, [SCHEDULE_NODE]: fillScheduleNode }[node.comfyClass];
   if (!fill) return;
@@ -55,23 +55,22 @@ export function attachConfigDrop(node) {
 }
 
 async function fillConfigNode(node, text, fileName) {
-  // The first choice of the file widget is the pasted text.
+  // The first choice of the file widget means: use the pasted text.
   const file = node.widgets?.find((widget) => widget.name === "file");
   setWidgets(node, { config: text, ...(file ? { file: file.options.values[0] } : {}) });
-  tell(await postJson("/ddim/config", { text }).catch(unreachable), fileName);
+  showResult(await postJson("/ddim/config", { text }).catch(unreachable), fileName);
 }
 
 async function fillScheduleNode(node, text, fileName) {
   const answer = await postJson("/ddim/config", { text }).catch(unreachable);
   if (!answer.error) setWidgets(node, answer.inputs);
-  tell(answer, fileName);
+  showResult(answer, fileName);
   if (!answer.error) node.ddimPlot?.keepImport(answer.config);
 }
 
-
 const unreachable = (error) => ({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) });
 
-function tell({ error, config }, fileName) {
+function showResult({ error, config }, fileName) {
   if (error) return toast("error", say("import.refused", { file: fileName }), error);
   const count = (group) => Object.keys(config[group] ?? {}).length;
   return toast("success", say("import.done", { file: fileName }), say("import.counts",

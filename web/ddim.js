@@ -1,12 +1,12 @@
 // @ts-check
-// The pack's one extension: which feature stands on which node.
+// The pack's only extension: attaches each feature to its nodes.
 
 import { nodeOfOutput, registerExtension } from "./comfy.mjs";
-import { attachConfigDrop, takeDroppedConfigs } from "./config_import.mjs";
+import { attachConfigDrop, handleDroppedConfigs } from "./config_import.mjs";
 import { attachInversion, showInversion } from "./inversion_report.mjs";
 import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
 import { attachSamplerReplay, startSamplerReplays } from "./sampler_replay.mjs";
-import { attachReplay, lookAtReplays, showReplay } from "./step_replay.mjs";
+import { attachReplay, updateReplays, showReplay } from "./step_replay.mjs";
 import { loadText } from "./text.mjs";
 
 const category = (name) => ["DDIM", "DDIM panels", name];
@@ -16,7 +16,7 @@ registerExtension({
   settings: [
     { id: "DDIM.SchedulePlot", name: "Live plot on schedule nodes", type: "boolean", defaultValue: true, category: category("SchedulePlot") },
     { id: "DDIM.StepReplay", name: "Step replay on DDIM samplers", type: "boolean", defaultValue: true, category: category("StepReplay"),
-      onChange: lookAtReplays },
+      onChange: updateReplays },
   ],
   async init() {
     const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("./ddim.css", import.meta.url).href });
@@ -24,7 +24,7 @@ registerExtension({
     await loadText();
   },
   setup() {
-    takeDroppedConfigs();
+    handleDroppedConfigs();
     startPlots();
     startSamplerReplays();
   },
@@ -35,7 +35,7 @@ registerExtension({
     attachInversion(node);
     attachConfigDrop(node);
   },
-  // After a reload or a change of tab the editor restores outputs without a run.
+  // After a reload or a tab change, the editor restores outputs without a run.
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs ?? {})) {
       const node = output?.ddim_schedule || output?.ddim_replay || output?.ddim_inversion ? nodeOfOutput(locator) : null;

@@ -1,11 +1,11 @@
 // @ts-check
-// What the import of a scheduler_config.json took, mapped, replaced and passed over, as a table that can be folded.
+// How an import interpreted each key of a scheduler_config.json, as a collapsible table.
 
 import { html } from "./panel.mjs";
 import { say } from "./text.mjs";
 import { importRows } from "./import_rows.mjs";
 
-/** @param {any} report what the core's import says, key by key */
+/** @param {any} report the core's import report */
 export function importReport(report) {
   const title = say("import.title", { from: report.source_class || say("import.unnamed"), used: Object.keys(report.used ?? {}).length });
   const details = html("details", { class: "ddim-import" }, html("summary", {}, title));

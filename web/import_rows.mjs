@@ -1,5 +1,5 @@
 // @ts-check
-// The rows of an import report, in the order in which they matter. No page, no words of a language.
+// The rows of an import report, most important first. Uses no DOM and no translated text.
 
 const value = (given) => (given === null ? "null" : typeof given === "object" ? JSON.stringify(given) : String(given));
 
@@ -15,7 +15,7 @@ export function importRows(report) {
   ];
 }
 
-/** Whether a parsed JSON file is a scheduler's configuration, and not a workflow or a prompt. */
+/** Whether a parsed JSON file is a scheduler configuration rather than a workflow or a prompt. */
 export function isSchedulerConfig(given) {
   if (given === null || typeof given !== "object" || Array.isArray(given)) return false;
   if ("nodes" in given || "last_node_id" in given) return false;

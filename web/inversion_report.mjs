@@ -1,5 +1,5 @@
 // @ts-check
-// How well an inversion can be undone: the round-trip error of each image, as numbers and bars.
+// The round-trip error of each image of an inversion, as numbers and bars.
 
 import { addPanel, chain, fitNode } from "./comfy.mjs";
 import { html, messages, naturalHeight, panel } from "./panel.mjs";
@@ -8,7 +8,7 @@ import { figure } from "./words.mjs";
 
 export const INVERSION = "ddim_inversion_report";
 const EMPTY_HEIGHT = 44;
-const MOST_ROWS = 16;
+const MAX_ROWS = 16;
 
 /** Put the report on an inversion node. */
 export function attachInversion(node) {
@@ -28,7 +28,7 @@ export function attachInversion(node) {
   chain(node, "onExecuted", (output) => showInversion(node, output));
 }
 
-/** A run's report. */
+/** Show a run's report. */
 export function showInversion(node, output) {
   const report = output?.ddim_inversion?.[0];
   if (report) node.ddimInversion?.(report);
@@ -38,7 +38,7 @@ function contents(report) {
   const errors = report.round_trip_error;
   const worst = Math.max(...errors.map((error) => error ?? 0), 0);
   const head = html("header", { class: "ddim-head" }, say("inversion.head", { method: report.method, images: report.images }));
-  const rows = errors.slice(0, MOST_ROWS).map((error, i) => row(i, error, worst));
+  const rows = errors.slice(0, MAX_ROWS).map((error, i) => row(i, error, worst));
   const table = html("table", { class: "ddim-errors" }, html("caption", {}, say("inversion.caption")), ...rows);
   const more = errors.length - rows.length;
   const notes = [
@@ -49,7 +49,7 @@ function contents(report) {
   return [head, table, messages(notes.map((text) => ({ level: "note", text })))];
 }
 
-/** In words, by the largest error; latents and pixels are both of size about 1. */
+/** Key of the verdict for the largest error. The limits suit latents and pixels: both have magnitudes of about 1. */
 const verdict = (worst) => (worst < 1e-3 ? "exact" : worst < 0.03 ? "near" : "far");
 
 function row(index, error, worst) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Small helpers to build what stands on a node.
+// Helpers to build the panels on nodes.
 
 import { passToCanvas } from "./comfy.mjs";
 
@@ -7,23 +7,23 @@ const SVG = "http://www.w3.org/2000/svg";
 const HANDLED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ",
   "Enter", "Delete", "Backspace"]);
 
-/** An HTML element. @param {string} tag @param {Record<string, any>} [attributes] @param {(Node | string)[]} children */
+/** Create an HTML element. @param {string} tag @param {Record<string, any>} [attributes] @param {(Node | string)[]} children */
 export function html(tag, attributes = {}, ...children) {
-  return dressed(document.createElement(tag), attributes, children);
+  return setContent(document.createElement(tag), attributes, children);
 }
 
-/** An SVG element. */
+/** Create an SVG element. */
 export function svg(tag, attributes = {}, ...children) {
-  return dressed(document.createElementNS(SVG, tag), attributes, children);
+  return setContent(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function dressed(element, attributes, children) {
+function setContent(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
   element.append(...children);
   return element;
 }
 
-/** The frame of a panel: keys that it answers do not reach the editor (Delete would remove the node). */
+/** Create a panel's frame. Keys that it handles do not reach the editor, where Delete would remove the node. */
 export function panel(kind, label) {
   const element = html("section", { class: `ddim-panel ddim-${kind}`, role: "group", "aria-label": label });
   element.addEventListener("keydown", (event) => {
@@ -33,19 +33,19 @@ export function panel(kind, label) {
   return element;
 }
 
-/** Warnings and errors as a list, each with its sign. @param {{level: "warning" | "error" | "note", text: string}[]} rows */
+/** Create a list of warnings, errors and notes, each with its symbol. @param {{level: "warning" | "error" | "note", text: string}[]} rows */
 export function messages(rows) {
-  const signs = { warning: "⚠", error: "✕", note: "ℹ" };
+  const symbols = { warning: "⚠", error: "✕", note: "ℹ" };
   const list = html("ul", { class: "ddim-messages" });
   for (const { level, text } of rows) {
     const item = html("li", { class: `ddim-${level}`, ...(level === "error" ? { role: "alert" } : {}) });
-    item.append(html("span", { "aria-hidden": "true" }, signs[level]), html("span", {}, text));
+    item.append(html("span", { "aria-hidden": "true" }, symbols[level]), html("span", {}, text));
     list.append(item);
   }
   return list;
 }
 
-/** Height in pixels that the panel's parts need, with `stretching` for the part that takes what is left. */
+/** Height in pixels that the panel's parts need; the flexible `part` counts as `stretching` pixels. */
 export function naturalHeight(element, stretching, part) {
   const others = [...element.children].filter((child) => child !== part);
   return 28 + stretching + others.reduce((sum, child) => sum + /** @type {HTMLElement} */ (child).offsetHeight, 0);

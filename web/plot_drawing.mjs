@@ -1,6 +1,6 @@
 // @ts-check
-// The schedule plot as SVG: alpha_bar and log-SNR over the timesteps, the visited ones marked; pointer and arrow keys
-// read off t, alpha_bar and SNR of a visited timestep.
+// The schedule plot as SVG: alpha_bar and log-SNR over the timesteps, with the visited timesteps marked. Pointer and
+// arrow keys select a visited timestep and show its t, alpha_bar and SNR.
 
 import { html, svg } from "./panel.mjs";
 import { curves, marks, nearest, scales } from "./plot_geometry.mjs";
@@ -9,7 +9,7 @@ import { figure, snr } from "./words.mjs";
 
 const MOVES = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
 
-/** The parts of an empty plot, and `draw(report)` to fill them. */
+/** Create the parts of an empty plot, and `draw(report)` to fill them. */
 export function drawPlot() {
   const head = html("header", { class: "ddim-head" }, legend("alpha", "ᾱ", say("plot.alpha_bar")),
     legend("snr", "log SNR", say("plot.log_snr")), legend("dot", say("plot.visited"), say("plot.visited")));
@@ -33,7 +33,7 @@ export function drawPlot() {
     image.replaceChildren(...axes(report, state.scale), ...lines(report, state.scale), svg("g", { class: "ddim-cursor" }));
     point(Math.min(state.at, report.visited.t.length - 1));
   };
-  image.addEventListener("pointermove", (event) => state.scale && point(nearest(state.report, state.scale, place(image, event))));
+  image.addEventListener("pointermove", (event) => state.scale && point(nearest(state.report, state.scale, pointerX(image, event))));
   image.addEventListener("pointerleave", () => point(-1));
   image.addEventListener("blur", () => point(-1));
   image.addEventListener("keydown", (event) => {
@@ -44,8 +44,8 @@ export function drawPlot() {
   return { head, figure: holder, readout, draw };
 }
 
-/** x of a pointer in the plot's own pixels, whatever the zoom. */
-const place = (image, event) => {
+/** x of a pointer in the plot's own pixels, independent of the zoom. */
+const pointerX = (image, event) => {
   const box = image.getBoundingClientRect();
   return ((event.clientX - box.left) / box.width) * image.viewBox.baseVal.width;
 };

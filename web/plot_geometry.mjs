@@ -1,16 +1,16 @@
 // @ts-check
-// Where things of the schedule plot stand, in pixels. Noise is on the left, the picture on the right: a run reads from
-// left to right. Numbers come from the pack's core; here they are only placed.
+// Pixel positions in the schedule plot. Noise is on the left and the picture on the right, so that a run goes from
+// left to right. The numbers come from the pack's core; this file only positions them.
 
 const MARGIN = { left: 24, right: 32, top: 8, bottom: 20 };
-const MOST_DOTS = 80;
+const MAX_DOTS = 80;
 
 /**
  * @typedef {{t: number[], alpha_bar: (number|null)[], log_snr: (number|null)[]}} Levels
  * @typedef {{num_train_timesteps: number, steps: number, curve: Levels, visited: Levels & {step: number[]}}} Report
  */
 
-/** Scales of a plot of this size. @param {Report} report */
+/** Compute the scales of a plot of this size. @param {Report} report */
 export function scales(report, width, height) {
   const box = { left: MARGIN.left, top: MARGIN.top, right: Math.max(width - MARGIN.right, MARGIN.left + 10),
     bottom: Math.max(height - MARGIN.bottom, MARGIN.top + 10) };
@@ -23,12 +23,12 @@ export function scales(report, width, height) {
     high,
     x: (t) => box.right - (t / last) * (box.right - box.left),
     alphaBar: (value) => down(value ?? 0),
-    // No finite number means no signal at all, or no noise: the end of the axis.
+    // null stands for no signal or no noise: the end of the axis.
     logSnr: (value, alphaBar) => down(value === null ? Math.round(alphaBar ?? 0) : (value - low) / (high - low)),
   };
 }
 
-/** Whole numbers around all finite values, at least one apart. @param {(number|null)[]} values @returns {[number, number]} */
+/** Integer bounds of all finite values, at least one apart. @param {(number|null)[]} values @returns {[number, number]} */
 export function snrRange(values) {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return [-1, 1];
@@ -36,11 +36,11 @@ export function snrRange(values) {
   return [low, Math.max(Math.ceil(Math.max(.../** @type {number[]} */ (known))), low + 1)];
 }
 
-/** A polyline's points. */
+/** SVG path data of a polyline. */
 export const path = (points) =>
   points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
-/** Both curves and the area under the first, as path data. */
+/** SVG path data of both curves and of the area under the first. */
 export function curves(report, scale) {
   const { t, alpha_bar: alphaBar, log_snr: logSnr } = report.curve;
   const first = t.map((value, i) => [scale.x(value), scale.alphaBar(alphaBar[i])]);
@@ -53,13 +53,13 @@ export function curves(report, scale) {
   };
 }
 
-/** The visited timesteps: a tick each, and a dot on the curve where there is room. */
+/** Positions of the visited timesteps; `dot` says whether there is room for dots on the curve. */
 export function marks(report, scale) {
   const { t, alpha_bar: alphaBar } = report.visited;
-  return t.map((value, i) => ({ x: scale.x(value), y: scale.alphaBar(alphaBar[i]), dot: t.length <= MOST_DOTS }));
+  return t.map((value, i) => ({ x: scale.x(value), y: scale.alphaBar(alphaBar[i]), dot: t.length <= MAX_DOTS }));
 }
 
-/** Index of the visited timestep nearest to a place on the x axis, or -1. */
+/** Index of the visited timestep closest to a position on the x axis, or -1. */
 export function nearest(report, scale, x) {
   let best = -1;
   let distance = Infinity;

@@ -1,18 +1,18 @@
 // @ts-check
-// The panel of the step replay: a picture for each step under a slider. Where the pictures come from is a film's affair.
+// The panel of the step replay: shows the picture of the step that a slider selects. A `Film` provides the pictures.
 
 import { addPanel, fitNode, widenNode } from "./comfy.mjs";
 import { html, naturalHeight, panel } from "./panel.mjs";
 import { say } from "./text.mjs";
 
 const WIDTH = 300;
-const MOST_HEIGHT = 220;
+const MAX_HEIGHT = 220;
 const EMPTY_HEIGHT = 44;
 const FRAME_TIME = 120; // ms
 
 /**
  * @typedef {object} Film
- * @property {number} count pictures
+ * @property {number} count number of pictures
  * @property {number} width
  * @property {number} height
  * @property {(context: CanvasRenderingContext2D, index: number) => void} paint
@@ -20,7 +20,7 @@ const FRAME_TIME = 120; // ms
  */
 
 export class ReplayPanel {
-  /** @param {any} node @param {string} name of the widget @param {string} hint what stands there before a run */
+  /** @param {any} node @param {string} name name of the widget @param {string} hint text to show before a run */
   constructor(node, name, hint) {
     this.node = node;
     /** @type {Film | null} */
@@ -47,17 +47,17 @@ export class ReplayPanel {
     return Number(this.slider.value);
   }
 
-  /** Show a film from its end, where the run ended. @param {Film} film */
+  /** Show a film, starting at its last picture. @param {Film} film */
   show(film) {
     this.stop();
-    const grown = !this.film || this.film.width !== film.width || this.film.height !== film.height;
+    const resized = !this.film || this.film.width !== film.width || this.film.height !== film.height;
     this.film = film;
     this.slider.max = String(film.count - 1);
     this.slider.value = this.slider.max;
     [this.canvas.width, this.canvas.height] = [film.width, film.height];
     this.element.classList.toggle("ddim-pixels", film.height <= 64);
     this.draw();
-    if (grown) this.fit();
+    if (resized) this.fit();
   }
 
   draw() {
@@ -93,7 +93,7 @@ export class ReplayPanel {
     this.button.setAttribute("aria-label", say(playing ? "replay.pause" : "replay.play"));
   }
 
-  /** Follow the setting. */
+  /** Hide or show the panel, as the setting says. */
   hide(hidden) {
     if (Boolean(this.widget.hidden) === hidden) return;
     this.widget.hidden = hidden;
@@ -101,10 +101,10 @@ export class ReplayPanel {
     fitNode(this.node);
   }
 
-  /** Height in which the picture fills the panel's width. */
+  /** Height at which the picture fills the panel's width. */
   pictureHeight(film) {
     const width = this.element.clientWidth - 16 || WIDTH;
-    return Math.min(MOST_HEIGHT, Math.max(60, Math.round((width * film.height) / film.width)));
+    return Math.min(MAX_HEIGHT, Math.max(60, Math.round((width * film.height) / film.width)));
   }
 
   fit() {

@@ -1,6 +1,6 @@
 // @ts-check
-// Step replay on DDIM Sampler, whose SAMPLER runs inside of a stock node that reports nothing: here the live previews that
-// the host sends of that node are kept. They are there only if previews are switched on in the editor's settings.
+// Step replay on DDIM Sampler. Its SAMPLER runs inside a stock node that sends no report, so this file collects the live
+// previews that the host sends for that node. The host sends them only if previews are turned on in the editor's settings.
 
 import { chain, everyNode, nodeOfRun, onPreview, onProgress, onRunStart, sourceNode } from "./comfy.mjs";
 import { ReplayPanel } from "./replay_panel.mjs";
@@ -9,10 +9,10 @@ import { say } from "./text.mjs";
 import { figure, snr } from "./words.mjs";
 
 export const SAMPLER_REPLAY = "ddim_sampler_replay";
-const MOST_FRAMES = 48;
-const MOST_SIDE = 192;
+const MAX_FRAMES = 48;
+const MAX_SIDE = 192;
 
-/** Put the replay on a node that gives a SAMPLER. */
+/** Put the replay on a DDIM Sampler. */
 export function attachSamplerReplay(node) {
   if (node.comfyClass !== "DDIMSampler" || typeof node.addDOMWidget !== "function") return;
   const replay = register(node, new ReplayPanel(node, SAMPLER_REPLAY, say("replay.waiting")));
@@ -20,7 +20,7 @@ export function attachSamplerReplay(node) {
   chain(node, "onRemoved", () => forget(node.ddimSamplerReplay));
 }
 
-/** Listen to runs. */
+/** Start listening to the events of runs. */
 export function startSamplerReplays() {
   onRunStart(() => {
     for (const node of everyNode()) if (node.ddimSamplerReplay) forget(node.ddimSamplerReplay);
@@ -36,7 +36,7 @@ export function startSamplerReplays() {
   });
 }
 
-/** The panel of the DDIM Sampler that feeds a running node. */
+/** Find the replay of the DDIM Sampler that feeds a running node. */
 function replayOf(nodeId) {
   const running = nodeOfRun(nodeId);
   return running ? (sourceNode(running, "sampler")?.ddimSamplerReplay ?? null) : null;
@@ -47,16 +47,16 @@ function forget(replay) {
   Object.assign(replay, { frames: [], seen: 0, total: 0 });
 }
 
-/** Keep a preview, small; when there are too many, every other one goes. */
+/** Keep a reduced preview; if there are too many, drop every other one. */
 async function keep(replay, running, blob) {
   const step = (replay.seen += 1);
   const whole = await createImageBitmap(blob);
-  const shrink = Math.min(1, MOST_SIDE / Math.max(whole.width, whole.height));
+  const shrink = Math.min(1, MAX_SIDE / Math.max(whole.width, whole.height));
   const size = { resizeWidth: Math.max(1, Math.round(whole.width * shrink)), resizeHeight: Math.max(1, Math.round(whole.height * shrink)) };
   const bitmap = shrink < 1 ? await createImageBitmap(whole, size) : whole;
   replay.frames.push({ step, bitmap });
   replay.frames.sort((a, b) => a.step - b.step);
-  if (replay.frames.length > MOST_FRAMES) {
+  if (replay.frames.length > MAX_FRAMES) {
     const dropped = replay.frames.filter((frame, i) => i % 2 === 1 && i < replay.frames.length - 1);
     replay.frames = replay.frames.filter((frame) => !dropped.includes(frame));
     dropped.forEach((frame) => frame.bitmap.close());
@@ -75,7 +75,7 @@ function filmOf(replay, running) {
   };
 }
 
-/** With t and noise level where the SIGMAS come from a DDIM schedule node, whose plot knows them. */
+/** Caption of a step; includes t and the noise level if the SIGMAS come from a DDIM schedule node, whose plot has them. */
 function caption({ total, seen }, running, step) {
   const steps = total || seen;
   const visited = sourceNode(running, "sigmas")?.ddimPlot?.report?.visited;

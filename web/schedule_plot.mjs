@@ -1,6 +1,6 @@
 // @ts-check
-// The live plot on the schedule nodes: what a run would do with the values that stand on the node now. The pack's route
-// answers with numbers of the core; after a run the node's own report replaces it, with what it took from the MODEL.
+// The live plot on the schedule nodes: what a run would do with the node's current values. The numbers come from the core,
+// through a route of the pack. After a run, the node's own report replaces them; it includes what came from the MODEL.
 
 import { addPanel, chain, fitNode, isLinked, linkedValue, postJson, remountPanels, setting, widenNode } from "./comfy.mjs";
 import { messages, naturalHeight, panel } from "./panel.mjs";
@@ -12,7 +12,7 @@ export const SCHEDULE_NODES = ["DDIMSchedule", "DDIMScheduleFromConfig"];
 export const PLOT = "ddim_schedule_plot";
 const PLOT_HEIGHT = 150;
 const WIDTH = 340;
-const LOOK_EVERY = 120; // ms; values also change by undo, by links and by other extensions, which call nobody
+const POLL_INTERVAL = 120; // ms; undo, links and other extensions change values without calling a handler, so values are polled
 
 /** @type {Set<Plot>} */
 const plots = new Set();
@@ -29,7 +29,7 @@ class Plot {
     this.report = null;
     this.taken = null;
     this.below = document.createElement("div");
-    this.below.addEventListener("toggle", () => this.fit(), true); // a table was unfolded
+    this.below.addEventListener("toggle", () => this.fit(), true); // a table was expanded
     this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
     this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, 460);
     this.minHeight = PLOT_HEIGHT + 70;
@@ -37,7 +37,7 @@ class Plot {
     new ResizeObserver(() => this.drawing.draw(this.report)).observe(this.drawing.figure);
   }
 
-  /** The widget values that the plot depends on, as JSON; equal values are not asked for twice. */
+  /** The widget values that the plot depends on, as JSON, so that unchanged values are not requested again. */
   question() {
     const inputs = {};
     for (const widget of this.node.widgets ?? []) {
@@ -48,7 +48,7 @@ class Plot {
     return JSON.stringify({ node: this.node.comfyClass, inputs });
   }
 
-  async look() {
+  async poll() {
     const shown = setting("DDIM.SchedulePlot", true);
     if (this.widget.hidden === shown) this.hide(!shown);
     if (!shown || this.busy || !this.element.isConnected) return;
@@ -61,10 +61,10 @@ class Plot {
     const answer = await postJson("/ddim/schedule", JSON.parse(question)).catch((error) =>
       ({ error: say("plot.unreachable", { reason: String(error.message ?? error) }) }));
     this.busy = false;
-    if (this.current === question) this.show(answer); // else a run has reported in the meantime
+    if (this.current === question) this.show(answer); // otherwise a run has reported in the meantime
   }
 
-  /** What a run did with the present values; it stands until one is edited. */
+  /** Show a run's report until a value is edited. */
   showRun(answer) {
     this.asked = this.question();
     this.current = null;
@@ -88,7 +88,7 @@ class Plot {
     this.fit();
   }
 
-  /** Show what an import took for as long as the values stand as it set them. */
+  /** Show an import report for as long as the values stay as the import set them. */
   keepImport(config) {
     this.kept = { config, question: this.question() };
     this.asked = "";
@@ -108,7 +108,7 @@ class Plot {
 
 const row = (level, text) => ({ level, text });
 
-/** Whether the node has neither a text nor a file to read yet. */
+/** Whether the node has neither a text nor a file to read. */
 function waitsForConfig(node) {
   const given = (name) => node.widgets?.find((widget) => widget.name === name);
   const file = given("file");
@@ -116,7 +116,7 @@ function waitsForConfig(node) {
     && !linkedValue(node, "config").linked;
 }
 
-/** Warnings in the user's language, and where the settings came from. */
+/** Warnings and notes in the user's language. */
 function reportRows(report, node) {
   const sentence = (level) => ({ code, values, text }) => row(level, say(`messages.${code}`, values, text));
   const rows = [...report.warnings.map(sentence("warning")), ...report.notes.map(sentence("note"))];
@@ -128,25 +128,25 @@ function reportRows(report, node) {
 export function attachPlot(node) {
   if (!SCHEDULE_NODES.includes(node.comfyClass) || typeof node.addDOMWidget !== "function") return;
   const plot = new Plot(node);
-  node.ddimPlot = plot; // not serialised: the editor saves known fields only
+  node.ddimPlot = plot; // not serialised: the editor saves only known fields
   plots.add(plot);
   chain(node, "onExecuted", (output) => showRun(node, output));
   chain(node, "onRemoved", () => plots.delete(plot));
   chain(node, "onAdded", () => plots.add(plot));
 }
 
-/** A run's report. */
+/** Show a run's report. */
 export function showRun(node, output) {
   const schedule = output?.ddim_schedule?.[0];
   if (!schedule || !node.ddimPlot) return;
   node.ddimPlot.showRun({ schedule, config: output.ddim_config?.[0] ?? null });
 }
 
-/** One clock for all plots. */
+/** Start the timer that updates all plots. */
 export function startPlots() {
   setInterval(() => {
     if (document.hidden) return;
     remountPanels();
-    plots.forEach((plot) => plot.look());
-  }, LOOK_EVERY);
+    plots.forEach((plot) => plot.poll());
+  }, POLL_INTERVAL);
 }

@@ -1,6 +1,6 @@
 // @ts-check
 // Step replay on DDIM Sample: the picture that each step of the last run predicted, with the step's t and noise level. The
-// node writes all pictures on one sheet in the temp folder and reports its name, see nodes/replay.py.
+// node puts all pictures on one sheet in the temp folder and reports its name, see nodes/editor/replay.py.
 
 import { chain, setting, temporaryFile } from "./comfy.mjs";
 import { ReplayPanel } from "./replay_panel.mjs";
@@ -19,7 +19,7 @@ export function attachReplay(node) {
   chain(node, "onExecuted", (output) => showReplay(node, output));
 }
 
-/** A panel that follows the setting for as long as its node is in a graph. */
+/** Let a panel follow the setting while its node is in a graph. */
 export function register(node, replay) {
   replays.add(replay);
   chain(node, "onRemoved", () => (replay.stop(), replays.delete(replay)));
@@ -27,7 +27,7 @@ export function register(node, replay) {
   return replay;
 }
 
-/** A run's report. */
+/** Show a run's report. */
 export function showReplay(node, output) {
   const sheet = output?.ddim_replay?.[0];
   const replay = node.ddimReplay;
@@ -58,8 +58,8 @@ function filmOf({ columns, width, height, frames, steps }, image) {
   };
 }
 
-/** Follow the setting. */
-export function lookAtReplays() {
+/** Hide or show all replays, as the setting says. */
+export function updateReplays() {
   const hidden = !setting("DDIM.StepReplay", true);
   replays.forEach((replay) => replay.hide(hidden));
 }

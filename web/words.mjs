@@ -1,11 +1,11 @@
 // @ts-check
-// Text and numbers for people: no state, no page.
+// Formatting of text and numbers. Uses no state and no DOM.
 
-/** "{t} of {n}" with its places filled. @param {string} text @param {Record<string, string | number>} values */
+/** Fill the placeholders of a text such as "{t} of {n}". @param {string} text @param {Record<string, string | number>} values */
 export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 
 /**
- * A text of a catalogue `{language: {ddim: {...}}}`: in the language, in its main language, or in English.
+ * Look up a text in a catalogue `{language: {ddim: {...}}}`: in the language, its base language, or English.
  * @returns {string | undefined}
  */
 export function pick(catalogue, language, key) {
@@ -16,7 +16,7 @@ export function pick(catalogue, language, key) {
   return undefined;
 }
 
-/** Four significant digits; small and large numbers with a power of ten. @param {number | null | undefined} value */
+/** Format with four significant digits; very small and very large numbers with a power of ten. @param {number | null | undefined} value */
 export function figure(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
@@ -24,7 +24,7 @@ export function figure(value) {
   return size < 1e-3 || size >= 1e5 ? value.toExponential(2).replace("e+", "e") : String(Number(value.toPrecision(4)));
 }
 
-/** SNR from the log-SNR that the core gives; null stands for zero or infinite. */
+/** Format the SNR from the core's log-SNR, in which null stands for zero or infinity. */
 export function snr(logSnr, alphaBar) {
   if (logSnr === null) return alphaBar >= 0.5 ? "∞" : "0";
   return figure(Math.exp(logSnr));

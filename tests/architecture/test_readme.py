@@ -1,7 +1,8 @@
-"""What the README shows must be true."""
+"""What README and CONTRIBUTING show must be true."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_the_ten_lines_of_core_code_run() -> None:
@@ -33,3 +35,26 @@ def test_every_make_target_it_names_exists() -> None:
 def test_every_file_it_links_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    map_of_files = CONTRIBUTING[CONTRIBUTING.index("## Where is it?") : CONTRIBUTING.index("## Rules")]
+    paths = re.findall(r"`([\w/]+/(?:[\w.]+)?)`", map_of_files)
+    assert len(paths) > 30
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_core_imports_upwards_in_the_table_of_contributing() -> None:
+    table = CONTRIBUTING[CONTRIBUTING.index("| folder or file |") : CONTRIBUTING.index("Inside `host/`")]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)`", line.split("|")[1]) for line in table.splitlines()[2:] if line]
+    rank = {name: i for i, names in enumerate(rows) for name in names}
+    core = ROOT / "ddim"
+    assert set(rank) == {path.stem for path in core.iterdir() if path.stem not in ("__init__", "__pycache__", "py")}
+    for path in sorted(core.rglob("*.py")):
+        parts = path.relative_to(core).with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == len(parts):
+                for name in [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]:
+                    assert rank[name] <= rank[parts[0]], f"{path.relative_to(ROOT)} imports {name}"

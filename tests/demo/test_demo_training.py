@@ -10,17 +10,8 @@ from safetensors.torch import load_file
 import ddim
 from demo import load_demo_model
 from demo.data import DigitScans, data_hash, load_scans, stroke_masks
-from demo.train import (
-    TrainingOptions,
-    alpha_bar,
-    draw_batch,
-    learning_rate,
-    main,
-    resume_training,
-    save_training,
-    start_training,
-    train,
-)
+from demo.train import alpha_bar, draw_batch, learning_rate, main, train
+from demo.training_state import TrainingOptions, resume_training, save_training, start_training
 from demo.weights_file import SCHEDULER_CONFIG
 
 SHORT = TrainingOptions(steps=24, batch_size=8, warmup_steps=4)

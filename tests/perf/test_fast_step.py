@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import ddim
 from ddim.coefficients import Linear, StepCoefficients
 from ddim.fast_step import fast_step
 from ddim.stepping import apply_step
 from ddim.tensor_ops import combine
 from ddim.x0_processing import Clip, Threshold
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ddim
 
 PROCESSORS = (None, Clip(1.0), Clip(0.3), Threshold(0.995, 3.0), Threshold(0.5, 1.5))
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

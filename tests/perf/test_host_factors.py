@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddim.statistics import deviations_on_host
 
 import ddim
-from ddim.statistics import deviations_on_host
 
 ROOT = Path(ddim.__file__).parent.parent
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from ddim.normal_counter import COS, LANES, LN4, LOG, SIN, key_of_seed, philox4x32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ddim
-from ddim.normal_counter import COS, LANES, LN4, LOG, SIN, key_of_seed, philox4x32
 
 F = np.float32
 WORDS = st.integers(0, 2**32 - 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ddim.fast_step import fast_step
+from ddim.x0_processing import Clip, Threshold
 
 import ddim
 from ddim import pieces
-from ddim.fast_step import fast_step
-from ddim.x0_processing import Clip, Threshold
 
 SHAPES = [(2, 3, 5), (2, 56), (3, 1007)]
 PROCESSORS = [(None, False), (Clip(1.0), False), (Clip(1.0), True), (Threshold(0.9, 1.5), False)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ddim.stepping import apply_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
 import ddim
-from ddim.stepping import apply_step
 
 SHAPE = (2, 3, 6, 5)
 

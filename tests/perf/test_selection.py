@@ -7,13 +7,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ddim.coefficients import Linear
 from ddim.selection import clamped_quantile, clamped_quantile_of_pieces, quantile
 from ddim.tensor_ops import combine
 from ddim.x0_processing import Threshold, limit_of_image, threshold
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:

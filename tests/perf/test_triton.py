@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddim.normal_counter import COS, LOG, SIN
 
 import ddim
-from ddim.normal_counter import COS, LOG, SIN
 
 HERE = Path(__file__).resolve().parent
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

@@ -13,15 +13,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-
-import ddim
 from ddim.coefficients import StepCoefficients
 from ddim.fast_step import fast_step
 from ddim.fused import fusable, fused_noise
-from ddim.guidance import Guided
-from ddim.noise import KeyedStep, NoiseKey
 from ddim.stepping import apply_step
 from ddim.x0_processing import Clip, Threshold
+
+import ddim
+from ddim.guidance import Guided
+from ddim.noise import KeyedStep, NoiseKey
 
 SHAPE = (2, 3, 19, 21)  # an odd number of elements, in more than one tile
 

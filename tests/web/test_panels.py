@@ -246,7 +246,7 @@ def test_an_answer_that_comes_after_the_node_was_removed_harms_nobody(editor):
         """async (id) => {
             const node = app.graph.getNodeById(id), plot = node.ddimPlot;
             node.widgets.find((widget) => widget.name === "steps").value = 5;
-            const answered = plot.look();
+            const answered = plot.poll();
             app.graph.clear();
             await answered;
             plot.show({ schedule: plot.report, config: null });

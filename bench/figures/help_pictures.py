@@ -1,15 +1,15 @@
-"""Draws the pictures of the help pages, from the core and the demo model: ``python -m bench.help_pictures [name ...]``.
+"""Draw the pictures of the help pages: ``python -m bench.figures.help_pictures [name ...]``.
 
-Every picture is a result of this project's own code; run it again when the core or the demo weights change.
+Every picture is produced by the core and the demo model; draw them again when either changes.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor
 
+from bench.figures.strips import WIDTH, conditional, demo, digits, real_digits, strip, strips
 from ddim import (
     DDIMScheduler,
     Schedule,
@@ -28,72 +29,32 @@ from ddim import (
     sample,
     slerp,
 )
-from demo import UNCONDITIONAL, DemoModel, held_out_picture, load_demo_model
-from demo.data import draw_tones, load_scans, render, stroke_masks
+from demo import UNCONDITIONAL, held_out_picture
+from demo.data import load_scans
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
-FOLDER = Path(__file__).resolve().parents[1] / "web" / "docs" / "pictures"
-BLUE, ORANGE, GREY = "#2f80e0", "#d9691a", "#888888"
-WIDTH = 7.2  # inches at 100 dots
+FOLDER = Path(__file__).resolve().parents[2] / "web" / "docs" / "pictures"
+BLUE, GREY = "#2f80e0", "#888888"
 
 
-@lru_cache(maxsize=1)
-def demo() -> DemoModel:
-    return load_demo_model()
-
-
-def digits(labels: Sequence[int], *, steps: int = 20, seed: int = 3, zero_snr_fix: bool = True, **options) -> Tensor:
-    """Pictures of the demo model, (N, 3, 32, 32)."""
-    scheduler = make_scheduler(demo(), steps, zero_snr_fix=zero_snr_fix)
-    return draw_digits(demo(), torch.tensor(labels), initial_noise(len(labels), seed), scheduler, **options)
-
-
-def conditional(labels: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The demo model with its prompt and no guidance, as the core calls it."""
-    rows = torch.tensor(labels)
-
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return demo().network(x, t.expand(len(x)), rows)
-
-    return model
-
-
-def real_digits(count: int = 6) -> tuple[Tensor, list[int]]:
-    """Scanned digits that the demo model was not trained on, as its pictures."""
-    scans = load_scans("held_out")
-    tones = draw_tones(count, torch.Generator().manual_seed(2))
-    return render(stroke_masks(scans.scans[:count]), tones), scans.labels[:count].tolist()
-
-
-def strip(ax, pictures: Tensor, label: str = "") -> None:
-    """Pictures side by side in one row, with a word at the left."""
-    row = torch.cat(list(torch.nn.functional.pad(pictures, (1, 1, 1, 1), value=1.0)), dim=-1)
-    ax.imshow(((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_frame_on(False)
-    ax.set_ylabel(label, rotation=0, ha="right", va="center")
-
-
-def strips(rows: dict[str, Tensor], height: float = 0.75) -> None:
-    """A figure of labelled rows."""
-    _, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, height * len(rows)), squeeze=False)
-    for ax, (label, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-        strip(ax, pictures, label)
-
-
-def sd(**changes) -> SchedulerConfig:
-    """Stable Diffusion's noise levels."""
-    settings = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+def sd(**changes: Any) -> SchedulerConfig:
+    """Return Stable Diffusion's settings, with changes."""
+    settings: dict[str, Any] = {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "clip_sample": False,
+    }
     return SchedulerConfig(**{**settings, **changes})
 
 
 def levels(schedule: Schedule) -> tuple[list[int], list[float]]:
+    """Timesteps and alpha_bar of a schedule, for plotting."""
     return list(range(len(schedule.noise))), schedule.noise.alpha_bar.tolist()
 
 
 def draw_schedule() -> None:
+    """DDIM Schedule: the timesteps that each spacing visits."""
     _, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.0), sharey=True)
     for ax, spacing in zip(axes, ("trailing", "leading", "linspace", "quad"), strict=True):
         schedule = make_schedule(10, sd(timestep_spacing=spacing))
@@ -109,7 +70,8 @@ def draw_schedule() -> None:
 
 
 def draw_config() -> None:
-    configs = {
+    """DDIM Schedule from Config: noise levels of four models."""
+    configs: dict[str, dict[str, Any]] = {
         "Stable Diffusion": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
         "DDPM, pixels": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
         "cosine": {"beta_schedule": "squaredcos_cap_v2"},
@@ -127,6 +89,8 @@ def draw_config() -> None:
 
 
 def draw_model_sampling() -> None:
+    """DDIM Model Sampling: the range of brightness with the right and with the usual noise levels."""
+
     def dark_to_bright(zero_snr_fix: bool) -> Tensor:
         pictures = digits(list(range(10)) * 4, seed=11, steps=10, zero_snr_fix=zero_snr_fix)
         return pictures[pictures.mean(dim=(1, 2, 3)).argsort()][:: len(pictures) // 8][:8]
@@ -135,6 +99,7 @@ def draw_model_sampling() -> None:
 
 
 def draw_sample() -> None:
+    """DDIM Sample: noisy and predicted pictures during a run."""
     labels, kept = [4, 7, 2], []
     scheduler = make_scheduler(demo(), 12)
     model = conditional(labels)
@@ -150,7 +115,7 @@ def draw_sample() -> None:
 
 
 def draw_sampler() -> None:
-    """eta in one dimension, where the exact model is known: data at -1 and +1 with a little width."""
+    """DDIM Sampler: eta in one dimension with the exact model, for data near -1 and +1."""
     means, width = torch.tensor([-1.0, 1.0], dtype=torch.float64), 0.08
     _, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.2), sharey=True)
     start = torch.linspace(-2.2, 2.2, 14, dtype=torch.float64)[:, None]
@@ -159,13 +124,16 @@ def draw_sampler() -> None:
         scheduler.set_timesteps(60)
         paths = [start]
 
-        def epsilon(x: Tensor, t: Tensor, scheduler=scheduler) -> Tensor:
+        def epsilon(x: Tensor, t: Tensor, scheduler: DDIMScheduler = scheduler) -> Tensor:
             alpha_bar = float(scheduler.alphas_cumprod[int(t)])
             spread = alpha_bar * width**2 + 1 - alpha_bar
             weights = torch.softmax(-((x - alpha_bar**0.5 * means) ** 2) / (2 * spread), dim=1)
             return (1 - alpha_bar) ** 0.5 * (weights * (x - alpha_bar**0.5 * means)).sum(1, keepdim=True) / spread
 
-        end = sample(epsilon, start, scheduler, eta=eta, seed=1, callback=lambda i, t, x, x0, p=paths: p.append(x))
+        def keep(i: int, t: Tensor, x: Tensor, x0: Tensor, paths: list[Tensor] = paths) -> None:
+            paths.append(x)
+
+        end = sample(epsilon, start, scheduler, eta=eta, seed=1, callback=keep)
         ax.plot(torch.stack([*paths[1:], end])[:, :, 0].numpy(), color=BLUE, lw=0.9, alpha=0.8)
         ax.set_title(f"eta {eta:g}", fontsize=9)
         ax.set_xlabel("step")
@@ -173,6 +141,7 @@ def draw_sampler() -> None:
 
 
 def draw_cfg_rescale() -> None:
+    """DDIM CFG Rescale: low guidance, high guidance, high guidance with rescale."""
     labels = [3, 8, 1, 0, 7, 5, 2, 9]
     strips({
         "cfg 3": digits(labels, guidance_scale=3.0, guidance_rescale=0.0),
@@ -182,7 +151,7 @@ def draw_cfg_rescale() -> None:
 
 
 def inverted(method: str, steps: int = 20) -> tuple[Tensor, Tensor, Tensor, float]:
-    """A picture, its noise, what comes back, and the error."""
+    """Invert and reconstruct: pictures, their noise, the reconstruction, and the mean error."""
     pictures, labels = real_digits()
     scheduler, model = make_scheduler(demo(), steps), conditional(labels)
     found = invert(model, pictures, scheduler, method=method, seed=1)
@@ -191,6 +160,7 @@ def inverted(method: str, steps: int = 20) -> tuple[Tensor, Tensor, Tensor, floa
 
 
 def draw_invert() -> None:
+    """DDIM Invert: pictures, their noise and their reconstruction, for two methods."""
     pictures, _, _, _ = inverted("ddim")
     rows = {"picture": pictures}
     for method in ("ddim", "variance_noise"):
@@ -200,16 +170,19 @@ def draw_invert() -> None:
 
 
 def draw_save_noise() -> None:
+    """DDIM Save Noise: pictures and the noise that is saved."""
     pictures, noise, _, _ = inverted("variance_noise")
     strips({"picture": pictures, "in the file": noise / 2})
 
 
 def draw_load_noise() -> None:
+    """DDIM Load Noise: noise, what sampling gives, and the difference from the original."""
     pictures, noise, back, _ = inverted("variance_noise")
     strips({"from the file": noise / 2, "sampled": back, "difference": (back - pictures).abs() - 1})
 
 
 def draw_interpolate() -> None:
+    """DDIM Interpolate: frames along the arc and along the straight line."""
     noise, steps = initial_noise(2, 21), 9
     arc = torch.cat([slerp(noise[:1], noise[1:], i / (steps - 1)) for i in range(steps)])
     line = torch.cat([noise[:1].lerp(noise[1:], i / (steps - 1)) for i in range(steps)])
@@ -219,11 +192,13 @@ def draw_interpolate() -> None:
 
 
 def draw_demo_model() -> None:
+    """DDIM Demo Model: thirty digits."""
     pictures = digits(list(range(10)) * 3, seed=4)
     strips({"": pictures[:10], " ": pictures[10:20], "  ": pictures[20:]}, 0.72)
 
 
 def draw_demo_prompt() -> None:
+    """DDIM Demo Prompt: the same noise with ten prompts, and no prompt."""
     noise = initial_noise(1, 8).expand(10, -1, -1, -1)
     scheduler = make_scheduler(demo(), 20)
     pictures = draw_digits(demo(), torch.arange(10), noise, scheduler)
@@ -231,14 +206,17 @@ def draw_demo_prompt() -> None:
 
 
 def draw_demo_latent() -> None:
+    """DDIM Demo Latent: initial noise of two seeds."""
     strips({"seed 1": initial_noise(8, 1) / 2, "seed 2": initial_noise(8, 2) / 2})
 
 
 def draw_demo_picture() -> None:
+    """DDIM Demo Picture: two scans of each digit."""
     strips({f"scan {i}": torch.stack([held_out_picture(label, i) for label in range(10)]) * 2 - 1 for i in (0, 5)})
 
 
 def draw_demo_encode() -> None:
+    """DDIM Demo Encode: scans, and what the model gets."""
     scans = load_scans("held_out").scans[:8].float()
     large = (scans / scans.amax()).reshape(8, 1, *scans.shape[-2:]).expand(-1, 3, -1, -1) * -2 + 1
     small = torch.nn.functional.interpolate(large, size=(32, 32), mode="bilinear", antialias=True)
@@ -246,6 +224,7 @@ def draw_demo_encode() -> None:
 
 
 def draw_demo_decode() -> None:
+    """DDIM Demo Decode: one picture each, or a grid."""
     pictures = digits(list(range(10)), seed=6)
     rows = [torch.cat(list(pictures[i : i + 5]), dim=-1) for i in (0, 5)]
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.7), width_ratios=(1, 2.2))
@@ -263,7 +242,7 @@ PICTURES = {
 
 
 def save(path: Path) -> None:
-    """The open figure as a small PNG of at most 128 colours."""
+    """Save the open figure as a small PNG with at most 128 colours."""
     buffer = io.BytesIO()
     plt.savefig(buffer, dpi=100, bbox_inches="tight", facecolor="white")
     plt.close("all")
@@ -271,7 +250,7 @@ def save(path: Path) -> None:
 
 
 def main(names: Sequence[str]) -> None:
-    """Draw the named pictures, or all."""
+    """Draw the named pictures, or all of them."""
     matplotlib.use("Agg")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in names or PICTURES:

@@ -1,9 +1,10 @@
-"""Plots of cost against size and against steps, for the documentation."""
+"""Plots for the documentation: cost against size and against number of steps."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -20,7 +21,7 @@ STEP_COUNTS = (10, 20, 50, 100, 200, 500, 1000)
 
 
 def cost_against_size(folder: Path) -> Path:
-    """Time of a step against the number of elements."""
+    """Plot the time of a step against the number of elements; both libraries allocate their result."""
     figure, axes = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
     for case, colour in zip((CASES[0], CASES[2], CASES[4]), ("#1f77b4", "#d62728", "#2ca02c"), strict=True):
         times = [interleaved(step_runs(case, (1, 4, size, size)), 0.15) for size in SIZES]
@@ -34,14 +35,14 @@ def cost_against_size(folder: Path) -> Path:
 
 
 def cost_against_steps(folder: Path) -> Path:
-    """Time of planning and of a whole run without a model against the number of steps."""
+    """Plot the time of planning and of a whole run without a model against the number of steps."""
     x, m, *_ = tensors((1, 4, 64, 64))
 
-    def plan_and_run(scheduler: object, steps: int) -> None:
-        scheduler.set_timesteps(steps)  # type: ignore[attr-defined]
+    def plan_and_run(scheduler: Any, steps: int) -> None:
+        scheduler.set_timesteps(steps)
         state = x
-        for t in scheduler.timesteps:  # type: ignore[attr-defined]
-            state = scheduler.step(m, t, state)[0]  # type: ignore[attr-defined]
+        for t in scheduler.timesteps:
+            state = scheduler.step(m, t, state)[0]
 
     def loop(steps: int) -> None:
         ours.set_timesteps(steps)
@@ -71,7 +72,7 @@ def _saved(figure: plt.Figure, path: Path) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Draw both."""
+    """Draw both plots."""
     torch.set_num_threads(1)
     for draw in (cost_against_size, cost_against_steps):
-        print(f"drawn: {draw(folder)}", flush=True)
+        print(f"plot: {draw(folder)}", flush=True)

@@ -18,24 +18,24 @@ TEXT_HEIGHT = 14
 
 
 def save_steps_picture(path: Path, rows: Mapping[str, Tensor]) -> None:
-    """One row of pictures per step count, the count beside it.
+    """Save one row of pictures per step count, with the count beside it.
 
     Args:
         path: PNG file.
-        rows: From step count to pictures (N, 3, 32, 32) in [-1, 1].
+        rows: Pictures (N, 3, 32, 32) in [-1, 1] by step count.
     """
     _save(path, {f"{steps} steps": _row(pictures) for steps, pictures in rows.items()})
 
 
 def save_brightness_picture(path: Path, fixed: Tensor, usual: Tensor, data: Tensor, columns: int = 16) -> None:
-    """The same quantiles of mean brightness, darkest to brightest, of samples with and without the fix and of the data.
+    """Save pictures at the same quantiles of mean brightness from the data and from samples with and without the fix.
 
     Args:
         path: PNG file.
         fixed: (N, 3, 32, 32), trailing spacing and zero terminal SNR.
-        usual: (N, 3, 32, 32), without.
+        usual: (N, 3, 32, 32), without either.
         data: (N, 3, 32, 32).
-        columns: How many quantiles.
+        columns: Number of quantiles, from the darkest to the brightest.
     """
     rows = {"real": data, "with the fix": fixed, "without": usual}
     _save(path, {name: _row(_quantiles(pictures, columns)) for name, pictures in rows.items()})
@@ -48,7 +48,7 @@ def _quantiles(pictures: Tensor, count: int) -> Tensor:
 
 
 def _row(pictures: Tensor) -> Image.Image:
-    """Pictures side by side with a gap, enlarged."""
+    """Enlarge pictures and put them side by side with a gap."""
     size = pictures.shape[-1] * SCALE + GAP
     row = Image.new("RGB", (size * len(pictures) - GAP, size - GAP), "white")
     levels = ((pictures.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -59,7 +59,7 @@ def _row(pictures: Tensor) -> Image.Image:
 
 
 def _save(path: Path, rows: Mapping[str, Image.Image]) -> None:
-    """Rows below each other with their names on the left."""
+    """Stack rows, with their names on the left, and save them as one picture."""
     height = max(row.height for row in rows.values()) + GAP
     sheet = Image.new("RGB", (LABEL_WIDTH + max(row.width for row in rows.values()), height * len(rows) - GAP), "white")
     pen = ImageDraw.Draw(sheet)
