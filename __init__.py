@@ -1,4 +1,4 @@
-"""What a node host imports. Nothing else is imported until the host asks for the nodes."""
+"""Entry point for node hosts such as ComfyUI. Nothing is imported until the host asks for the nodes."""
 
 from __future__ import annotations
 

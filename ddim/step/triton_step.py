@@ -124,12 +124,9 @@ def fused_step(
     result = torch.empty_like(sample, dtype=torch.float32) if out is None else out
     if not sample.numel():
         return result
-    guided = output if isinstance(output, Guided) else None
-    uncond = guided.uncond.contiguous() if guided else output
-    text = guided.text.contiguous() if guided else None
-    factors = rescale_factors(uncond, text, guided.scale, guided.rescale) if guided and guided.rescale else None
+    uncond, text, scale, factors = _outputs(output)
     keyed = noise if isinstance(noise, KeyedStep) else None
-    given = None if noise is None or keyed else noise.as_subclass(Tensor)
+    given = noise if isinstance(noise, Tensor) else None
     images = keyed.key.images_on_device if keyed else None
     keep, rest = (1.0, Linear(0.0, 0.0)) if clip is None else split_around_x0(c, rederive)
     tiles = tiles_of(sample.numel() // sample.shape[0])
@@ -137,7 +134,7 @@ def fused_step(
         sample,
         uncond,
         _or(text, sample),
-        _or(given, sample),
+        _or(given, sample).as_subclass(Tensor),
         _or(factors, sample),
         _or(images, sample),
         result,
@@ -148,11 +145,11 @@ def fused_step(
         float(keep),
         float(rest.x),
         float(rest.m),
-        float(weight_of_noise(c.sigma, sample if noise is None or keyed else noise)),
-        guided.scale if guided else 1.0,
+        float(c.sigma if given is None else weight_of_noise(c.sigma, given)),
+        scale,
         signed_word(keyed.step if keyed else 0),
         *(signed_word(word) for word in (keyed.key.words if keyed else (0, 0))),
-        GUIDED=guided is not None,
+        GUIDED=text is not None,
         RESCALED=factors is not None,
         CLIPPED=clip is not None,
         NOISE="keyed" if keyed else "none" if noise is None else "given",
@@ -161,6 +158,15 @@ def fused_step(
         **LAUNCH_OPTIONS,
     )
     return result
+
+
+def _outputs(output: Tensor | Guided) -> tuple[Tensor, Tensor | None, float, Tensor | None]:
+    """The model output, or the unconditional one with the conditional one, guidance scale and rescale factors."""
+    if isinstance(output, Tensor):
+        return output, None, 1.0, None
+    uncond, text = output.uncond.contiguous(), output.text.contiguous()
+    factors = rescale_factors(uncond, text, output.scale, output.rescale) if output.rescale else None
+    return uncond, text, output.scale, factors
 
 
 def _or(tensor: Tensor | None, stand_in: Tensor) -> Tensor:

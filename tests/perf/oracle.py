@@ -7,7 +7,7 @@ coefficients have 50 decimal digits, so the formulas stand as printed, without r
 from __future__ import annotations
 
 from decimal import Decimal, localcontext
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -60,7 +60,7 @@ def noise_and_direction(a: Decimal, a_next: Decimal, eta: float | str) -> tuple[
     return (1 - a / a_next).sqrt() if eta == "sigma_hat" else within, left.sqrt()
 
 
-@lru_cache(maxsize=None)
+@cache
 def coefficients(alpha_bar: float, alpha_bar_next: float, prediction_type: str, eta: float | str) -> Coefficients:
     """The coefficients of a step; levels and eta are taken as the exact numbers that the floats are."""
     with localcontext() as context:
