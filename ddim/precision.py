@@ -12,7 +12,7 @@ __all__ = ["HALF", "Linear", "Number", "per_image", "weighted_sum", "working_dty
 HALF = frozenset((torch.float16, torch.bfloat16))
 
 # Where the plain form of a weighted sum loses digits: a factor this near to 1, or one this large.
-_NEAR_ONE, _LARGE = 1e-5, 8.0
+_NEAR_ONE, _LARGE, _VERY_LARGE = 1e-5, 2.0, 256.0
 
 # A coefficient: a float64 of the host for one step, or a float64 tensor of shape (B, 1, ...) for a step of each image.
 Number = float | Tensor
@@ -59,7 +59,7 @@ def weighted_sum(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor
         return torch.mul(output, m, out=out)
     if m == 0.0:
         return torch.mul(sample, x, out=out)
-    if m < -_LARGE:
+    if m < -_VERY_LARGE:
         # w_x (x - m) + (w_x + w_m) m: at the tiny alpha_bar of a cosine schedule's first step an epsilon output is
         # nearly the sample itself, and the rounding of two large factors of opposite sign would not cancel.
         return torch.sub(sample, output, out=out).mul_(x).add_(output, alpha=x + m)
@@ -67,4 +67,7 @@ def weighted_sum(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor
         # x + w_m (m + (w_x - 1) / w_m x): in a run of 1000 steps of v-prediction w_x is 1 - 1e-6 at each of them. Its
         # rounding to float32 would be the same for all elements and nearly the same at all steps, so it would add up.
         return torch.add(sample, torch.add(output, sample, alpha=(x - 1.0) / m), alpha=m, out=out)
+    if m < -_LARGE and x > 1.0:
+        # w_x (x + w_m / w_x m): the difference first, as in equation (9), so that only the result is rounded enlarged.
+        return torch.add(sample, output, alpha=m / x, out=out).mul_(x)
     return torch.mul(sample, x, out=out).add_(output, alpha=m)
