@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["HALF", "Linear", "Number", "per_image", "weighted_sum", "working_dtype"]
+__all__ = ["HALF", "Linear", "Number", "as_dtype", "per_image", "weighted_sum", "working_dtype"]
 
 HALF = frozenset((torch.float16, torch.bfloat16))
 
@@ -28,6 +28,11 @@ class Linear(NamedTuple):
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the state between steps: float64 for float64, float32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor.to(dtype)`` without the operator that torch runs for nothing in inference mode where it fits already."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -51,7 +56,7 @@ def weighted_sum(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor
     """
     x, m = weights
     dtype = working_dtype(sample.dtype)
-    sample, output = sample.to(dtype), output.to(dtype)
+    sample, output = as_dtype(sample, dtype), as_dtype(output, dtype)
     if isinstance(x, Tensor) or isinstance(m, Tensor):
         total = torch.as_tensor(x).to(sample) * sample + torch.as_tensor(m).to(sample) * output
         return total if out is None else out.copy_(total)

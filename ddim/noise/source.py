@@ -107,7 +107,10 @@ class RecordedNoise:
     def at(self, step: int, sigma: float) -> Tensor | None:
         """The row of a step."""
         used = sigma != 0.0 or isinstance(self.noise, VarianceNoise)
-        return self.noise[step].to(device=self.device) if used else None
+        if not used:
+            return None
+        row = self.noise[step]
+        return row if row.device == self.device else row.to(self.device)
 
 
 def noise_source(

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import DDIMError
 from ..guidance.cfg import Guided
 from ..noise.source import Generators, noise_source
-from ..precision import working_dtype
+from ..precision import as_dtype, working_dtype
 from ..scheduler.forward import DDIMScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.checks import eta_of_each_step
@@ -78,7 +78,7 @@ def sample(
     )
     state = x.to(working_dtype(x.dtype), copy=True)
     for i, (c, t) in enumerate(zip(coefficients, scheduler.timesteps, strict=True)):
-        x_t = state.to(x.dtype)
+        x_t = as_dtype(state, x.dtype)
         output = checked_output(model(x_t, t), x)
         if isinstance(output, Guided) and (callback is not None or not kernels_run_on(x.device)):
             output = output.tensor()
@@ -94,7 +94,7 @@ def sample(
         if callback is not None:
             assert isinstance(output, Tensor)
             callback(i, t, x_t, predicted_x0(c, base, output, scheduler.process_x0) if x0 is None else x0)
-    return state.to(x.dtype)
+    return as_dtype(state, x.dtype)
 
 
 def checked_output(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:

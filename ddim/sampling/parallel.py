@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import check_integer, check_number
 from ..noise.keyed import KeyedStep
 from ..noise.source import Generators, NoiseSource, noise_source
-from ..precision import working_dtype
+from ..precision import as_dtype, working_dtype
 from ..scheduler.forward import DDIMScheduler
 from ..step.apply import apply_step
 from ..step.checks import eta_of_each_step
@@ -145,7 +145,7 @@ class _Window:
 
     def iterate(self, first: int, states: list[Tensor], noises: list[Tensor | None]) -> list[Tensor]:
         """One iteration over the steps from ``first``: improved states, the first of them exact as it was."""
-        seen = [state.to(self.like.dtype) for state in states[:-1]]
+        seen = [as_dtype(state, self.like.dtype) for state in states[:-1]]
         outputs = self._outputs(first, seen)
         improved = [states[0]]
         for i, (state, output, noise) in enumerate(zip(states[:-1], outputs, noises, strict=True)):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import DDIMError, show
 from ..noise.keyed import KeyedStep
-from ..precision import HALF
+from ..precision import HALF, as_dtype
 from ..schedule.timesteps import TimestepPlan
 from ..step.apply import apply_step, predicted_x0
 from ..step.coefficients import StepTable
@@ -151,5 +151,5 @@ def advance(
         memory.remember(position, x_next)
     x0 = processed if x0 is None else x0
     assert x0 is not None
-    x_next = x_next.to(sample.dtype) if out is None or out is x_next else out.copy_(x_next)
-    return x_next, x0.to(sample.dtype)
+    x_next = as_dtype(x_next, sample.dtype) if out is None or out is x_next else out.copy_(x_next)
+    return x_next, as_dtype(x0, sample.dtype)

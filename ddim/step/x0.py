@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..precision import Linear, Number, per_image, working_dtype
+from ..precision import Linear, Number, as_dtype, per_image, working_dtype
 from .equations import StepCoefficients
 
 __all__ = ["Clip", "ProcessX0", "Threshold", "quantile", "split_around_x0", "x0_processor"]
@@ -47,7 +47,7 @@ class Threshold:
 
     def __call__(self, x0: Tensor) -> Tensor:
         """Thresholded x_0, shape ``(B, ...)``, a new tensor."""
-        sizes = x0.abs().flatten(1).to(working_dtype(x0.dtype))
+        sizes = as_dtype(x0.abs().flatten(1), working_dtype(x0.dtype))
         s = per_image(quantile(sizes, self.ratio).clamp(1.0, self.cap), x0)
         return torch.clamp(x0, -s, s) / s
 

@@ -1,6 +1,11 @@
-"""Exact costs: operators and passes over memory."""
+"""Exact costs, operators and passes over memory, and the step that others are compared with."""
 
 from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -37,3 +42,14 @@ class Cost(TorchDispatchMode):
 def measure_cost() -> type[Cost]:
     """``with measure_cost(sample) as cost: ...`` counts what is done in units of that sample."""
     return Cost
+
+
+@pytest.fixture(scope="session")
+def oracle() -> ModuleType:
+    """The paper's equations, written a second time; see ``oracle.py``."""
+    if "ddim_oracle" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("ddim_oracle", Path(__file__).with_name("oracle.py"))
+        assert spec is not None and spec.loader is not None
+        sys.modules["ddim_oracle"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["ddim_oracle"])
+    return sys.modules["ddim_oracle"]

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from ddim.normal_counter import COS, LANES, LN4, LOG, SIN, key_of_seed, philox4x32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ddim
+from ddim.noise.philox import COS, LANES, LN4, LOG, SIN, key_of_seed, philox4x32
 
 F = np.float32
 WORDS = st.integers(0, 2**32 - 1)
@@ -79,7 +79,7 @@ def test_every_element_has_the_bits_of_the_scalar_definition(seed, image, step, 
 
 
 def test_the_transform_is_that_of_box_and_muller():
-    from ddim.normal_counter import _box_muller
+    from ddim.noise.philox import _box_muller
 
     rng = np.random.default_rng(0)
     edges = np.array([0, 1, 2, 3, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1], np.uint64)

@@ -71,7 +71,7 @@ def test_tolerance_zero_gives_the_sequential_run_whatever_the_window(steps, wind
     before = x.clone()
     result = ddim.sample_parallel(model, x, scheduler, window=window, tolerance=0.0, eta=eta, seed=seed)
     expected = ddim.sample(model, x, scheduler, eta=eta, seed=seed)
-    torch.testing.assert_close(result.sample, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result.sample, expected, rtol=1e-9, atol=1e-10)
     assert result.model_calls <= steps
     assert torch.equal(x, before)
 

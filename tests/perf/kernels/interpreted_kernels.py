@@ -10,18 +10,20 @@ import sys
 from itertools import product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import oracle
 import torch
-from ddim.coefficients import StepCoefficients
-from ddim.fast_step import fast_step
-from ddim.fused import fusable, fused_noise
-from ddim.stepping import apply_step
-from ddim.x0_processing import Clip, Threshold
 
 import ddim
-from ddim.guidance import Guided
-from ddim.noise import KeyedStep, NoiseKey
+from ddim.noise.keyed import KeyedStep, NoiseKey
+from ddim.noise.philox import normals
+from ddim.noise.triton_noise import write_noise
+from ddim.step.apply import apply_step
+from ddim.step.coefficients import coefficients_between
+from ddim.step.x0 import Clip, Threshold
+from ddim.triton_support import kernels_accept
 
 SHAPE = (2, 3, 19, 21)  # an odd number of elements, in more than one tile
 
@@ -39,33 +41,45 @@ def noise_bits() -> dict[str, bool]:
     }
     found = {}
     for name, (shape, seed, step, images) in cases.items():
-        drawn = fused_noise(KeyedStep(NoiseKey.of(shape, seed, images), step), torch.empty(shape))
-        by_torch = NoiseKey.of(shape, seed, images).fill(torch.empty(shape), step)
-        found[name] = torch.equal(drawn, by_torch) and torch.equal(drawn, ddim.keyed_noise(shape, seed, step, images))
+        key = NoiseKey.of(shape, seed, images, torch.device("cpu"))
+        drawn, by_numpy = torch.empty(shape), torch.empty(shape)
+        write_noise(drawn, key.words, step, key.images_on_device)
+        normals(key.words, key.images, step, by_numpy.view(shape[0], -1).numpy())
+        found[name] = torch.equal(drawn, by_numpy) and torch.equal(drawn, ddim.keyed_noise(shape, seed, step, images))
     return found
 
 
 def step_errors() -> dict[str, float]:
-    """Largest difference from the readable step, over the size of its terms."""
+    """Largest difference from the paper's step in float64, over the size of the result."""
     errors = {}
     outputs = [torch.float32, torch.float16, torch.bfloat16]
+    processing = {"plain": {}, "clip": {"clip": 0.8}, "threshold": {"threshold": (0.9, 3.0)}}
     processors = {"plain": None, "clip": Clip(0.8), "threshold": Threshold(0.9, 3.0)}
     cases = product(ddim.PREDICTION_TYPES, processors, ["none", "given", "keyed"], [False, True], [False, True])
-    for i, (prediction, processing, source, rederive, guided) in enumerate(cases):
-        step = StepCoefficients.at(0.2, 0.5, prediction, 0.0 if source == "none" else 0.7)
+    for i, (prediction, process, source, rederive, guided) in enumerate(cases):
+        eta = 0.0 if source == "none" else 0.7
         x, z = tensors()[0], tensors()[3]
         _, m, text, _ = tensors(outputs[i % 3])
-        key = KeyedStep(NoiseKey.of(SHAPE, 3, [5, 9]), 4)
+        key = KeyedStep(NoiseKey.of(SHAPE, 3, [5, 9], x.device), 4)
         noise = {"none": None, "given": z, "keyed": key}[source]
-        output = Guided(m, text, 4.0, 0.6) if guided else m
-        combined = Guided(m.double(), text.double(), 4.0, 0.6).tensor() if guided else m.double()
-        options = dict(process_x0=processors[processing], use_clipped_model_output=rederive)
-        z = None if noise is None else ddim.keyed_noise(SHAPE, 3, 4, [5, 9]) if source == "keyed" else z
-        expected, _ = apply_step(step, x.double(), combined, noise=None if z is None else z.double(), **options)
+        output = ddim.Guided(m, text, 4.0, 0.6) if guided else m
+        combined = ddim.Guided(m.double(), text.double(), 4.0, 0.6).tensor() if guided else m.double()
+        z = {"none": None, "given": z, "keyed": ddim.keyed_noise(SHAPE, 3, 4, [5, 9])}[source]
+        derived = rederive and process != "plain"
+        exact = oracle.coefficients(0.2, 0.5, prediction, eta)
+        expected, _ = oracle.step(exact, x, combined, z, rederive=derived, **processing[process])
         target = x.clone() if i % 2 else None
-        result, _ = fast_step(step, x if target is None else target, output, noise=noise, out=target, **options)
+        result, _ = apply_step(
+            coefficients_between(0.2, 0.5, prediction, eta),
+            x if target is None else target,
+            output,
+            process_x0=processors[process],
+            use_clipped_model_output=rederive,
+            noise=noise,
+            out=target,
+        )
         assert target is None or result is target
-        name = f"{prediction} {processing} {source} {'rederived ' if rederive else ''}{'guided' if guided else ''}"
+        name = f"{prediction} {process} {source} {'rederived ' if rederive else ''}{'guided' if guided else ''}"
         errors[name.strip()] = float((result.double() - expected).abs().max() / expected.abs().max())
     return errors
 
@@ -89,11 +103,11 @@ def whole_runs() -> dict[str, float]:
 def what_is_fused() -> dict[str, bool]:
     x = tensors()[0]
     return {
-        "float32": fusable(x),
-        "float16": fusable(x.half()),
-        "float64": fusable(x.double()),
-        "other layout": fusable(x.transpose(1, 2)),
-        "needs gradients": fusable(x.clone().requires_grad_()),
+        "float32": kernels_accept(x),
+        "float16": kernels_accept(x.half()),
+        "float64": kernels_accept(x.double()),
+        "other layout": kernels_accept(x.transpose(1, 2)),
+        "needs gradients": kernels_accept(x.clone().requires_grad_()),
     }
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ddim.normal_counter import COS, LOG, SIN
 
 import ddim
+from ddim.noise.philox import COS, LOG, SIN
 
 HERE = Path(__file__).resolve().parent
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -30,7 +30,7 @@ def child(name: str, tmp_path: Path, **environment: str) -> dict:
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory) -> dict:
-    return child("triton_child.py", tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
+    return child("interpreted_kernels.py", tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
 
 
 @needs_triton
@@ -63,7 +63,7 @@ def test_what_the_kernels_cannot_do_is_left_to_torch(interpreted):
 
 @needs_triton
 def test_machine_code_contracts_nothing_and_rounds_correctly(tmp_path):
-    found = child("triton_compile_child.py", tmp_path)
+    found = child("compiled_kernels.py", tmp_path)
     for name in ("noise", "step none", "step given", "step keyed"):
         for code in found[name]:
             assert code["fma."] == code["sqrt.approx"] == code[".ftz"] == 0, (name, code)

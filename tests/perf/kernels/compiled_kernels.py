@@ -6,13 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ddim import triton_kernels, triton_rescale
+from ddim.guidance import triton_rescale
+from ddim.noise import triton_noise
+from ddim.step import triton_step
 
 TYPES = {"output": "*bf16", "text": "*bf16", "images": "*i32", "count": "i32", "tiles": "i32"}
 TYPES |= {"step": "i32", "key0": "i32", "key1": "i32", "programs": "i32", "per_program": "i32"}
@@ -26,7 +28,9 @@ def ptx(kernel, constants: dict, capability: int) -> str:
     types = {name: TYPES.get(name, "*fp32" if name in POINTERS else "fp32") for name in names}
     types.update(dict.fromkeys(constants, "constexpr"))
     source = ASTSource(fn=kernel, signature=types, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(triton_kernels.LAUNCHES))
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options=dict(triton_noise.LAUNCH_OPTIONS)
+    )
     return compiled.asm["ptx"]
 
 
@@ -36,10 +40,10 @@ def summary(kernel, constants: dict) -> list[dict[str, int]]:
 
 
 if __name__ == "__main__":
-    found = {"noise": summary(triton_kernels._noise_kernel, {"NUMBERED": False, "LANES": 256})}
+    found = {"noise": summary(triton_noise._noise_kernel, {"NUMBERED": False, "LANES": 256})}
     for values in STEPS:
         constants = dict(zip(SWITCHES, values, strict=True), LANES=256)
-        found["step " + values[3]] = summary(triton_kernels._step_kernel, constants)
+        found["step " + values[3]] = summary(triton_step._step_kernel, constants)
     found["moments"] = summary(triton_rescale._moments_kernel, {"BLOCK": 1024})
     found["factor"] = summary(triton_rescale._factor_kernel, {"BLOCK": 256})
     print(json.dumps(found))
