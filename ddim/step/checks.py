@@ -109,11 +109,12 @@ def check_out(out: Tensor, sample: Tensor, others: Sequence[Tensor | None]) -> N
             f"out must have the sample's shape, dtype and device, {tuple(sample.shape)}, {sample.dtype} on "
             f"{sample.device}, got {tuple(out.shape)}, {out.dtype} on {out.device}"
         )
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (out, sample, *others)):
+    read = [tensor for tensor in (sample, *others) if tensor is not None]
+    if torch.is_grad_enabled() and (out.requires_grad or any(tensor.requires_grad for tensor in read)):
         raise DDIMError("out cannot be written where gradients are recorded; leave it out, or use torch.no_grad()")
     if any(other is not None and _overlap(out, other) for other in others):
         raise DDIMError("out must not share memory with model_output or variance_noise, which are still read")
-    if out is not sample and not _same_place(out, sample) and _overlap(out, sample):
+    if out is not sample and _overlap(out, sample) and not _same_place(out, sample):
         raise DDIMError("out must be the sample itself or share no memory with it")
 
 
@@ -123,7 +124,7 @@ def _same_place(a: Tensor, b: Tensor) -> bool:
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether the memory from the first to the last element of one meets that of the other."""
-    if a.device != b.device or not a.numel() or not b.numel():
+    if a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr() or not a.numel() or not b.numel():
         return False
     (first_a, end_a), (first_b, end_b) = _extent(a), _extent(b)
     return first_a < end_b and first_b < end_a

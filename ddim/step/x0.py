@@ -49,7 +49,7 @@ class Threshold:
         """Thresholded x_0, shape ``(B, ...)``, a new tensor."""
         sizes = as_dtype(x0.abs().flatten(1), working_dtype(x0.dtype))
         s = per_image(quantile(sizes, self.ratio).clamp(1.0, self.cap), x0)
-        return torch.clamp(x0, -s, s) / s
+        return torch.clamp(x0, -s, s).div_(s)
 
 
 def x0_processor(
@@ -82,10 +82,9 @@ def quantile(values: Tensor, ratio: float) -> Tensor:
     """
     low, weight = _rank(values.shape[1], ratio, values.dtype)
     top = values.topk(values.shape[1] - low, dim=1, sorted=False).values  # NaN counts as the largest
-    below = top.amin(1)
+    below = top.amin(1)  # NaN, if there is one
     above = top.kthvalue(2, dim=1).values if weight else below
-    between = torch.where(below == above, below, torch.lerp(below, above, weight))  # inf and inf would give NaN
-    return between.masked_fill(top.isnan().any(1), torch.nan)
+    return torch.where(below == above, below, torch.lerp(below, above, weight))  # inf and inf would give NaN
 
 
 def _rank(count: int, ratio: float, dtype: torch.dtype) -> tuple[int, float]:
