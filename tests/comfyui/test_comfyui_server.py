@@ -121,7 +121,7 @@ def run_embedded(prompt: dict[str, Any], embedded: Registry) -> list[np.ndarray]
         assert result.status == "success", result
         told = [image for _, output in sorted(result.outputs.items()) for image in output.get("images", [])]
         return [
-            np.asarray(Image.open(folders.of_kind(i["type"]) / i["subfolder"] / i["filename"]).convert("RGB"), np.int16)
+            np.asarray(Image.open(folders.of_type(i["type"]) / i["subfolder"] / i["filename"]).convert("RGB"), np.int16)
             for i in told
         ]
     finally:
