@@ -1,4 +1,4 @@
-"""The one exception of the core, and the checks that raise it."""
+"""The core's only exception, and the argument checks that raise it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["DDIMError", "check_choice", "check_integer", "check_number", "show"]
 
 
 class DDIMError(ValueError):
-    """A wrong argument: the message says what was expected, what came and what to do."""
+    """An invalid argument; the message says what was expected, what was given and what to do."""
 
 
 def show(value: Any, limit: int = 80) -> str:
-    """A value for an error message: its repr, cut; never fails, whatever the value is."""
+    """Format any value for an error message: its ``repr``, truncated. Never raises."""
     try:
         text = repr(value)
-    except Exception:  # a stranger's object, or an integer too long to print
+    except Exception:  # a broken __repr__, or an integer with too many digits to print
         return f"a {type(value).__name__} that cannot be printed"
     return text if len(text) <= limit else f"{text[:limit]}..."
 
@@ -28,12 +28,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """Return ``value`` if it is one of ``choices``.
 
     Raises:
-        DDIMError: otherwise, with the nearest right spelling where there is one.
+        DDIMError: otherwise; the message suggests the closest choice.
     """
     if isinstance(value, str) and value in choices:
         return value
-    near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    closest = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
     expected = ", ".join(repr(choice) for choice in choices)
     raise DDIMError(f"{name} must be one of {expected}, got {show(value)}{hint}")
 
@@ -42,7 +42,7 @@ def check_integer(name: str, value: Any, low: float, high: float = math.inf, *, 
     """Return ``value`` as an int if it is a whole number in ``[low, high]``.
 
     Raises:
-        DDIMError: for booleans, fractions, other types and numbers out of the range.
+        DDIMError: for booleans, fractions, other types and numbers outside the range.
     """
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool) or not whole or not low <= int(value) <= high:
@@ -55,17 +55,22 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     """Return ``value`` as a float if it is a finite number in ``[low, high]``.
 
     Raises:
-        DDIMError: for booleans, NaN, infinities, other types and numbers out of the range.
+        DDIMError: for booleans, NaN, infinities, other types and numbers outside the range.
     """
-    number = _as_float(value)
+    number = _float_or_nan(value)
     if not math.isfinite(number) or not low <= number <= high:
-        limit = f"from {low:g} to {high:g}" if high != math.inf else f"of at least {low:g}"
-        raise DDIMError(f"{name} must be a finite number {limit}{why}, got {show(value)}")
+        raise DDIMError(f"{name} must be a finite number{_range_text(low, high)}{why}, got {show(value)}")
     return number
 
 
-def _as_float(value: Any) -> float:
-    """The value as a float; NaN for what is no number, or too large for one."""
+def _range_text(low: float, high: float) -> str:
+    if high != math.inf:
+        return f" from {low:g} to {high:g}"
+    return f" of at least {low:g}" if low != -math.inf else ""
+
+
+def _float_or_nan(value: Any) -> float:
+    """Return the value as a float, or NaN if it is not a real number or too large for a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     try:

@@ -1,13 +1,14 @@
 """Beta schedules: how much noise each training step adds.
 
-Each entry of the table maps ``(num_train_timesteps, beta_start, beta_end, dtype)`` to ``T`` betas, in float64 except
-where diffusers' float32 rounding is reproduced.
+A rule maps ``(num_train_timesteps, beta_start, beta_end, dtype)`` to ``T`` betas. The dtype is float64, except where
+diffusers' float32 rounding is reproduced.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,10 +17,10 @@ from ..errors import check_choice
 
 __all__ = ["BETA_SCHEDULES", "MAX_BETA", "betas_from_alpha_bar", "make_betas"]
 
-# Nichol & Dhariwal 2021 (2102.09672), section 3.2: clipped to prevent singularities at the end of the process.
+# Nichol & Dhariwal 2021 (2102.09672), section 3.2: betas are clipped to avoid a singularity at the last timestep.
 MAX_BETA = 0.999
 
-Rule = Callable[[int, float, float, torch.dtype], Tensor]
+BetaRule = Callable[[int, float, float, torch.dtype], Tensor]
 
 
 def _linear(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
@@ -63,18 +64,17 @@ def _laplace_alpha_bar(time: float) -> float:
     return math.sqrt(snr / (1.0 + snr))
 
 
-def _from_function(alpha_bar: Callable[[float], float]) -> Rule:
-    """Betas whose running product follows a continuous ``alpha_bar(time)``, time in [0, 1]."""
+def _from_function(alpha_bar: Callable[[float], float]) -> BetaRule:
+    """Make a rule from a continuous ``alpha_bar(time)``, time in [0, 1]; the products of 1 - beta follow it."""
 
     def betas(steps: int, start: float, end: float, dtype: torch.dtype) -> Tensor:
         levels = [alpha_bar(i / steps) for i in range(steps + 1)]
-        pairs = zip(levels[:-1], levels[1:], strict=True)
-        return torch.tensor([min(1 - later / now, MAX_BETA) for now, later in pairs], dtype=dtype)
+        return torch.tensor([min(1 - after / before, MAX_BETA) for before, after in pairwise(levels)], dtype=dtype)
 
     return betas
 
 
-_TABLE: dict[str, Rule] = {
+_RULES: dict[str, BetaRule] = {
     "linear": _linear,
     "scaled_linear": _scaled_linear,
     "squaredcos_cap_v2": _from_function(_cosine_alpha_bar),
@@ -86,7 +86,7 @@ _TABLE: dict[str, Rule] = {
     "exp": _from_function(_exponential_alpha_bar),
 }
 
-BETA_SCHEDULES: tuple[str, ...] = tuple(_TABLE)
+BETA_SCHEDULES: tuple[str, ...] = tuple(_RULES)
 
 
 def make_betas(
@@ -96,33 +96,33 @@ def make_betas(
     beta_end: float,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Betas of a named schedule.
+    """Compute the betas of a named schedule.
 
     Args:
         beta_schedule: one of :data:`BETA_SCHEDULES`.
         num_train_timesteps: T, at least 1.
         beta_start: first beta (``linear``, ``scaled_linear``/``quad``, ``sigmoid``).
         beta_end: last beta (the same, and ``const``).
-        dtype: in which they are computed.
+        dtype: the dtype to compute in.
 
     Returns:
         Tensor of shape ``(T,)`` on the CPU.
 
     Raises:
-        DDIMError: for an unknown name.
+        DDIMError: if the name is unknown.
     """
-    rule = _TABLE[check_choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
+    rule = _RULES[check_choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
     return rule(num_train_timesteps, beta_start, beta_end, dtype)
 
 
 def betas_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
-    """Betas whose running product is ``alpha_bar``: beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).
+    """Compute the betas that give these levels: beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).
 
     Args:
-        alpha_bar: shape ``(T,)``, in [0, 1], not increasing; only the last may be 0.
+        alpha_bar: shape ``(T,)``, in [0, 1], not increasing; only the last entry may be 0.
 
     Returns:
-        Tensor of shape ``(T,)``: float32 for float32, else float64.
+        Tensor of shape ``(T,)``: float32 if ``alpha_bar`` is float32, otherwise float64.
     """
     alpha_bar = alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)
     previous = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])

@@ -1,4 +1,4 @@
-"""The configuration: diffusers' fifteen settings and ``parity``, checked and frozen; readable as a mapping too."""
+"""The settings of a scheduler: diffusers' fifteen and ``parity``, validated and immutable."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .betas import BETA_SCHEDULES
 from .noise_levels import NoiseSchedule, make_noise_schedule
 from .timesteps import TIMESTEP_SPACINGS, TimestepPlan, make_plan
 
-__all__ = ["SETTINGS", "SchedulerConfig", "noise_schedule_of", "plan_of"]
+__all__ = ["MAX_TRAIN_TIMESTEPS", "SETTINGS", "SchedulerConfig", "noise_schedule_of", "plan_of"]
 
-MAX_TRAIN_TIMESTEPS = 1_000_000  # an untrusted file must not be able to ask for all memory
+MAX_TRAIN_TIMESTEPS = 1_000_000  # keeps an untrusted configuration from allocating all memory
 
 
 @dataclass(frozen=True)
 class SchedulerConfig(Mapping[str, Any]):
-    """Settings of a :class:`~ddim.DDIMScheduler`; the names and defaults are diffusers'.
+    """Settings of a :class:`~ddim.DDIMScheduler`, with diffusers' names and defaults; also readable as a mapping.
 
     Raises:
-        DDIMError: at construction, for a value of the wrong type, out of range, or unknown.
+        DDIMError: at construction, for a value of the wrong type or outside its range.
     """
 
     num_train_timesteps: int = 1000
@@ -49,7 +49,7 @@ class SchedulerConfig(Mapping[str, Any]):
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
-            self._set("trained_betas", _as_tuple(self.trained_betas))
+            self._set("trained_betas", _betas_as_tuple(self.trained_betas))
             self._set("num_train_timesteps", len(self.trained_betas))
         self._set(
             "num_train_timesteps",
@@ -63,7 +63,8 @@ class SchedulerConfig(Mapping[str, Any]):
         self._set("steps_offset", check_integer("steps_offset", self.steps_offset, 0, last))
         for name, (low, high, why) in _NUMBERS.items():
             low = min_cap if name == "sample_max_value" else low
-            self._set(name, _plain(check_number(name, getattr(self, name), low, high, why=why), getattr(self, name)))
+            given = getattr(self, name)
+            self._set(name, _keep_number_type(check_number(name, given, low, high, why=why), given))
         for name in ("clip_sample", "set_alpha_to_one", "thresholding", "rescale_betas_zero_snr"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise DDIMError(f"{name} must be True or False, got {show(getattr(self, name))}")
@@ -86,7 +87,7 @@ class SchedulerConfig(Mapping[str, Any]):
 
 SETTINGS: tuple[str, ...] = tuple(field.name for field in fields(SchedulerConfig))
 
-# The settings that are numbers: lowest, highest, and why.
+# The numeric settings: minimum, maximum, and the reason for the limit.
 _NUMBERS: dict[str, tuple[float, float, str]] = {
     "beta_start": (0.0, math.inf, ""),
     "beta_end": (0.0, math.inf, ""),
@@ -96,13 +97,13 @@ _NUMBERS: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _plain(checked: float, given: Any) -> int | float:
-    """The number as it was given where Python can write it so (files keep 1 and 1.0 apart), else as a float."""
+def _keep_number_type(checked: float, given: Any) -> int | float:
+    """Return a plain int or float as it was given, since files distinguish 1 from 1.0; anything else as a float."""
     return given if type(given) in (int, float) else checked
 
 
-def _as_tuple(values: Any) -> tuple[float, ...]:
-    """trained_betas given as list, tuple, numpy array or tensor."""
+def _betas_as_tuple(values: Any) -> tuple[float, ...]:
+    """Convert ``trained_betas``, given as a list, tuple, numpy array or tensor."""
     listed = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(listed, (list, tuple)) or not 1 <= len(listed) <= MAX_TRAIN_TIMESTEPS:
         raise DDIMError(
@@ -114,7 +115,7 @@ def _as_tuple(values: Any) -> tuple[float, ...]:
 
 @lru_cache(maxsize=32)
 def noise_schedule_of(config: SchedulerConfig) -> NoiseSchedule:
-    """The noise schedule that a configuration describes (cached: it is immutable)."""
+    """Return the noise schedule of a configuration; cached, since both are immutable."""
     return make_noise_schedule(
         config.num_train_timesteps,
         config.beta_start,
@@ -128,7 +129,7 @@ def noise_schedule_of(config: SchedulerConfig) -> NoiseSchedule:
 
 
 def plan_of(config: SchedulerConfig, num_inference_steps: int) -> TimestepPlan:
-    """The plan that a configuration makes of a number of steps; errors as of :func:`make_plan`."""
+    """Plan a number of steps as a configuration says; raises what :func:`make_plan` raises."""
     return make_plan(
         num_inference_steps, config.num_train_timesteps, config.timestep_spacing, config.steps_offset, config.parity
     )

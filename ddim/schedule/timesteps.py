@@ -1,6 +1,6 @@
-"""The timestep plan: which timesteps are visited, and where each step goes.
+"""The timestep plan: which timesteps a run visits, and where each step goes.
 
-A plan is an immutable list of pairs ``(t, t_next)``, so that no step ever has to guess its target.
+A plan is an immutable list of pairs ``(t, t_next)``, so that the target of a step never has to be guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..parity import parity_of
 
 __all__ = ["END", "TIMESTEP_SPACINGS", "TimestepPlan", "make_plan", "plan_from_timesteps"]
 
-END = -1  # the t_next of the last step: the schedule's final alpha
+END = -1  # t_next of the last step: it stands for the final alpha_bar of the noise schedule
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TimestepPlan:
 
     Attributes:
         pairs: the steps.
-        first: the first pair's index in the plan that this is a part of, so that both halves of a split run draw the
-            step noise of the whole.
+        first: where this plan is a part of another one, the index of its first pair in that plan. The parts of a run
+            then draw the same step noise as the whole run.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -43,24 +43,27 @@ class TimestepPlan:
         return tuple(t for t, _ in self.pairs)
 
     def part(self, start: int = 0, stop: int | None = None) -> TimestepPlan:
-        """Steps ``start`` to ``stop`` (exclusive), for splitting a run in two.
+        """Take the steps from ``start`` to ``stop`` (exclusive), to split a run into parts.
 
         Raises:
-            DDIMError: if the range is empty or outside the plan.
+            DDIMError: if the range is empty or exceeds the plan.
         """
         stop = len(self) if stop is None else stop
         if not 0 <= start < stop <= len(self):
             raise DDIMError(
-                f"a part must lie inside the plan's {len(self)} steps and hold at least one, "
+                f"a part must lie within the plan's {len(self)} steps and contain at least one of them, "
                 f"got steps {start} to {stop}"
             )
         return TimestepPlan(self.pairs[start:stop], self.first + start)
 
     def last_fraction(self, strength: float) -> TimestepPlan:
-        """The last ``strength`` of the plan, for image-to-image: ``int(len * strength)`` steps, at least 1.
+        """Take the last ``int(len * strength)`` steps of the plan, at least 1, for image-to-image.
 
         Args:
-            strength: in (0, 1]; 1 keeps every step.
+            strength: in [0, 1]; 1 keeps every step.
+
+        Raises:
+            DDIMError: if ``strength`` is outside [0, 1].
         """
         strength = check_number("strength", strength, 0.0, 1.0)
         keep = max(1, min(len(self), int(len(self) * strength + 1e-9)))
@@ -68,77 +71,78 @@ class TimestepPlan:
 
 
 def _round_half_even(numerator: int, denominator: int) -> int:
-    """The nearest integer to a ratio, ties to even, without going through a float."""
+    """Round a ratio to the nearest integer, ties to even, in integer arithmetic."""
     whole, rest = divmod(numerator, denominator)
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def _leading(steps: int, total: int, offset: int) -> list[int]:
-    """Multiples of T // S, plus the offset where it fits below T (2305.08891, table 2)."""
+    """Multiples of T // S plus the offset, reduced so that all stay below T (2305.08891, table 2)."""
     stride = total // steps
     offset = min(offset, total - 1 - (steps - 1) * stride)
     return [i * stride + offset for i in reversed(range(steps))]
 
 
 def _trailing(steps: int, total: int, offset: int) -> list[int]:
-    """round(T * i / S) - 1 for i = S..1: always starts at T - 1 (2305.08891, table 2)."""
+    """round(T * i / S) - 1 for i = S..1; the first is always T - 1 (2305.08891, table 2)."""
     return [_round_half_even(total * i, steps) - 1 for i in range(steps, 0, -1)]
 
 
 def _linspace(steps: int, total: int, offset: int) -> list[int]:
-    """S evenly spread timesteps from T - 1 to 0 (2305.08891, table 2); a single step is at T - 1."""
+    """S evenly spaced timesteps from T - 1 to 0 (2305.08891, table 2); a single step is at T - 1."""
     if steps == 1:
         return [total - 1]
     return [_round_half_even((total - 1) * i, steps - 1) for i in reversed(range(steps))]
 
 
 def _quad(steps: int, total: int, offset: int) -> list[int]:
-    """floor(c i^2) with the last at 0.8 T (DDIM, 2010.02502, D.2 and the authors' code), made distinct.
+    """floor(c i^2), the largest at 0.8 T (DDIM, 2010.02502, D.2 and the authors' code), made distinct.
 
-    Where the parabola is flatter than one timestep per step, timesteps are pushed apart by one.
+    Where the parabola rises by less than one timestep per step, the timesteps are one apart.
     """
     last = max(1, steps - 1)
     ascending: list[int] = []
     for i in range(steps):
-        wanted = 4 * total * (i if steps > 1 else 1) ** 2 // (5 * last**2)
+        quadratic = 4 * total * (i if steps > 1 else 1) ** 2 // (5 * last**2)
         lowest = ascending[-1] + 1 if ascending else 0
-        ascending.append(min(max(wanted, lowest), total - steps + i))
+        ascending.append(min(max(quadratic, lowest), total - steps + i))
     return ascending[::-1]
 
 
-_EXACT: dict[str, Callable[[int, int, int], list[int]]] = {
+# Each rule maps (S, T, steps_offset) to S timesteps, strictly decreasing.
+_EXACT_RULES: dict[str, Callable[[int, int, int], list[int]]] = {
     "leading": _leading,
     "trailing": _trailing,
     "linspace": _linspace,
     "quad": _quad,
 }
 
-# diffusers' lists, with its floating-point rounding: S + 1 entries ending in -1 for 62 trailing counts, [0] for one
-# linspace step, and T itself for leading with an offset when T // S is 1.
-_DIFFUSERS: dict[str, Callable[[int, int, int], list[int]]] = {
+# diffusers' lists, with its floating-point rounding: S + 1 entries that end in -1 for 62 trailing counts, [0] for one
+# linspace step, and a first timestep of T for leading with an offset when T // S is 1.
+_DIFFUSERS_RULES: dict[str, Callable[[int, int, int], list[int]]] = {
     "leading": lambda steps, total, offset: [i * (total // steps) + offset for i in reversed(range(steps))],
-    "trailing": lambda steps, total, offset: _ints(np.round(np.arange(total, 0, -total / steps)) - 1),
-    "linspace": lambda steps, total, offset: _ints(np.linspace(0, total - 1, steps).round()[::-1]),
+    "trailing": lambda steps, total, offset: _integers(np.round(np.arange(total, 0, -total / steps)) - 1),
+    "linspace": lambda steps, total, offset: _integers(np.linspace(0, total - 1, steps).round()[::-1]),
 }
 
-TIMESTEP_SPACINGS: tuple[str, ...] = tuple(_EXACT)
+TIMESTEP_SPACINGS: tuple[str, ...] = tuple(_EXACT_RULES)
 
 
 def make_plan(
     num_steps: int, num_train_timesteps: int, spacing: str = "leading", steps_offset: int = 0, parity: str = "exact"
 ) -> TimestepPlan:
-    """Plan ``num_steps`` steps over ``num_train_timesteps``.
+    """Plan ``num_steps`` steps over ``num_train_timesteps`` timesteps.
 
     Args:
         num_steps: S, in 1..T.
         num_train_timesteps: T.
         spacing: one of :data:`TIMESTEP_SPACINGS`.
-        steps_offset: added to every ``leading`` timestep as far as it fits below T; other spacings have none.
-        parity: ``"exact"`` gives S strictly decreasing timesteps, each step going to the next of the list;
-            ``"diffusers"`` gives its list and its rule ``t_next = t - T // S``.
+        steps_offset: added to every ``leading`` timestep, as far as all stay below T; other spacings ignore it.
+        parity: ``"exact"`` gives S strictly decreasing timesteps, and each step goes to the next one;
+            ``"diffusers"`` gives diffusers' list and its rule ``t_next = t - T // S``.
 
     Raises:
-        DDIMError: for counts out of range, unknown names, or a plan that diffusers itself cannot run.
+        DDIMError: for a count outside its range, an unknown name, or a plan that diffusers cannot run either.
     """
     total = check_integer("num_train_timesteps", num_train_timesteps, 1)
     steps = check_integer("num_inference_steps", num_steps, 1, total, why=" (the number of training timesteps)")
@@ -146,44 +150,44 @@ def make_plan(
     spacing = check_choice("timestep_spacing", spacing, TIMESTEP_SPACINGS)
     if parity_of(parity).steps_by_stride:
         return _diffusers_plan(steps, total, spacing, offset)
-    return _chain(_EXACT[spacing](steps, total, offset))
+    return _plan_through(_EXACT_RULES[spacing](steps, total, offset))
 
 
 def plan_from_timesteps(timesteps: Iterable[int], num_train_timesteps: int) -> TimestepPlan:
-    """A plan through the given timesteps.
+    """Make a plan that visits the given timesteps.
 
     Args:
         timesteps: whole numbers in 0..T-1, strictly decreasing.
         num_train_timesteps: T.
 
     Raises:
-        DDIMError: if the list is empty, out of range or not strictly decreasing.
+        DDIMError: if the list is empty, not strictly decreasing, or leaves the range.
     """
     given: list[Any] = list(timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps)
     listed = [check_integer("each of timesteps", t, 0, num_train_timesteps - 1) for t in given]
     if not listed:
-        raise DDIMError("timesteps must hold at least one timestep, got none")
+        raise DDIMError("timesteps must contain at least one timestep, got none")
     for t, t_next in pairwise(listed):
         if t_next >= t:
             raise DDIMError(f"timesteps must be strictly decreasing, got {t} followed by {t_next}")
-    return _chain(listed)
+    return _plan_through(listed)
 
 
-def _chain(timesteps: list[int]) -> TimestepPlan:
+def _plan_through(timesteps: list[int]) -> TimestepPlan:
     return TimestepPlan(tuple(pairwise([*timesteps, END])))
 
 
 def _diffusers_plan(steps: int, total: int, spacing: str, offset: int) -> TimestepPlan:
-    rule = _DIFFUSERS[check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS))]
+    rule = _DIFFUSERS_RULES[check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS_RULES))]
     timesteps = rule(steps, total, offset)
     if timesteps[0] >= total:
         raise DDIMError(
             f"diffusers cannot run {steps} {spacing} steps with steps_offset={offset}: timestep {timesteps[0]} "
-            f"is past the last of {total} (it raises IndexError there); use parity='exact' or fewer steps"
+            f"is past the last of {total} (diffusers raises IndexError); use parity='exact' or fewer steps"
         )
     stride = total // steps
     return TimestepPlan(tuple((t, t - stride) for t in timesteps))
 
 
-def _ints(values: np.ndarray) -> list[int]:
+def _integers(values: np.ndarray) -> list[int]:
     return [int(value) for value in values]
