@@ -1,33 +1,35 @@
-"""Replacing files atomically."""
+"""Atomic file writing."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["atomic_replacement"]
+__all__ = ["write_atomically"]
+
+_MAX_NAME_PART = 60  # characters of the target's name in the temporary name; file systems allow 255 bytes in all
 
 
-@contextmanager
-def atomic_replacement(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``target``; what is written there replaces ``target`` at the end.
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Create or replace a file, so that other processes see either the old content or the complete new content.
 
-    A reader, or a machine that loses power, sees the old file or the new one, never a part of it. Where the body
-    raises, the temporary file is removed and ``target`` stays as it was.
+    The content goes to a hidden temporary file in the same folder, is flushed to disk, and the file is then renamed. It
+    gets the permissions of any new file, as set by the process's umask.
 
     Args:
-        target: the file to write, new or existing; its folder must exist.
+        target: The file to write. Its folder must exist.
+        write: Called with the path of an empty file, which it fills.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: If the file cannot be written. An existing file stays unchanged and the temporary file is removed, as
+            they do for any exception in ``write``.
     """
-    # A name of its own length: one that contained the target's could be longer than the file system allows.
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary = target.with_name(f".{target.name[:_MAX_NAME_PART]}.{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
+        temporary.touch(exist_ok=False)
+        write(temporary)
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     finally:
@@ -35,6 +37,5 @@ def atomic_replacement(target: Path) -> Iterator[Path]:
 
 
 def _flush_to_disk(path: Path) -> None:
-    # Opened for writing, which Windows needs to flush a file.
-    with path.open("rb+") as file:
+    with path.open("r+b") as file:  # writable, because Windows cannot flush a file that is open for reading only
         os.fsync(file.fileno())

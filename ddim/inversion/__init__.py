@@ -1,1 +1,1 @@
-"""Inversion: from a picture to the noise that gives it back."""
+"""Inversion: find the noise from which sampling produces a given image."""

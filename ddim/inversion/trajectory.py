@@ -1,0 +1,111 @@
+"""The map from one noise level to the next that a model and a plan define; every inversion method is built on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..plan import Schedule
+from ..scheduler.forward import DDIMScheduler
+from ..step.apply import apply_step, predicted_x0
+from ..step.equations import Eta, StepCoefficients
+from ..step.half_precision import steps_from_rounded_sample
+
+__all__ = ["Callback", "Model", "Trajectory", "mean_square"]
+
+Model = Callable[[Tensor, Tensor], Tensor]
+Callback = Callable[[int, Tensor, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A model and a plan: step ``i`` takes x at level ``levels(i)[0]`` to x at ``levels(i)[1]``.
+
+    Attributes:
+        model: Called as ``model(x_t, t)``, as for :func:`ddim.sample`.
+        scheduler: The scheduler, with its plan set.
+        etas: Eta of each step.
+        model_dtype: The dtype in which the model receives the sample.
+        use_clipped_model_output: As for :func:`ddim.sample`.
+        callback: As for :func:`ddim.sample`, or None.
+    """
+
+    model: Model
+    scheduler: DDIMScheduler
+    etas: tuple[Eta, ...]
+    model_dtype: torch.dtype
+    use_clipped_model_output: bool = False
+    callback: Callback | None = None
+
+    def __len__(self) -> int:
+        """Return the number of steps, S."""
+        return len(self.etas)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The scheduler's settings and plan."""
+        return Schedule.of(self.scheduler)
+
+    @cached_property
+    def _alpha_bars(self) -> tuple[float, ...]:
+        return self.schedule.alpha_bars
+
+    def coefficients(self, index: int) -> StepCoefficients:
+        """Return the coefficients of a step, as floats."""
+        return self.scheduler.coefficients(index, self.etas[index])
+
+    def levels(self, index: int) -> tuple[float, float]:
+        """Return ``alpha_bar`` before and after a step."""
+        return self._alpha_bars[index], self._alpha_bars[index + 1]
+
+    def output(self, index: int, x: Tensor) -> Tensor:
+        """Return the model's output for ``x``, the sample before a step."""
+        # A copy, because the model may keep its argument or write into it.
+        return self.model(x.to(self.model_dtype, copy=True), self.scheduler.timesteps[index])
+
+    def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+        """Return the result of a step without its noise, in the working dtype of ``x``, exactly as sampling does."""
+        c = self.coefficients(index)
+        x_next, _ = apply_step(
+            c,
+            x.to(self.model_dtype) if steps_from_rounded_sample(c) else x,
+            output,
+            process_x0=self.scheduler.process_x0,
+            use_clipped_model_output=self.use_clipped_model_output,
+        )
+        return x_next
+
+    def step(self, index: int, x: Tensor) -> Tensor:
+        """Call the model on ``x`` and return the ``mean`` of the step from there."""
+        return self.mean(index, x, self.output(index, x))
+
+    def slope(self, index: int) -> float:
+        """Return the factor by which a step scales a sample whose epsilon is held fixed: sqrt(b / a).
+
+        From pure noise (a = 0) epsilon is the sample itself, and the factor is sqrt(1 - b).
+        """
+        a, b = self.levels(index)
+        return math.sqrt(b / a) if a > 0.0 else math.sqrt(1 - b) or 1.0
+
+    def report(self, steps_done: int, index: int, x: Tensor, output: Tensor) -> None:
+        """Call the callback for step ``index``.
+
+        Args:
+            steps_done: Number of steps before this one.
+            index: Index of the step in the plan.
+            x: The sample before the step.
+            output: The model's output there.
+        """
+        if self.callback is not None:
+            x0 = predicted_x0(self.coefficients(index), x, output)
+            self.callback(steps_done, self.scheduler.timesteps[index], x.to(self.model_dtype, copy=True), x0)
+
+
+def mean_square(difference: Tensor) -> Tensor:
+    """Return the mean of the squares of each image, float64, shape ``(B,)``."""
+    return difference.to(torch.float64).square().flatten(1).mean(1)
