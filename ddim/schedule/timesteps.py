@@ -178,7 +178,9 @@ def _plan_through(timesteps: list[int]) -> TimestepPlan:
 
 
 def _diffusers_plan(steps: int, total: int, spacing: str, offset: int) -> TimestepPlan:
-    rule = _DIFFUSERS_RULES[check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS_RULES))]
+    rule = _DIFFUSERS_RULES[
+        check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS_RULES))
+    ]
     timesteps = rule(steps, total, offset)
     if timesteps[0] >= total:
         raise DDIMError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import DDIMError
+from ..files import write_atomically
 from ..schedule.settings import SETTINGS, SchedulerConfig
 from .config_import import ConfigReport
 
@@ -119,13 +119,7 @@ def write_config_file(config: Mapping[str, Any], folder: str | os.PathLike[str])
     except (TypeError, ValueError) as error:
         raise DDIMError(f"the configuration cannot be written as JSON: {error}") from error
     target.mkdir(parents=True, exist_ok=True)
-    temporary = target / f".{CONFIG_NAME}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, target / CONFIG_NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(target / CONFIG_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_config_file(path: str | os.PathLike[str], subfolder: str | None = None) -> dict[str, Any]:
