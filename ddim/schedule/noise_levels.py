@@ -196,7 +196,9 @@ def _betas_as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype) -> Te
     except (TypeError, ValueError, RuntimeError) as error:
         raise DDIMError(f"trained_betas must be a list, array or tensor of numbers, got {show(values)}") from error
     if betas.ndim != 1 or len(betas) == 0:
-        raise DDIMError(f"trained_betas must be a flat list of one number per training timestep, got shape {tuple(betas.shape)}")
+        raise DDIMError(
+            f"trained_betas must be a flat list of one number per training timestep, got shape {tuple(betas.shape)}"
+        )
     return betas
 
 
