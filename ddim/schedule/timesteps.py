@@ -178,10 +178,8 @@ def _plan_through(timesteps: list[int]) -> TimestepPlan:
 
 
 def _diffusers_plan(steps: int, total: int, spacing: str, offset: int) -> TimestepPlan:
-    rule = _DIFFUSERS_RULES[
-        check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS_RULES))
-    ]
-    timesteps = rule(steps, total, offset)
+    check_choice("timestep_spacing (with parity='diffusers')", spacing, tuple(_DIFFUSERS_RULES))
+    timesteps = _DIFFUSERS_RULES[spacing](steps, total, offset)
     if timesteps[0] >= total:
         raise DDIMError(
             f"diffusers cannot run {steps} {spacing} steps with steps_offset={offset}: timestep {timesteps[0]} "

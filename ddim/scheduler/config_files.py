@@ -1,4 +1,4 @@
-"""The configuration as diffusers hands it about: a frozen dict, and ``scheduler_config.json``."""
+"""The configuration in diffusers' forms: a frozen dict, and the file ``scheduler_config.json``."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ __all__ = [
     "CONFIG_NAME",
     "ConfigDict",
     "config_dict",
-    "kept_keys",
+    "keys_to_keep",
     "read_config_file",
     "warn_of_unknown_keys",
     "write_config_file",
 ]
 
 CONFIG_NAME = "scheduler_config.json"
-DIFFUSERS_VERSION = "0.42.1"  # the version whose files ours are equal to, byte for byte
-MAX_FILE_BYTES = 32 * 2**20  # a million betas fit
+DIFFUSERS_VERSION = "0.42.1"  # its files are reproduced byte for byte
+MAX_FILE_BYTES = 32 * 2**20  # enough for a million betas
 
-_PARITY_KEY = "_parity"  # private: diffusers passes over keys that begin with an underscore
+_PARITY_KEY = "_parity"  # diffusers ignores keys that start with an underscore
 _log = logging.getLogger(__name__)
 
 
 class ConfigDict(dict[str, Any]):
-    """A configuration that reads as a dict and as attributes, and cannot be changed.
+    """A read-only configuration, with its items also readable as attributes.
 
-    It is a real ``dict`` because diffusers' ``from_config`` takes nothing else. ``parity`` is not among its items, as
-    diffusers' schedulers would warn of it (``_parity`` is, where it is not the default), but it can be read like one.
+    It is a ``dict`` because diffusers' ``from_config`` accepts nothing else. ``parity`` can be read but is not among
+    the items, because diffusers' schedulers would warn about it; ``_parity`` is, unless it has its default value.
     """
 
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the configuration has no {name!r}; it has {', '.join(self)}") from None
+            raise AttributeError(
+                f"the configuration has no setting {name!r}; its settings are {', '.join(self)}"
+            ) from None
 
     def __missing__(self, key: str) -> Any:
         if key == "parity":
@@ -51,12 +53,12 @@ class ConfigDict(dict[str, Any]):
         raise KeyError(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or ``default``."""
+        """Return the value of a key, or ``default``."""
         return self[key] if key in self or key == "parity" else default
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise DDIMError(
-            "the configuration is frozen; make another scheduler: type(scheduler).from_config(scheduler.config, ...)"
+            "the configuration is frozen; make a new scheduler with type(scheduler).from_config(scheduler.config, ...)"
         )
 
     __setattr__ = __setitem__ = __delitem__ = __delattr__ = __ior__ = _refuse
@@ -69,14 +71,14 @@ class ConfigDict(dict[str, Any]):
 def config_dict(
     config: SchedulerConfig, class_name: str, given: frozenset[str], extras: Mapping[str, Any]
 ) -> ConfigDict:
-    """The configuration as a :class:`ConfigDict`.
+    """Convert a configuration to a :class:`ConfigDict`.
 
     Args:
         config: the settings.
-        class_name: of the scheduler.
-        given: names of the settings that were given; the others are listed in ``_use_default_values``, so that another
-            class made from this configuration uses its own defaults for them.
-        extras: keys of another class, kept for the way back.
+        class_name: the name of the scheduler's class.
+        given: names of the settings that the caller gave; the others are listed in ``_use_default_values``, so that
+            another class made from this configuration uses its own defaults for them.
+        extras: keys of another class, kept so that it can be restored from this configuration.
     """
     items: dict[str, Any] = {name: config[name] for name in SETTINGS if name != "parity"}
     items.update({key: value for key, value in extras.items() if key not in SETTINGS})
@@ -90,29 +92,29 @@ def config_dict(
     return ConfigDict(items)
 
 
-def kept_keys(report: ConfigReport, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of another class that mean nothing here but that class would want back: plain values only."""
+def keys_to_keep(report: ConfigReport, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the ignored keys of another class that have plain values, so that it can be restored from them."""
     plain = (bool, int, float, str, list, tuple, dict, type(None))
     named = {"_class_name", "_diffusers_version", "_use_default_values", _PARITY_KEY}
     return {key: config[key] for key in report.ignored if key not in named and isinstance(config[key], plain)}
 
 
 def warn_of_unknown_keys(report: ConfigReport, class_name: str) -> None:
-    """One warning that lists every key that no scheduler is known to have."""
+    """Log one warning that lists every key that no known scheduler has."""
     if report.unknown:
         listed = ", ".join(repr(key) for key in report.unknown)
-        _log.warning("%s does not know %s: ignored. Is the configuration spelt right?", class_name, listed)
+        _log.warning("%s ignores the unknown settings %s; check their spelling", class_name, listed)
 
 
 def write_config_file(config: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:
-    """Write ``scheduler_config.json`` as diffusers does; whole or not at all.
+    """Write ``scheduler_config.json`` atomically, as diffusers formats it.
 
     Raises:
-        DDIMError: if the folder is a file, or a value cannot be written.
+        DDIMError: if ``folder`` is a file, or a value cannot be written as JSON.
     """
     target = Path(folder)
     if target.is_file():
-        raise DDIMError(f"save_config needs a folder, got the file {target}; give its parent")
+        raise DDIMError(f"save_config needs a folder, got the file {target}; pass its parent folder")
     content = {key: value for key, value in config.items() if key != "_use_default_values"}
     try:
         text = json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -126,20 +128,19 @@ def read_config_file(path: str | os.PathLike[str], subfolder: str | None = None)
     """Read ``scheduler_config.json`` from a folder.
 
     Args:
-        path: a folder that holds the file, itself or in ``subfolder`` (or, for a whole pipeline, in ``scheduler``);
-            or the file.
-        subfolder: where to look first.
+        path: the file, or a folder that contains it directly, in ``subfolder``, or (as in a pipeline) in ``scheduler``.
+        subfolder: the subfolder to search first.
 
     Raises:
-        DDIMError: if there is no such file, or it is no JSON object, or too large.
+        DDIMError: if there is no such file, if it is not a JSON object, or if it is too large.
     """
     file = _find_file(Path(path), subfolder)
     if file.stat().st_size > MAX_FILE_BYTES:
-        raise DDIMError(f"{file} is larger than {MAX_FILE_BYTES} bytes: not a scheduler's configuration")
+        raise DDIMError(f"{file} is larger than {MAX_FILE_BYTES} bytes, so it is not a scheduler's configuration")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number without end
-        raise DDIMError(f"{file} must be a JSON object of settings, but cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, not UTF-8, or a number with too many digits
+        raise DDIMError(f"{file} must be a JSON object of settings, but it cannot be parsed: {error}") from error
     if not isinstance(content, dict):
         raise DDIMError(f"{file} must be a JSON object of settings, got a {type(content).__name__}")
     return content
@@ -152,8 +153,8 @@ def _find_file(path: Path, subfolder: str | None) -> Path:
     for folder in folders:
         if (folder / CONFIG_NAME).is_file():
             return folder / CONFIG_NAME
-    looked = " or ".join(str(folder) for folder in folders)
+    searched = " or ".join(str(folder) for folder in folders)
     raise DDIMError(
-        f"there is no {CONFIG_NAME} in {looked}; from_pretrained reads local folders only, so download a model first "
-        "or pass the dict to from_config"
+        f"there is no {CONFIG_NAME} in {searched}; from_pretrained reads local folders only, so download the model "
+        "first, or pass its configuration as a dict to from_config"
     )

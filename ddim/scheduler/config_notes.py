@@ -1,4 +1,4 @@
-"""Sentences on a configuration that was read: what often surprises people."""
+"""Warnings about common pitfalls in an imported configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OTHER_DEFAULTS", "notes_on"]
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
 _LINSPACE = {"timestep_spacing": "linspace"}
 
-# Where a class of diffusers has another default than its DDIMScheduler, which is also ours.
+# Defaults of diffusers' classes that differ from those of its DDIMScheduler, which are also ours.
 OTHER_DEFAULTS: dict[str, dict[str, Any]] = {
     "CogVideoXDDIMScheduler": {**_STABLE_DIFFUSION, "beta_schedule": "scaled_linear"},
     "CogVideoXDPMScheduler": {**_STABLE_DIFFUSION, "beta_schedule": "scaled_linear"},
@@ -37,45 +37,45 @@ OTHER_DEFAULTS: dict[str, dict[str, Any]] = {
 def _other_defaults(config: SchedulerConfig, source_class: str, defaulted: Mapping[str, Any]) -> Iterator[str]:
     for name, value in OTHER_DEFAULTS.get(source_class, {}).items():
         if name in defaulted:
-            yield f"{name} is not given: {source_class} would take {value!r}, here it is {config[name]!r}"
+            yield f"{name} is not given: {source_class} defaults to {value!r}, this package to {config[name]!r}"
 
 
 def notes_on(
     config: SchedulerConfig, source_class: str, defaulted: Mapping[str, Any], snr_shifted: bool
 ) -> tuple[str, ...]:
-    """Sentences on what surprises people, in the order in which it matters.
+    """Describe common pitfalls in a configuration, the most important first.
 
     Args:
-        config: the settings that were made.
-        source_class: whose configuration it was.
-        defaulted: the settings that it did not give.
-        snr_shifted: whether betas were written out for a shift of the SNR.
+        config: the imported settings.
+        source_class: the class that the configuration belongs to, or "".
+        defaulted: the settings that the configuration did not contain.
+        snr_shifted: whether a shift of the SNR was converted to betas.
     """
     notes = [*_other_defaults(config, source_class, defaulted)]
     if not config.set_alpha_to_one:
         notes.append(
-            "set_alpha_to_one is false (as in SDXL's configuration): sampling ends at the noise level of timestep 0 "
-            "and leaves that little noise in the result; set it to true to end at clean data"
+            "set_alpha_to_one is false (as in SDXL's configuration): sampling ends at the noise level of timestep 0, "
+            "so a little noise stays in the result; set it to true to end at clean data"
         )
     if config.clip_sample and not config.thresholding and "clip_sample" in defaulted:
         notes.append(
             f"clip_sample is true by default: x_0 is clipped to +-{config.clip_sample_range:g} at every step, which "
-            "is right for pixels and harms latents; set it to false for a latent model"
+            "is right for pixels but degrades latents; set it to false for a latent model"
         )
     if config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
         notes.append(
             "rescale_betas_zero_snr with prediction_type='epsilon': the last timestep is pure noise, where epsilon "
-            "says nothing about x_0; a plan that visits it is refused"
+            "carries no information about x_0; a plan that visits this timestep is refused"
         )
     if config.rescale_betas_zero_snr and config.timestep_spacing == "leading":
         notes.append(
-            "rescale_betas_zero_snr with timestep_spacing='leading' never visits the timestep of zero SNR; "
-            "use 'trailing'"
+            "rescale_betas_zero_snr with timestep_spacing='leading' never visits the timestep with zero SNR; "
+            "use timestep_spacing='trailing'"
         )
     if config.steps_offset and config.timestep_spacing != "leading":
         notes.append(
             f"steps_offset={config.steps_offset} has no effect with timestep_spacing={config.timestep_spacing!r}"
         )
     if snr_shifted:
-        notes.append("snr_shift_scale became trained_betas: the same noise levels, written out")
+        notes.append("snr_shift_scale was converted to trained_betas, which give the same noise levels")
     return tuple(notes)

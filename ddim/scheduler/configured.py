@@ -1,4 +1,4 @@
-"""The configuration side of a scheduler: frozen settings, other schedulers' configurations, files."""
+"""The configuration of a scheduler: frozen settings, conversion from other schedulers, files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .config_files import (
     CONFIG_NAME,
     ConfigDict,
     config_dict,
-    kept_keys,
+    keys_to_keep,
     read_config_file,
     warn_of_unknown_keys,
     write_config_file,
@@ -30,22 +30,23 @@ Init = TypeVar("Init", bound=Callable[..., None])
 
 
 def remembering_what_was_given(init: Init) -> Init:
-    """Let a constructor know which settings the caller gave, as opposed to defaults of the same value.
+    """Decorate a constructor to record which settings the caller gave, as opposed to defaults.
 
-    diffusers' ``from_config`` takes over what was given and lets the other class choose its own defaults for the rest.
+    diffusers' ``from_config`` passes on the settings that were given, and lets the new class use its own defaults for
+    the others.
     """
     names = tuple(inspect.signature(init).parameters)[1:]
 
     @functools.wraps(init)
-    def _remembering(self: ConfiguredScheduler, *args: Any, **kwargs: Any) -> None:
+    def _recording_init(self: ConfiguredScheduler, *args: Any, **kwargs: Any) -> None:
         self._given = frozenset((*names[: len(args)], *kwargs))
         init(self, *args, **kwargs)
 
-    return _remembering  # type: ignore[return-value]
+    return _recording_init  # type: ignore[return-value]
 
 
 class ConfiguredScheduler:
-    """A scheduler as far as its configuration goes."""
+    """The part of a scheduler that deals with its configuration."""
 
     config_name: ClassVar[str] = CONFIG_NAME
     has_compatibles: ClassVar[bool] = True
@@ -55,25 +56,25 @@ class ConfiguredScheduler:
 
     def _set_up(self, config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> None:
         self._settings = config
-        self._keep(extras or {})
+        self._keep_extras(extras or {})
 
-    def _keep(self, extras: Mapping[str, Any]) -> None:
-        """Show keys of another class in the configuration."""
+    def _keep_extras(self, extras: Mapping[str, Any]) -> None:
+        """Keep keys of another class as part of the configuration."""
         self._extras = dict(extras)
         self._config = config_dict(self._settings, type(self).__name__, self._given, self._extras)
 
     def _adopt(self, config: SchedulerConfig, extras: Mapping[str, Any]) -> None:
-        """Take other settings in the middle of a scheduler's life."""
+        """Replace the settings of an existing scheduler."""
         self._set_up(config, extras)
 
     @property
     def settings(self) -> SchedulerConfig:
-        """The settings as a frozen, hashable value: what a :class:`~ddim.Schedule` holds."""
+        """The settings as a frozen, hashable value, as in :class:`~ddim.Schedule`."""
         return self._settings
 
     @property
     def config(self) -> ConfigDict:
-        """The settings as a frozen dict with attributes, as diffusers' schedulers and pipelines hand them about."""
+        """The settings as a frozen dict with attributes, the form that diffusers passes around."""
         return self._config
 
     @property
@@ -82,13 +83,13 @@ class ConfiguredScheduler:
 
     @_internal_dict.setter
     def _internal_dict(self, config: Mapping[str, Any]) -> None:
-        # Pipelines of diffusers replace outdated settings (clip_sample, steps_offset) by assigning this.
+        # diffusers' pipelines assign this attribute to replace outdated settings (clip_sample, steps_offset).
         report = import_config(config)
         self._given = frozenset(name for name in SETTINGS if name not in report.defaulted)
-        self._adopt(report.config, {**self._extras, **kept_keys(report, config)})
+        self._adopt(report.config, {**self._extras, **keys_to_keep(report, config)})
 
     def register_to_config(self, **settings: Any) -> None:
-        """Change settings, as diffusers' own schedulers let their pipelines do."""
+        """Change settings after construction, as diffusers' pipelines do."""
         self._internal_dict = {**self._config, **settings}
 
     def __getattr__(self, name: str) -> Any:
@@ -100,7 +101,7 @@ class ConfiguredScheduler:
 
     @classmethod
     def from_settings(cls: type[Self], config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> Self:
-        """A scheduler with settings that are already checked."""
+        """Make a scheduler from settings that are already validated."""
         scheduler = cls.__new__(cls)
         scheduler._given = frozenset(SETTINGS)
         scheduler._set_up(config, extras)
@@ -108,70 +109,73 @@ class ConfiguredScheduler:
 
     @classmethod
     def from_config(cls: type[Self], config: Mapping[str, Any], **overrides: Any) -> Self:
-        """A scheduler with the settings of another one, ours or diffusers', of this class or another.
+        """Make a scheduler with the settings of another one, from this package or diffusers, of any class.
 
-        What becomes of each key is told by :func:`ddim.import_config`; keys that no scheduler is known to have are
-        named in one warning.
+        :func:`ddim.import_config` reports how each key is interpreted. Keys that no known scheduler has are listed in
+        one warning.
 
         Args:
             config: a mapping of settings, such as ``pipe.scheduler.config``.
             **overrides: settings that replace what the configuration says.
 
         Raises:
-            DDIMError: for a wrong value or an override that is not a setting.
+            DDIMError: for an invalid value or an override that is not a setting.
         """
         report = import_config(config, overrides)
         warn_of_unknown_keys(report, cls.__name__)
         scheduler = cls(**{name: value for name, value in report.config.items() if name not in report.defaulted})
-        scheduler._keep(kept_keys(report, config))
+        scheduler._keep_extras(keys_to_keep(report, config))
         return scheduler
 
     @classmethod
     def load_config(cls, folder: str | os.PathLike[str], subfolder: str | None = None) -> dict[str, Any]:
-        """The content of a ``scheduler_config.json``; see :meth:`from_pretrained`."""
+        """Read a ``scheduler_config.json``; see :meth:`from_pretrained`."""
         return read_config_file(folder, subfolder)
 
     @classmethod
     def from_pretrained(
         cls: type[Self], folder: str | os.PathLike[str], subfolder: str | None = None, **overrides: Any
     ) -> Self:
-        """A scheduler with the settings of a ``scheduler_config.json``.
+        """Make a scheduler with the settings of a ``scheduler_config.json``.
 
         Args:
-            folder: a local folder with the file, or a pipeline's folder, or the file itself.
-            subfolder: where in the folder it is.
+            folder: a local folder that contains the file, a pipeline's folder, or the file itself.
+            subfolder: the subfolder that contains the file.
             **overrides: settings that replace what the file says.
 
         Raises:
-            DDIMError: if there is no such file, or as :meth:`from_config` does.
+            DDIMError: if there is no such file, and where :meth:`from_config` raises it.
         """
         return cls.from_config(read_config_file(folder, subfolder), **overrides)
 
     def save_config(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write ``scheduler_config.json``, byte for byte as diffusers does; whole or not at all.
+        """Write ``scheduler_config.json`` atomically, byte for byte as diffusers writes it.
 
         Args:
-            save_directory: a folder; made if it is not there.
+            save_directory: the folder to write to; created if it does not exist.
+
+        Raises:
+            DDIMError: if ``save_directory`` is a file, or a value cannot be written as JSON.
         """
         write_config_file(self._config, save_directory)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """The same as :meth:`save_config`."""
+        """Do the same as :meth:`save_config`."""
         self.save_config(save_directory)
 
     @property
     def compatibles(self) -> list[type]:
-        """Classes that can be made from this scheduler's config and back: this one, and diffusers' where it is loaded.
+        """Classes that accept this scheduler's configuration: this one, and diffusers' if diffusers is imported.
 
-        EDM's is left out, which diffusers counts in: its models have no training timesteps.
+        EDM schedulers, which diffusers lists, are left out: their models have no training timesteps.
         """
         diffusers: Any = sys.modules.get("diffusers")
         if diffusers is None:
             return [type(self)]
         names = [member.name for member in diffusers.schedulers.scheduling_utils.KarrasDiffusionSchedulers]
         found = [getattr(diffusers, name) for name in names if hasattr(diffusers, name) and not name.startswith("EDM")]
-        usable = [one for one in found if not isinstance(one, diffusers.utils.DummyObject)]
-        return [type(self), *(one for one in usable if one is not type(self))]
+        usable = [scheduler for scheduler in found if not isinstance(scheduler, diffusers.utils.DummyObject)]
+        return [type(self), *(scheduler for scheduler in usable if scheduler is not type(self))]
 
     def __repr__(self) -> str:
         default = SchedulerConfig()

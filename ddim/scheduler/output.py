@@ -14,13 +14,13 @@ _FIELDS = ("prev_sample", "pred_original_sample")
 
 
 class DDIMSchedulerOutput:
-    """The sample after a step, and the x_0 predicted at it.
+    """The sample after a step, and the predicted x_0.
 
-    It can be read by attribute, by name (``output["prev_sample"]``), by number (``output[0]``) and as a tuple.
+    The fields can be read as attributes, by name (``output["prev_sample"]``), by index (``output[0]``) and as a tuple.
 
     Attributes:
-        prev_sample: shape ``(B, ...)``: the next sample.
-        pred_original_sample: same shape: predicted x_0, processed as the step used it.
+        prev_sample: the next sample, shape ``(B, ...)``.
+        pred_original_sample: the predicted x_0 after clipping or thresholding, same shape.
     """
 
     def __init__(self, prev_sample: Tensor, pred_original_sample: Tensor | None = None) -> None:
@@ -28,7 +28,7 @@ class DDIMSchedulerOutput:
         self.pred_original_sample = pred_original_sample
 
     def to_tuple(self) -> tuple[Tensor, Tensor | None]:
-        """``(prev_sample, pred_original_sample)``."""
+        """Return ``(prev_sample, pred_original_sample)``."""
         return self.prev_sample, self.pred_original_sample
 
     def __getitem__(self, key: str | int | slice) -> Any:
@@ -53,19 +53,19 @@ class DDIMSchedulerOutput:
         return len(_FIELDS)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A field by name, or ``default``."""
+        """Return a field by name, or ``default``."""
         return self[key] if key in _FIELDS else default
 
     def keys(self) -> tuple[str, ...]:
-        """The two names."""
+        """Return the names of the fields."""
         return _FIELDS
 
     def values(self) -> tuple[Tensor, Tensor | None]:
-        """The two tensors."""
+        """Return the values of the fields."""
         return self.to_tuple()
 
     def items(self) -> tuple[tuple[str, Tensor | None], ...]:
-        """The two names with their tensors."""
+        """Return pairs of name and value."""
         return tuple(zip(_FIELDS, self.to_tuple(), strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -77,7 +77,7 @@ class DDIMSchedulerOutput:
 
 Mapping.register(DDIMSchedulerOutput)
 
-# So that vmap, torch.compile and data-parallel wrappers can take an output apart.
+# Lets vmap, torch.compile and data-parallel wrappers handle an output.
 pytree.register_pytree_node(
     DDIMSchedulerOutput,
     lambda output: (list(output.to_tuple()), None),

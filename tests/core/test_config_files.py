@@ -157,7 +157,7 @@ def test_the_configuration_cannot_be_changed() -> None:
         lambda: config.__ior__({"beta_end": 1}),
     ]
     for attempt in attempts:
-        with pytest.raises(DDIMError, match="frozen; make another scheduler"):
+        with pytest.raises(DDIMError, match="frozen; make a new scheduler"):
             attempt()
     with pytest.raises(AttributeError):
         DDIMScheduler().config = {}  # type: ignore[misc]

@@ -106,5 +106,5 @@ def test_parts_of_a_plan_meet_where_they_were_cut() -> None:
     assert first.pairs + second.pairs == plan.pairs and first.pairs[-1][1] == second.pairs[0][0]
     assert second.first == 4 and plan.last_fraction(0.6).pairs == second.pairs
     for start, stop in ((4, 4), (5, 4), (0, 11), (-1, 3)):
-        with pytest.raises(DDIMError, match="must lie inside"):
+        with pytest.raises(DDIMError, match="must lie within"):
             plan.part(start, stop)
