@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,9 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     temporary = target.with_name(f".{target.name[:_MAX_NAME_PART]}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         write(temporary)
+        temporary.chmod(mode)  # safetensors puts another file in its place, which only the owner can read
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     finally:

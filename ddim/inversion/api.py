@@ -1,44 +1,27 @@
-"""``invert``, which finds the noise of an image, and ``reconstruct``, which samples the image from it again."""
+"""``invert``, which finds the noise of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import DDIMError, check_choice, check_integer, check_number
-from ..plan import Schedule
-from ..precision import per_image
-from ..sampling.loop import sample
 from ..scheduler.forward import DDIMScheduler
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
-from .deterministic import SEARCHES, Search, encode_ddim, encode_fixed_point
-from .edict import check_invertible, decode_edict, default_mixing, encode_edict
+from .edict import default_mixing
+from .methods import METHODS, Options
+from .reconstruction import reconstruct
 from .result import Inversion
-from .stochastic import NOISE_PATHS, encode_variance_noise
-from .trajectory import Callback, Model, Trajectory, mean_square
+from .stochastic import NOISE_PATHS
+from .trajectory import Callback, Model, Trajectory
 
 __all__ = ["INVERSION_METHODS", "NOISE_PATHS", "invert", "model_calls", "reconstruct"]
 
-# fixed_point searches again for images whose error it reduced by less than this factor, compared with plain inversion.
-MIN_IMPROVEMENT = 8.0
-
-
-@dataclass(frozen=True)
-class _Options:
-    """Options of the methods, checked."""
-
-    seed: int
-    refinements: int
-    tolerance: float
-    mixing: float
-    noise_path: str
-    noise_dtype: torch.dtype | None
-    image_indices: Sequence[int] | None
-    check: bool
+INVERSION_METHODS: tuple[str, ...] = tuple(METHODS)
 
 
 def invert(
@@ -102,65 +85,25 @@ def invert(
     Raises:
         DDIMError: For invalid arguments, before the first model call.
     """
-    encode = _METHODS[check_choice("method", method, INVERSION_METHODS)]
+    encode = METHODS[check_choice("method", method, INVERSION_METHODS)]
     _check_image(x0, scheduler)
     etas = _etas_for(method, eta, len(scheduler.plan))
     trajectory = Trajectory(model, scheduler, etas, x0.dtype, use_clipped_model_output, callback)
     for index in range(len(trajectory)):
         trajectory.coefficients(index)  # raises for steps without values, such as epsilon at zero SNR
     default_tolerance = 10 * torch.finfo(x0.dtype if x0.dtype == torch.float64 else torch.float32).eps
-    options = _Options(
-        seed=scheduler.unseeded_key() if seed is None else seed,
+    options = Options(
+        seed=scheduler.unseeded_key() if seed is None else check_integer("seed", seed, -math.inf),
         refinements=check_integer("refinements", refinements, 0),
         tolerance=check_number("tolerance", default_tolerance if tolerance is None else tolerance, 0.0),
         mixing=check_number("mixing", default_mixing(len(trajectory)) if mixing is None else mixing, 1e-6, 1.0),
         noise_path=check_choice("noise_path", noise_path, NOISE_PATHS),
-        noise_dtype=noise_dtype,
+        noise_dtype=_checked_noise_dtype(noise_dtype),
         image_indices=image_indices,
         check=check,
     )
     with torch.no_grad():
         return encode(trajectory, x0, options)
-
-
-def reconstruct(
-    model: Model,
-    inversion: Inversion,
-    scheduler: DDIMScheduler | None = None,
-    *,
-    callback: Callback | None = None,
-    use_clipped_model_output: bool = False,
-) -> Tensor:
-    """Sample from an inversion of any method: the same model gives the image, another model an edit of it.
-
-    Args:
-        model: Called as ``model(x_t, t)``, as for :func:`ddim.sample`.
-        inversion: The result of :func:`invert`.
-        scheduler: A scheduler with its plan set; by default one with the inversion's schedule.
-        callback: As for :func:`ddim.sample`.
-        use_clipped_model_output: As for :func:`ddim.sample`.
-
-    Returns:
-        The image, shape ``(B, ...)``, in the dtype of the latent.
-
-    Raises:
-        DDIMError: If the scheduler's plan differs from the inversion's.
-    """
-    x = inversion.latent
-    scheduler = inversion.schedule.scheduler(x.device) if scheduler is None else scheduler
-    inversion.check_fits(Schedule.of(scheduler), inversion.eta, x.shape)
-    if inversion.second_latent is not None and inversion.mixing is not None:
-        trajectory = Trajectory(model, scheduler, inversion.eta, x.dtype, use_clipped_model_output, callback)
-        return decode_edict(trajectory, x, inversion.second_latent, inversion.mixing)[0].to(x.dtype)
-    return sample(
-        model,
-        x,
-        scheduler,
-        eta=inversion.eta,
-        variance_noise=inversion.variance_noise,
-        callback=callback,
-        use_clipped_model_output=use_clipped_model_output,
-    )
 
 
 def model_calls(method: str, steps: int, refinements: int = 4, *, check: bool = True) -> int:
@@ -182,91 +125,6 @@ def model_calls(method: str, steps: int, refinements: int = 4, *, check: bool = 
     }[check_choice("method", method, INVERSION_METHODS)]
 
 
-def _invert_ddim(trajectory: Trajectory, x0: Tensor, options: _Options) -> Inversion:
-    latent = encode_ddim(trajectory, x0).to(x0.dtype)
-    return _with_residual(trajectory, x0, _unmeasured("ddim", trajectory, latent), options)
-
-
-def _invert_fixed_point(trajectory: Trajectory, x0: Tensor, options: _Options) -> Inversion:
-    found = _refined(trajectory, x0, options, SEARCHES[0])
-    if not options.check or not options.refinements or _is_at_rounding(found.residual, x0):
-        return found
-    # Refining each step does not bound the error of the whole round trip. For each image the better of this and plain
-    # inversion is kept, and an image that improved little is searched for again.
-    silent = replace(trajectory, callback=None)
-    plain = _invert_ddim(silent, x0, options)
-    for search in SEARCHES[1:]:
-        if bool((found.residual * MIN_IMPROVEMENT <= plain.residual).all()):
-            break
-        found = _better(found, _refined(silent, x0, options, search))
-    return _better(found, plain)
-
-
-def _refined(trajectory: Trajectory, x0: Tensor, options: _Options, search: Search) -> Inversion:
-    latent = encode_fixed_point(trajectory, x0, options.refinements, options.tolerance, search).to(x0.dtype)
-    return _with_residual(trajectory, x0, _unmeasured("fixed_point", trajectory, latent), options)
-
-
-def _better(one: Inversion, other: Inversion) -> Inversion:
-    """Return ``one``, with the latent of ``other`` for each image whose residual is smaller there."""
-    keep = one.residual <= other.residual
-    latent = torch.where(per_image(keep.to(one.latent.device), one.latent), one.latent, other.latent)
-    return replace(one, latent=latent, residual=torch.where(keep, one.residual, other.residual))
-
-
-def _invert_edict(trajectory: Trajectory, x0: Tensor, options: _Options) -> Inversion:
-    check_invertible(trajectory)
-    first, second = (track.to(x0.dtype) for track in encode_edict(trajectory, x0, options.mixing))
-    found = replace(_unmeasured("edict", trajectory, first), second_latent=second, mixing=options.mixing)
-    return _with_residual(trajectory, x0, found, options)
-
-
-def _invert_variance_noise(trajectory: Trajectory, x0: Tensor, options: _Options) -> Inversion:
-    latent, noise, image = encode_variance_noise(
-        trajectory, x0, options.noise_path, options.seed, options.noise_dtype, options.image_indices
-    )
-    return replace(
-        _unmeasured("variance_noise", trajectory, latent),
-        variance_noise=noise,
-        seed=options.seed,
-        noise_path=options.noise_path,
-        residual=mean_square(image - x0).cpu(),
-    )
-
-
-_METHODS: dict[str, Callable[[Trajectory, Tensor, _Options], Inversion]] = {
-    "ddim": _invert_ddim,
-    "fixed_point": _invert_fixed_point,
-    "edict": _invert_edict,
-    "variance_noise": _invert_variance_noise,
-}
-
-INVERSION_METHODS: tuple[str, ...] = tuple(_METHODS)
-
-
-def _unmeasured(method: str, trajectory: Trajectory, latent: Tensor) -> Inversion:
-    unknown = torch.full((len(latent),), torch.nan, dtype=torch.float64)
-    return Inversion(method, latent, unknown, trajectory.schedule, trajectory.etas)
-
-
-def _with_residual(trajectory: Trajectory, x0: Tensor, found: Inversion, options: _Options) -> Inversion:
-    """Measure the error of the round trip by sampling from the inversion, if ``options.check`` is set."""
-    if not options.check:
-        return found
-    image = reconstruct(
-        trajectory.model,
-        found,
-        trajectory.scheduler,
-        use_clipped_model_output=trajectory.use_clipped_model_output,
-    )
-    return replace(found, residual=mean_square(image - x0).cpu())
-
-
-def _is_at_rounding(residual: Tensor, x0: Tensor) -> bool:
-    """Tell whether no image's error exceeds the rounding error of its dtype."""
-    return bool((residual <= torch.finfo(x0.dtype).eps ** 2 * mean_square(x0).cpu()).all())
-
-
 def _etas_for(method: str, eta: Eta | Sequence[Eta] | None, steps: int) -> tuple[Eta, ...]:
     stochastic = method == "variance_noise"
     etas = eta_of_each_step((1.0 if stochastic else 0.0) if eta is None else eta, steps)
@@ -280,6 +138,12 @@ def _etas_for(method: str, eta: Eta | Sequence[Eta] | None, steps: int) -> tuple
             "method='variance_noise'"
         )
     return etas
+
+
+def _checked_noise_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise DDIMError(f"noise_dtype must be a floating-point dtype or None, got {dtype!r:.80}; use torch.float16")
+    return dtype
 
 
 def _check_image(x0: Tensor, scheduler: DDIMScheduler) -> None:

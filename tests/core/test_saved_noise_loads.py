@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddim import (
     INVERSION_METHODS,
+    TIMESTEP_SPACINGS,
     DDIMError,
     DDIMScheduler,
     Inversion,
@@ -55,23 +56,14 @@ def assert_same(found: Inversion, expected: Inversion) -> None:
             assert mine == other, field.name
 
 
-def assert_comes_back(inversion: Inversion, folder: Path) -> None:
+def assert_comes_back(inversion: Inversion, folder: Path, **changed: Any) -> None:
+    """The file gives back the same inversion, except for the fields that are named."""
     path = folder / "noise.safetensors"
     save_noise(inversion, path)
-    assert_same(load_noise(path), inversion)
+    assert_same(load_noise(path), dataclasses.replace(inversion, **changed))
 
 
-def assert_comes_back_or_is_refused_at_once(inversion: Inversion, folder: Path) -> None:
-    path = folder / "noise.safetensors"
-    try:
-        save_noise(inversion, path)
-    except DDIMError:
-        assert list(folder.iterdir()) == []
-        return
-    assert_same(load_noise(path), inversion)
-
-
-def test_a_configuration_has_no_more_timesteps_than_this_file_thinks() -> None:
+def test_a_configuration_has_no_more_timesteps_than_the_largest_tested_here() -> None:
     SchedulerConfig(num_train_timesteps=LARGEST)
     with pytest.raises(DDIMError, match="num_train_timesteps"):
         SchedulerConfig(num_train_timesteps=LARGEST + 1)
@@ -99,13 +91,55 @@ def test_a_run_through_every_timestep_comes_back(total: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("total", [2000, 100_001, 400_000, LARGEST])
-def test_trained_betas_of_any_length_come_back_or_are_refused_at_once(total: int, tmp_path: Path) -> None:
+def test_trained_betas_of_any_length_come_back(total: int, tmp_path: Path) -> None:
     """One beta takes about twenty bytes of the header."""
     betas = (np.linspace(1e-9, 1e-6, total) * (1 + 1e-3 * np.sin(np.arange(total)))).tolist()
     config = SchedulerConfig(num_train_timesteps=total, trained_betas=betas, prediction_type="v_prediction")
     residual = torch.zeros(1, dtype=torch.float64)
     found = Inversion("ddim", keyed_noise((1, 2), 0, 0), residual, make_schedule(2, config), (0.0, 0.0))
-    assert_comes_back_or_is_refused_at_once(found, tmp_path)
+    assert_comes_back(found, tmp_path)
+
+
+def test_a_header_above_the_limit_is_refused_when_saving(tmp_path: Path) -> None:
+    """A million steps with their own eta each take about 34 MB."""
+    schedule = make_schedule(LARGEST, SchedulerConfig(num_train_timesteps=LARGEST))
+    residual, eta = torch.zeros(1, dtype=torch.float64), (0.12345678901234567,) * LARGEST
+    found = Inversion("ddim", keyed_noise((1, 2), 0, 0), residual, schedule, eta)
+    with pytest.raises(DDIMError, match=f"cannot be saved.*header .* at most {32 * 2**20} bytes .* got 3[0-9]{{7}}"):
+        save_noise(found, tmp_path / "noise.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("steps", [61, 103, 999])
+def test_diffusers_plans_that_end_with_timestep_minus_one_come_back(steps: int, tmp_path: Path) -> None:
+    found = inverted(steps, timestep_spacing="trailing", parity="diffusers")
+    assert (found.schedule.plan.timesteps[-1] == -1) == (steps != 999)
+    assert_comes_back(found, tmp_path)
+
+
+@pytest.mark.parametrize("parity", ["exact", "diffusers"])
+@pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
+def test_every_plan_comes_back(spacing: str, parity: str, tmp_path: Path) -> None:
+    config = SchedulerConfig(timestep_spacing=spacing, parity=parity)
+    saved = 0
+    for steps in (*range(1, 1000, 20), 1000):
+        try:
+            schedule = make_schedule(steps, config)
+        except DDIMError:  # diffusers has no quad spacing
+            continue
+        residual, etas = torch.zeros(1, dtype=torch.float64), (0.0,) * len(schedule.plan)
+        assert_comes_back(Inversion("ddim", torch.ones(1, 2), residual, schedule, etas), tmp_path)
+        saved += 1
+    assert saved == (0 if (spacing, parity) == ("quad", "diffusers") else 51)
+
+
+@pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**64 + 1, 10**40, np.int64(5)])
+def test_every_seed_that_invert_accepts_comes_back(seed: int, tmp_path: Path) -> None:
+    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(3)
+    found = invert(small_model, keyed_noise((1, 2, 3), 0, 0), scheduler, method="variance_noise", seed=seed)
+    assert_comes_back(found, tmp_path)
+    assert load_noise(tmp_path / "noise.safetensors").seed == int(seed)
 
 
 def replaced(**values: Any) -> Callable[[Inversion], Inversion]:
@@ -145,24 +179,82 @@ UNUSUAL: dict[str, Callable[[Inversion], Inversion]] = {
     "no image": replaced(
         latent=torch.ones(0, 2, 3), variance_noise=None, method="ddim", residual=torch.zeros(0, dtype=torch.float64)
     ),
+    "noise of fewer steps": lambda found: replaced(variance_noise=found.variance_noise[1:])(found),
+    "noise of no step": lambda found: replaced(variance_noise=found.variance_noise[:0])(found),
+    "no noise": replaced(variance_noise=None),
+    "noise of another method": replaced(method="ddim"),
+    "two equal tracks in one tensor": lambda found: replaced(
+        method="edict", variance_noise=None, second_latent=found.latent, mixing=0.9
+    )(found),
+    "tracks without mixing": lambda found: replaced(
+        method="edict", variance_noise=None, second_latent=found.latent, mixing=None
+    )(found),
+    "an unknown method": replaced(method="magic"),
+    "whole numbers": lambda found: replaced(latent=found.latent.long())(found),
+    "a seed that JSON cannot hold": replaced(seed=10**5000),
+    "a seed of another type": replaced(seed=np.int64(1)),
+    "a fractional seed": replaced(seed=0.5),
+    "eta of fewer steps": replaced(eta=(1.0,)),
+    "residuals of other images": replaced(residual=torch.zeros(2, dtype=torch.float64)),
+    "a latent that is a view": lambda found: replaced(latent=found.latent.expand(1, 2, 3).transpose(1, 2))(
+        replaced(variance_noise=found.variance_noise.transpose(2, 3))(found)
+    ),
     "eta as a name": replaced(eta=("sigma_hat",) * 4),
 }
 
 
-@pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
-def test_an_unusual_inversion_comes_back_or_is_refused_at_once(change, tmp_path: Path) -> None:
-    inversion = change(inverted())
-    path = tmp_path / "noise.safetensors"
-    try:
-        save_noise(inversion, path)
-    except DDIMError:
+# What a file cannot hold, and what the message says about it.
+REFUSED = {
+    "rank 9": "2 to 8 dimensions",
+    "rank 12": "2 to 8 dimensions",
+    "NaN in the latent": "latent must be finite",
+    "infinity in the latent": "latent must be finite",
+    "NaN in the noise": "noise must be finite",
+    "no image": "at least one image",
+    "noise of fewer steps": r"variance_noise must have the shape \(4, 1, 2, 3\), got \(3, 1, 2, 3\)",
+    "noise of no step": "variance_noise must have the shape",
+    "no noise": "must hold the tensors last, latent, noise, got latent",
+    "noise of another method": "must hold the tensors latent, got last, latent, noise",
+    "tracks without mixing": "mixing",
+    "an unknown method": "method must be one of",
+    "whole numbers": "dtype of latent must be one of",
+    "a seed that JSON cannot hold": "its description must hold",
+    "a seed of another type": "its description must hold",
+    "a fractional seed": "seed must be a whole number",
+    "eta of fewer steps": "eta must be .* 4 expected, got 1",
+    "residuals of other images": "residual must hold one error per image, 1, got 2",
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_inversion_comes_back_or_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    inversion, path = UNUSUAL[name](inverted()), tmp_path / "noise.safetensors"
+    if name in REFUSED:
+        with pytest.raises(DDIMError, match=f"this inversion cannot be saved as a noise file: .*{REFUSED[name]}"):
+            save_noise(inversion, path)
         assert list(tmp_path.iterdir()) == []
-        return
-    found = load_noise(path)
-    assert torch.equal(found.latent, inversion.latent)
+    elif name == "an infinite residual":  # JSON has no infinity: it comes back as not measured
+        assert_comes_back(inversion, tmp_path, residual=torch.tensor([torch.nan], dtype=torch.float64))
+    else:
+        assert_comes_back(inversion, tmp_path)
 
 
-# Holds before the rewrite as well: max_bytes is the reader's own choice, and its refusal says why.
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.complex64, "half"])
+def test_noise_is_stored_in_the_dtypes_that_are_read(dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(DDIMError, match=r"dtype must be one of torch.float16, .* got"):
+        save_noise(inverted(), tmp_path / "noise.safetensors", dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_above_the_size_limit_is_refused_when_saving(tmp_path: Path) -> None:
+    path = tmp_path / "noise.safetensors"
+    size = save_noise(inverted(), path)
+    path.unlink()
+    with pytest.raises(DDIMError, match=f"cannot be saved.*at most {size - 1} bytes"):
+        save_noise(inverted(), path, max_bytes=size - 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_reader_may_set_a_lower_limit(tmp_path: Path) -> None:
     path = tmp_path / "noise.safetensors"
     size = save_noise(inverted(), path)

@@ -48,14 +48,14 @@ def pictures(repo_root: Path, folder: Path) -> Callable[..., dict[str, Tensor]]:
             checked.prompt, uuid.uuid4().hex, checked.outputs, {}, lambda *event: None, threading.Event()
         )
         assert result.status == "success", result
-        told = [image for output in result.outputs.values() for image in output.get("images", [])]
-        return {each["filename"].rsplit("_", 2)[0]: grid(folder / "output" / path_of(each)) for each in told}
+        images = [image for output in result.outputs.values() for image in output.get("images", [])]
+        return {each["filename"].rsplit("_", 2)[0]: grid(folder / "output" / path_of(each)) for each in images}
 
     return run
 
 
-def path_of(told: dict[str, str]) -> Path:
-    return Path(told["subfolder"]) / told["filename"]
+def path_of(image: dict[str, str]) -> Path:
+    return Path(image["subfolder"]) / image["filename"]
 
 
 def grid(path: Path) -> Tensor:

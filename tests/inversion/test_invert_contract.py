@@ -81,6 +81,26 @@ def test_the_callback_sees_every_step_and_can_stop(plan: Any, data: Any, method:
         ddim.invert(data.model(plan), data.draw(2, 1), plan, method=method, seed=1, callback=stop)
 
 
+@pytest.mark.parametrize("method", ddim.INVERSION_METHODS)
+def test_the_callback_of_reconstruct_sees_what_the_model_saw(plan: Any, data: Any, method: str) -> None:
+    """The sample before each step, and the x_0 that the model's output for that very sample means."""
+    network, seen = data.model(plan), []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        seen.append((int(t), x))
+        return network(x, t)
+
+    def check(i: int, t: Tensor, x: Tensor, x0: Tensor) -> None:
+        assert any(step == int(t) and torch.equal(x, given) for step, given in seen)
+        alpha_bar = ddim.Schedule.of(plan).noise.alpha_bar_at(int(t))
+        expected = (x - (1 - alpha_bar) ** 0.5 * network(x, t)) / alpha_bar**0.5
+        assert torch.allclose(x0, expected, rtol=0, atol=1e-9)
+
+    found = ddim.invert(network, data.draw(2, 1), plan, method=method, seed=1, check=False)
+    ddim.reconstruct(model, found, plan, callback=check)
+    assert seen
+
+
 def test_half_precision_noise_keeps_the_picture(plan: Any, data: Any, mse: Any) -> None:
     model, x0 = data.model(plan), data.draw(2, 5)
     found = ddim.invert(model, x0, plan, method="variance_noise", seed=1, noise_dtype=torch.float16)
@@ -162,6 +182,8 @@ REFUSED = {
     "eta of another length": (dict(method="variance_noise", eta=[1.0] * 7), "8 expected, got 7"),
     "no whole number": (dict(method="fixed_point", refinements=1.5), "refinements must be a whole number"),
     "mixing": (dict(method="edict", mixing=1.5), "mixing must be a"),
+    "noise dtype": (dict(method="variance_noise", noise_dtype=torch.int8), "noise_dtype must be a floating-point"),
+    "seed": (dict(method="ddim", seed=0.5), "seed must be a whole number"),
     "path": (dict(method="variance_noise", noise_path="cycles"), "did you mean 'cycle'"),
 }
 

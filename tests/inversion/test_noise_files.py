@@ -100,13 +100,20 @@ def test_a_failed_write_leaves_the_old_file(
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["f.safetensors"]
 
 
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path, model: Any, x0: Any, plan: Any) -> None:
+    (tmp_path / "ordinary").touch()
+    save_noise(invert(model, x0, plan), tmp_path / "noise.safetensors")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 def test_files_hold_no_code(tmp_path: Path, model: Any, x0: Any, plan: Any) -> None:
     path = tmp_path / "f.safetensors"
     save_noise(invert(model, x0, plan), path)
     assert set(load_file(path)) == {"latent", "noise", "last"}
 
 
-# -- files from strangers --------------------------------------------------------------------------------------
+# -- untrusted files -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +123,15 @@ def good(tmp_path_factory: pytest.TempPathFactory, model: Any, x0: Any, plan: An
     return path
 
 
-def rewritten(good: Path, target: Path, tensors: Any = None, told: Any = None, **metadata: str) -> Path:
+def rewritten(good: Path, target: Path, tensors: Any = None, edit: Any = None, **metadata: str) -> Path:
     """The good file with changes to its tensors, its description or its metadata."""
     from safetensors import safe_open
 
     with safe_open(good, framework="pt") as file:
         old = file.metadata()
     new = json.loads(old["inversion"])
-    if told is not None:
-        told(new)
+    if edit is not None:
+        edit(new)
     kept = load_file(good)
     if tensors is not None:
         tensors(kept)
@@ -135,46 +142,47 @@ def rewritten(good: Path, target: Path, tensors: Any = None, told: Any = None, *
 def change(path: str, value: Any) -> Any:
     """A function that sets a nested key; ``...`` deletes it."""
 
-    def apply(told: Any) -> None:
+    def apply(description: Any) -> None:
         *parents, last = path.split("/")
         for parent in parents:
-            told = told[parent]
+            description = description[parent]
         if value is ...:
-            del told[last]
+            del description[last]
         else:
-            told[last] = value
+            description[last] = value
 
     return apply
 
 
 DESCRIPTIONS = {
-    "a missing schedule": (change("schedule", ...), "no schedule"),
-    "an unknown setting": (change("schedule/config/evil", 1), "unknown setting 'evil'"),
+    "a missing schedule": (change("schedule", ...), "an object 'schedule', got None"),
+    "an unknown setting": (change("schedule/config/evil", 1), "settings of SchedulerConfig, got 'evil'"),
     "a huge schedule": (change("schedule/config/num_train_timesteps", 10**12), "num_train_timesteps"),
-    "too many betas": (change("schedule/config/trained_betas", [0.1] * 100_001), "betas"),
+    "too many betas": (change("schedule/config/trained_betas", [0.1] * 1_000_001), "betas"),
     "a string for a number": (change("schedule/config/beta_start", "0"), "beta_start"),
-    "a step that is no pair": (change("schedule/pairs", [[999]]), "not a pair"),
+    "a step that is no pair": (change("schedule/pairs", [[999]]), "must be a pair of timesteps, got .999."),
     "a step out of range": (change("schedule/pairs", [[5000, -1]] * 5), "each timestep"),
     "a step upwards": (change("schedule/pairs", [[10, 20]] * 5), "each next timestep"),
-    "no steps": (change("schedule/pairs", []), "0 steps"),
+    "no steps": (change("schedule/pairs", []), "1 to 1000 steps.*got 0"),
     "other steps": (change("schedule/pairs", [[999, 500], [500, -1]]), "eta must be"),
     "eta out of range": (change("eta", [2.0] * 5), "eta"),
-    "eta of another kind": (change("eta", {"a": 1}), "no eta"),
+    "eta of another kind": (change("eta", {"a": 1}), "a list 'eta', got"),
     "an unknown method": (change("method", "magic"), "method must be"),
-    "another method": (change("method", "edict"), "cannot hold"),
+    "another method": (change("method", "ddim"), "must hold the tensors latent, got last, latent, noise"),
+    "a method without its mixing": (change("method", "edict"), "mixing"),
     "a missing method": (change("method", ...), "method must be"),
     "an unhashable method": (change("method", ["ddim"]), "method must be"),
     "an unknown path": (change("noise_path", "x"), "noise_path"),
-    "residual of others": (change("residual", [0.0]), "one error per image"),
+    "residual of others": (change("residual", [0.0]), "one error per image, 2, got 1"),
     "a residual that is text": (change("residual", ["a", "b"]), "residual"),
     "a fractional seed": (change("seed", 0.5), "seed"),
     "a first step out of range": (change("schedule/first", -1), "first step"),
 }
 
 
-@pytest.mark.parametrize(("told", "message"), DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
-def test_a_wrong_description_is_refused(tmp_path: Path, good: Path, told: Any, message: str) -> None:
-    path = rewritten(good, tmp_path / "bad.safetensors", told=told)
+@pytest.mark.parametrize(("edit", "message"), DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
+def test_a_wrong_description_is_refused(tmp_path: Path, good: Path, edit: Any, message: str) -> None:
+    path = rewritten(good, tmp_path / "bad.safetensors", edit=edit)
     with pytest.raises(DDIMError, match=f"bad.safetensors cannot be used.*{message}"):
         load_noise(path)
 
@@ -187,13 +195,19 @@ def swap(name: str, change: Any) -> Any:
 
 
 TENSORS = {
-    "another size": (swap("noise", lambda x: x[..., :4].clone()), "noise should have the shape"),
-    "fewer steps": (swap("noise", lambda x: x[:3].clone()), "noise should have the shape"),
+    "another size": (swap("noise", lambda x: x[..., :4].clone()), r"noise must have the shape \(4, 2, 2, 8, 8\), got"),
+    "fewer steps": (swap("noise", lambda x: x[:3].clone()), r"noise must have the shape \(4, 2, 2, 8, 8\), got"),
     "not finite": (swap("last", lambda x: x * float("nan")), "NaN or infinite"),
-    "whole numbers": (swap("latent", lambda x: x.long()), "floating-point"),
-    "an extra tensor": (swap("model.weight", lambda _: torch.zeros(2)), "it should hold"),
-    "a missing tensor": (lambda tensors: tensors.pop("last"), "cannot hold"),
-    "no latent": (lambda tensors: tensors.pop("latent"), "it should hold"),
+    "whole numbers": (
+        swap("latent", lambda x: x.long()),
+        "dtype of latent must be one of F16, BF16, F32, F64, got I64",
+    ),
+    "an extra tensor": (swap("model.weight", lambda _: torch.zeros(2)), "must hold the tensors .*, got .*model.weight"),
+    "a missing tensor": (
+        lambda tensors: tensors.pop("last"),
+        "must hold the tensors last, latent, noise, got latent, noise",
+    ),
+    "no latent": (lambda tensors: tensors.pop("latent"), "must hold the tensors .*, got last, noise"),
     "a flat latent": (swap("latent", lambda x: x.flatten().clone()), r"shape \(B, ...\)"),
 }
 
@@ -205,12 +219,13 @@ def test_wrong_tensors_are_refused(tmp_path: Path, good: Path, tensors: Any, mes
 
 
 METADATA = {
-    "not JSON": ({"inversion": "{"}, "not JSON"),
-    "deep JSON": ({"inversion": "[" * 100_000}, "not JSON"),
-    "a long number": ({"inversion": "9" * 100_000}, "not JSON|not a JSON object"),
-    "a list": ({"inversion": "[]"}, "not a JSON object"),
-    "another version": ({"version": "99"}, "version '99'"),
-    "another format": ({"format": "pt"}, "something else"),
+    "more lists than any plan needs": ({"inversion": "[" + "[]," * 1_000_100 + "[]]"}, "lists and objects"),
+    "not JSON": ({"inversion": "{"}, "valid JSON"),
+    "deep JSON": ({"inversion": "[" * 100_000}, "valid JSON"),
+    "a long number": ({"inversion": "9" * 100_000}, "valid JSON|JSON object"),
+    "a list": ({"inversion": "[]"}, "JSON object, got"),
+    "another version": ({"version": "99"}, "version must be '1', got '99'"),
+    "another format": ({"format": "pt"}, "format must be 'ddim-noise', got 'pt'"),
 }
 
 
@@ -240,7 +255,7 @@ def test_other_files_are_refused(tmp_path: Path, good: Path) -> None:
 
 
 def test_a_large_file_is_refused_unread(tmp_path: Path, good: Path) -> None:
-    with pytest.raises(DDIMError, match="at most 100 are read"):
+    with pytest.raises(DDIMError, match="at most 100 bytes, got"):
         load_noise(good, max_bytes=100)
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(ddim.MAX_FILE_BYTES + 1)
