@@ -168,7 +168,7 @@ def _radius(a: np.ndarray) -> np.ndarray:
 
 
 def _horner(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    result = x * np.float32(coefficients[-1])
+    result: np.ndarray = x * np.float32(coefficients[-1])
     for coefficient in coefficients[-2:0:-1]:
         result += np.float32(coefficient)
         result *= x

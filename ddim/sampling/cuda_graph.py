@@ -25,7 +25,7 @@ class CapturedSample:
 
     def __init__(self, run: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, noise: Tensor | None) -> None:
         self._x, self._noise = x.clone(), None if noise is None else noise.clone()
-        aside = torch.cuda.Stream(x.device)
+        aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(aside), torch.no_grad():
             for _ in range(_WARM_UPS):

@@ -88,26 +88,19 @@ def sample_parallel(
     window = min(check_integer("window", window, 1), steps)
     tolerance = check_number("tolerance", tolerance, 0.0)
     etas = eta_of_each_step(eta, steps)
-    run = _Window(
-        model=model,
-        timesteps=scheduler.timesteps,
-        steps=[scheduler.coefficients(i, value) for i, value in enumerate(etas)],
-        source=noise_source(
-            x,
-            steps,
-            unseeded=scheduler.unseeded_key(),
-            first=scheduler.plan.first,
-            seed=seed,
-            generator=generator,
-            variance_noise=variance_noise,
-            image_indices=image_indices,
-            unused_draws=scheduler.unused_draws(etas),
-        ),
-        scheduler=scheduler,
-        rederive=use_clipped_model_output,
-        like=x,
-        alone=window == 1,
+    source = noise_source(
+        x,
+        steps,
+        unseeded=scheduler.unseeded_key(),
+        first=scheduler.plan.first,
+        seed=seed,
+        generator=generator,
+        variance_noise=variance_noise,
+        image_indices=image_indices,
+        unused_draws=scheduler.unused_draws(etas),
     )
+    coefficients = [scheduler.coefficients(i, value) for i, value in enumerate(etas)]
+    run = _Window(model, scheduler, coefficients, source, use_clipped_model_output, like=x, alone=window == 1)
     done, calls, evaluations = 0, 0, 0
     states = [x.to(working_dtype(x.dtype), copy=True)] * (window + 1)
     noises = [run.noise(i) for i in range(window)]
@@ -130,10 +123,9 @@ class _Window:
     """What all iterations work with."""
 
     model: Model
-    timesteps: Tensor
+    scheduler: DDIMScheduler
     steps: list[StepCoefficients]
     source: NoiseSource
-    scheduler: DDIMScheduler
     rederive: bool
     like: Tensor
     alone: bool
@@ -163,10 +155,10 @@ class _Window:
 
     def _outputs(self, first: int, seen: list[Tensor]) -> Sequence[Tensor]:
         if self.alone:
-            return [self.model(seen[0], self.timesteps[first])]
+            return [self.model(seen[0], self.scheduler.timesteps[first])]
         rows = len(seen[0])
-        timesteps = self.timesteps[first : first + len(seen)].repeat_interleave(rows)
-        return self.model(torch.cat(seen), timesteps).split(rows)
+        timesteps = self.scheduler.timesteps[first : first + len(seen)].repeat_interleave(rows)
+        return torch.split(self.model(torch.cat(seen), timesteps), rows)
 
 
 def _count_of_converged(improved: list[Tensor], before: list[Tensor], tolerance: float) -> int:

@@ -51,7 +51,10 @@ def test_the_clipping_default_is_named_where_the_file_is_silent() -> None:
 def test_a_default_that_differs_from_the_source_classs_is_named() -> None:
     report = import_config({"_class_name": "EulerDiscreteScheduler", "clip_sample": False})
     (note,) = report.notes
-    assert note == "timestep_spacing is not given: EulerDiscreteScheduler defaults to 'linspace', this package to 'leading'"
+    assert (
+        note
+        == "timestep_spacing is not given: EulerDiscreteScheduler defaults to 'linspace', this package to 'leading'"
+    )
 
 
 def test_the_table_of_other_defaults_is_diffusers() -> None:
