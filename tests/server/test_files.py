@@ -74,6 +74,7 @@ def test_a_mask_becomes_the_alpha_of_its_picture(server):
         ("x.png", b"not a picture", 400),
         ("x.png", b"", 400),
         ("x.png", png()[:45], 400),
+        ("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400),
         ("x.html", b"<script>alert(1)</script>", 415),
         ("x.svg", b"<svg/>", 415),
         ("x.py", b"import os", 415),

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from host.atomic_files import temporary_file
 from host.folders import Folders, plain_file_name, requested_path
 from host.limits import MAX_UPLOAD_BYTES
+from host.pictures import UPLOAD_FORMATS
 from host.server.json_http import http_error, json_response
 from host.server.routes.view import locate, open_image
 from host.server.state import HOST
@@ -159,9 +160,8 @@ def _free_name(target: Path, content: Path) -> Path:
 
 
 def _check_image(path: Path) -> None:
-    with open_image(path) as image:
-        if image.format not in _IMAGE_FORMATS:
-            raise http_error(415, f"pictures of format {image.format} are not accepted")
+    with open_image(path, UPLOAD_FORMATS):
+        pass
 
 
 def _check_json(path: Path) -> None:
@@ -184,7 +184,6 @@ def _check_safetensors(path: Path) -> None:
         raise http_error(400, "the file is not a safetensors file")
 
 
-_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 _CHECKS: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), _check_image),
     ".json": _check_json,
@@ -214,11 +213,13 @@ def _original(folders: Folders, text: str) -> Path:
 def _apply_mask(source: Path, mask: Path) -> None:
     """Replace the mask file by the source's picture and metadata with the mask's transparency."""
     _check_image(mask)
-    with open_image(source) as original, open_image(mask) as drawn:
+    with open_image(mask) as drawn:
+        alpha = drawn.convert("RGBA").getchannel("A")
+    with open_image(source) as original:
         metadata = PngInfo()
         for key, text in getattr(original, "text", {}).items():
             metadata.add_text(key, text)
-        picture, alpha = original.convert("RGBA"), drawn.convert("RGBA").getchannel("A")
+        picture = original.convert("RGBA")
         if alpha.size != picture.size:
             alpha = alpha.resize(picture.size, Image.Resampling.BILINEAR)
         picture.putalpha(alpha)
