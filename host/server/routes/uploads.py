@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import filecmp
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,7 @@ from aiohttp import BodyPartReader, web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.atomic_files import temporary_file
+from host.atomic_files import claim_name, temporary_file
 from host.folders import Folders, plain_file_name, requested_path
 from host.limits import MAX_UPLOAD_BYTES
 from host.pictures import UPLOAD_FORMATS
@@ -134,26 +134,26 @@ def _store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
     if folder.exists() and not folder.is_dir():
         raise http_error(400, "subfolder is the name of a file")
     target = requested_path(folder, form.name)
-    if form.fields.get("overwrite", "").lower() not in ("true", "1"):
-        target = _free_name(target, temporary)
-    if target.is_dir():
+    overwrite = form.fields.get("overwrite", "").lower() in ("true", "1")
+    if overwrite and target.is_dir():
         raise http_error(400, "the name is that of a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            target = claim_name(temporary, _numbered(target))
     except OSError as error:
         raise http_error(400, f"the file cannot be stored there: {error.strerror}") from error
     return json_response({"name": target.name, "subfolder": subfolder, "type": folder_type})
 
 
-def _free_name(target: Path, content: Path) -> Path:
-    """Return `target`, or the first of `name (1).png`, `name (2).png`... that is free or has the same content."""
-    path, number = target, 0
-    while path.exists() and not (path.is_file() and filecmp.cmp(path, content, shallow=False)):
-        number += 1
-        path = target.with_name(f"{target.stem} ({number}){target.suffix}")
-    return path
+def _numbered(target: Path) -> Iterator[Path]:
+    """Yield `target`, then `name (1).png`, `name (2).png`, ... next to it."""
+    yield target
+    for number in count(1):
+        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
 
 
 # -- checking the content
