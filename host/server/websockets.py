@@ -21,7 +21,7 @@ from host.limits import MAX_WEBSOCKETS
 from host.server.json_http import http_error
 from host.strict_json import dumps
 
-__all__ = ["MAX_CLIENT_ID_LENGTH", "WebSockets"]
+__all__ = ["MAX_CLIENT_ID_LENGTH", "Frame", "WebSockets"]
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,13 @@ class WebSockets:
 
     def publish(self, event: str, data: Any, client_id: str | None = None) -> None:
         """Queue one JSON event for a client, or for all if `client_id` is None."""
-        frame = dumps({"type": event, "data": data})
-        for client in self._receivers(client_id):
+        receivers = self._receivers(client_id)
+        frame = dumps({"type": event, "data": data}) if receivers else ""
+        for client in receivers:
             client.put(frame)
 
-    def publish_bytes(self, frame: bytes, client_id: str) -> None:
-        """Queue one binary frame for a client."""
+    def publish_frame(self, frame: Frame, client_id: str) -> None:
+        """Queue one encoded frame for a client."""
         for client in self._receivers(client_id):
             client.put(frame)
 
