@@ -76,12 +76,14 @@ class WebSockets:
         features: The host's features, sent to a client that announces its own.
 
     Attributes:
-        greeting: Returns the events to send to a client that has just connected, given its id.
+        status: Returns the data of a `status` event; called in a thread, because it asks the job store.
+        greeting: Returns the events to send to a client that has just connected, given its id and that status.
         log_readers: Ids of the clients that want to see the host's log.
     """
 
     def __init__(self, features: dict[str, Any]) -> None:
-        self.greeting: Callable[[str], list[tuple[str, Any]]] = lambda client_id: []
+        self.status: Callable[[], dict[str, Any]] = dict
+        self.greeting: Callable[[str, dict[str, Any]], list[tuple[str, Any]]] = lambda client_id, status: []
         self.log_readers: set[str] = set()
         self._clients: dict[str, _Client] = {}
         self._sockets: set[_Client] = set()
@@ -126,12 +128,13 @@ class WebSockets:
         if len(self._sockets) >= MAX_WEBSOCKETS:
             raise http_error(503, f"more than {MAX_WEBSOCKETS} clients are connected")
         socket = web.WebSocketResponse(max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS)
+        status = await asyncio.to_thread(self.status)
         await socket.prepare(request)
         client = _Client(socket, abort=lambda: _abort(request))
         self._clients[client_id] = client
         self._sockets.add(client)
         writer = asyncio.create_task(client.write())
-        for event, data in self.greeting(client_id):
+        for event, data in self.greeting(client_id, status):
             client.put(dumps({"type": event, "data": data}))
         try:
             await self._listen(client)

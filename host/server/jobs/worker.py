@@ -103,10 +103,10 @@ class Worker:
         """Return the data of a `status` event."""
         return {"status": {"exec_info": {"queue_remaining": self._store.remaining()}}}
 
-    def greeting(self, client_id: str) -> list[tuple[str, Any]]:
+    def greeting(self, client_id: str, status: dict[str, Any]) -> list[tuple[str, Any]]:
         """Return the events for a client that connects: the queue's length, its id, and which of its nodes runs."""
         active = self._active
-        events: list[tuple[str, Any]] = [("status", {**self.status(), "sid": client_id})]
+        events: list[tuple[str, Any]] = [("status", {**status, "sid": client_id})]
         if active is not None and active.client_id == client_id and active.executing is not None:
             events.append(("executing", active.executing))
         return events

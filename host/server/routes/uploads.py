@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -18,11 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from host.atomic_files import claim_name, temporary_file
 from host.folders import Folders, plain_file_name, requested_path
-from host.limits import MAX_UPLOAD_BYTES
+from host.limits import MAX_BODY_BYTES, MAX_UPLOAD_BYTES
 from host.pictures import UPLOAD_FORMATS
 from host.server.json_http import http_error, json_response
 from host.server.routes.view import locate, open_image
 from host.server.state import HOST
+from host.strict_json import parse_untrusted
 
 __all__ = ["ROUTES"]
 
@@ -30,6 +32,8 @@ _OWNER_ONLY = 0o600  # until the content is checked
 _MAX_PARTS = 32
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024 * 1024
+
+_parsing = threading.Lock()  # what is parsed from a file may take ten times its size
 
 
 @dataclass(frozen=True)
@@ -165,10 +169,14 @@ def _check_image(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise http_error(400, "the file is not JSON") from error
+        with _parsing:
+            parse_untrusted(path.read_bytes())
+    except ValueError as error:
+        raise http_error(400, f"the file cannot be accepted: {error}") from error
 
 
 def _check_safetensors(path: Path) -> None:
@@ -177,8 +185,8 @@ def _check_safetensors(path: Path) -> None:
         head = file.read(8)
         size = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
         try:
-            is_valid = 0 < size <= _MAX_HEADER_BYTES and isinstance(json.loads(file.read(size)), dict)
-        except (ValueError, RecursionError):
+            is_valid = 0 < size <= _MAX_HEADER_BYTES and isinstance(parse_untrusted(file.read(size)), dict)
+        except ValueError:
             is_valid = False
     if not is_valid:
         raise http_error(400, "the file is not a safetensors file")
