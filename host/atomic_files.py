@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["claim_number", "temporary_file", "write_file"]
+__all__ = ["claim_name", "claim_number", "temporary_file", "write_file"]
 
 _OWNER_ONLY = 0o600
 
@@ -36,6 +38,28 @@ def write_file(path: Path, data: bytes) -> None:
     with temporary_file(path.parent, mode=_OWNER_ONLY) as temporary:
         temporary.write_bytes(data)
         os.replace(temporary, path)
+
+
+def claim_name(temporary: Path, candidates: Iterable[Path]) -> Path:
+    """Move `temporary` to the first candidate that is free, or that has the same content already.
+
+    The name is taken with a hard link, as in `claim_number`.
+
+    Returns:
+        The candidate.
+    """
+    for path in candidates:
+        try:
+            os.link(temporary, path)
+            return path
+        except FileExistsError:
+            if path.is_file() and filecmp.cmp(path, temporary, shallow=False):
+                return path
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                os.replace(temporary, path)
+                return path
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(temporary))
 
 
 def claim_number(temporary: Path, path_for: Callable[[int], Path], number: int) -> int:

@@ -11,6 +11,8 @@ MAX_SUBGRAPH_DEPTH = 20  # subgraphs inside subgraphs
 
 MAX_BODY_BYTES = 32 << 20  # a JSON request
 MAX_JSON_DEPTH = 100  # nested lists and objects in a JSON request
+MAX_JSON_VALUES = 300_000  # in a JSON request or an uploaded JSON file; 100 for each node of the largest workflow
 MAX_UPLOAD_BYTES = 100 << 20
-MAX_PICTURE_PIXELS = 64 << 20
+MAX_PICTURE_PIXELS = 32 << 20  # in all frames of a picture together; one picture of 8K fits
+MAX_PICTURE_FRAMES = 1000
 MAX_WEBSOCKETS = 256

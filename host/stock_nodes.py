@@ -8,6 +8,7 @@ import random
 import re
 import string
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from host.atomic_files import claim_number, temporary_file
 from host.context import folders
 from host.folders import FolderError, SavePath
+from host.pictures import decoding_slot, frame_count, open_picture
 from host.strict_json import dumps
 
 __all__ = ["LoadImage", "PreviewImage", "SaveImage"]
@@ -26,6 +28,7 @@ __all__ = ["LoadImage", "PreviewImage", "SaveImage"]
 log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"})
+_STRIP_PIXELS = 1 << 20
 _EMPTY_MASK_SIZE = 64  # the side of the all-zero mask of a picture without alpha channel
 
 
@@ -144,24 +147,21 @@ class LoadImage:
         """Return the picture, (B, H, W, 3) in [0, 1], and its mask, (B, H, W), 1 where it is transparent.
 
         An animation gives one picture per frame; a picture without alpha channel gives a mask of zeros, (B, 64, 64).
+
+        Raises:
+            PictureError: The file is not a picture in a known format, or has too many pixels.
         """
-        pictures: list[torch.Tensor] = []
-        masks: list[torch.Tensor] = []
-        with Image.open(folders().resolve(image)) as file:
-            for frame in ImageSequence.Iterator(file):
-                upright = ImageOps.exif_transpose(frame)
-                picture = _to_rgb(upright)
-                if pictures and picture.shape != pictures[0].shape:
-                    continue
-                pictures.append(picture)
-                masks.append(_mask_of(upright))
-        return torch.stack(pictures), torch.stack(masks)
+        with open_picture(folders().resolve(image)) as file, decoding_slot(file):
+            return _read_frames(file)
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:
         """Return a hash of the file, so that a changed file is loaded again."""
+        digest = hashlib.sha256()
         with open(folders().resolve(image), "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
@@ -177,27 +177,59 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()
 
 
-def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    """Return a picture as (H, W) or (H, W, C), float32 in [0, 1]."""
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255.0)
+def _read_frames(file: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return every frame that has the first one's size, and the masks: in one tensor each, which is filled in place."""
+    count, size = frame_count(file), sorted(file.size)
+    pictures = masks = torch.zeros(0)
+    used, has_alpha = 0, False
+    for frame in ImageSequence.Iterator(file):
+        if sorted(frame.size) != size:  # compared before it is decoded: only the first frame's size is limited
+            continue
+        upright = ImageOps.exif_transpose(frame)
+        height, width = upright.height, upright.width
+        if not used:
+            pictures = torch.empty((count, height, width, 3))
+        elif pictures.shape[1:3] != (height, width):
+            continue
+        alpha = _with_alpha(upright)
+        if alpha is not None and not has_alpha:
+            masks, has_alpha = torch.zeros((count, height, width)), True
+        for rows in _strips(height, width):
+            _fill_rgb(pictures[used, rows], upright, rows)
+            if alpha is not None:
+                _fill_mask(masks[used, rows], alpha, rows)
+        used += 1
+    return pictures[:used], masks[:used] if has_alpha else torch.zeros((used, _EMPTY_MASK_SIZE, _EMPTY_MASK_SIZE))
 
 
-def _to_rgb(picture: Image.Image) -> torch.Tensor:
-    """Return a picture of any mode as (H, W, 3), float32 in [0, 1]."""
-    if not picture.mode.startswith("I"):
-        return _to_tensor(picture.convert("RGB"))
-    # 16 bits: Pillow would clip the values at 255 instead of scaling them
-    grey = torch.from_numpy(np.asarray(picture).astype(np.float32) / 65535.0)
-    return grey.clamp(0, 1)[..., None].expand(-1, -1, 3).contiguous()
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Yield slices of rows with about `_STRIP_PIXELS` pixels: a converted copy of a whole picture would be large."""
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
-def _mask_of(picture: Image.Image) -> torch.Tensor:
-    """Return 1 - alpha, (H, W)."""
+def _fill_rgb(out: torch.Tensor, picture: Image.Image, rows: slice) -> None:
+    """Write rows of a picture of any mode into `out`, (rows, W, 3), float32 in [0, 1]."""
+    strip = picture.crop((0, rows.start, picture.width, rows.stop))
+    if picture.mode.startswith("I"):  # 16 bits: Pillow would clip the values at 255 instead of scaling them
+        grey = np.asarray(strip).astype(np.float32) / np.float32(65535.0)
+        out.copy_(torch.from_numpy(grey).clamp(0, 1)[..., None].expand(-1, -1, 3))
+    else:
+        np.divide(np.asarray(strip.convert("RGB")), np.float32(255.0), out=out.numpy())
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image | None:
+    """Return the picture in a mode with an alpha channel, or None if it has no transparency."""
     if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    if "A" in picture.getbands():
-        return 1.0 - _to_tensor(picture.getchannel("A"))
-    return torch.zeros((_EMPTY_MASK_SIZE, _EMPTY_MASK_SIZE))
+        return picture.convert("RGBA")
+    return picture if "A" in picture.getbands() else None
+
+
+def _fill_mask(out: torch.Tensor, picture: Image.Image, rows: slice) -> None:
+    """Write 1 - alpha of rows of a picture into `out`, (rows, W)."""
+    strip = picture.crop((0, rows.start, picture.width, rows.stop)).getchannel("A")
+    np.subtract(np.float32(1.0), np.asarray(strip) / np.float32(255.0), out=out.numpy())
 
 
 def _to_pil(image: torch.Tensor) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Strict JSON: what every browser's `JSON.parse` accepts, and how deep it may nest."""
+"""Strict JSON: what every browser's `JSON.parse` accepts, how deep it may nest, and how many values it may hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import math
 from typing import Any
 
-__all__ = ["dumps", "jsonable", "nests_deeper_than"]
+from host.limits import MAX_JSON_DEPTH, MAX_JSON_VALUES
+
+__all__ = ["dumps", "jsonable", "nests_deeper_than", "parse_untrusted"]
 
 _MAX_WRITTEN_DEPTH = 200  # values nested deeper are written as text
 
@@ -39,6 +41,41 @@ def jsonable(value: Any, depth: int = 0) -> Any:
 def dumps(value: Any) -> str:
     """Serialize `value` as strict JSON."""
     return json.dumps(jsonable(value), allow_nan=False)
+
+
+def parse_untrusted(text: bytes) -> Any:
+    """Parse JSON that came with a request. NaN and Infinity, which Python clients write, are read as null.
+
+    The number of values is counted before they are made: parsing holds Python's global lock, and 32 MiB of `{},{},...`
+    would stop every other thread for seconds and take gigabytes.
+
+    Raises:
+        ValueError: The text is not JSON, nests deeper than `MAX_JSON_DEPTH`, or has more than `MAX_JSON_VALUES` values.
+    """
+    if _may_exceed(text, MAX_JSON_VALUES):
+        raise ValueError(f"the JSON has more than {MAX_JSON_VALUES} values")
+    try:
+        value = json.loads(text, parse_constant=lambda name: None)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON: {str(error)[:200]}") from error
+    if nests_deeper_than(value, MAX_JSON_DEPTH):
+        raise ValueError(f"the JSON nests deeper than {MAX_JSON_DEPTH} levels")
+    return value
+
+
+def _may_exceed(text: bytes, limit: int) -> bool:
+    """Return whether JSON text has more than `limit` values. Separators inside of strings are not counted."""
+    if _separators(text) <= limit:
+        return False
+    plain = text.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of `"` begins and ends strings
+    if plain.count(b'"') > 4 * limit:  # a key and a text for each value
+        return True
+    outside = b"".join(plain.split(b'"')[::2])
+    return _separators(outside) > limit
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def nests_deeper_than(value: Any, limit: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from host import context
 from host.limits import MAX_BODY_BYTES
+from host.server.json_http import LARGE_BODY_SLOT, one_large_body_at_a_time
 from host.server.routes import ROUTES
 from host.server.security import answer_errors, same_site_only
 from host.server.state import HOST, Host
@@ -26,8 +28,10 @@ def make_app(host: Host, names: Iterable[str] = ()) -> web.Application:
         host: The host's parts.
         names: Host names, besides localhost and numeric addresses, under which browsers may call it.
     """
-    app = web.Application(middlewares=[answer_errors, same_site_only(names)], client_max_size=MAX_BODY_BYTES)
+    middlewares = [answer_errors, same_site_only(names), one_large_body_at_a_time]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[HOST] = host
+    app[LARGE_BODY_SLOT] = asyncio.Semaphore(1)
     for route in _all_routes(host):
         path = _match_any_name(route.path)
         app.router.add_routes(

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from host.limits import MAX_JSON_DEPTH
-from host.strict_json import dumps, nests_deeper_than
+from host.strict_json import dumps, parse_untrusted
 
-__all__ = ["http_error", "json_response", "query_integer", "read_id_list", "read_json", "read_object"]
+__all__ = [
+    "LARGE_BODY_SLOT",
+    "http_error",
+    "json_response",
+    "one_large_body_at_a_time",
+    "query_integer",
+    "read_id_list",
+    "read_json",
+    "read_object",
+]
+
+LARGE_BODY_SLOT = web.AppKey("large_body_slot", asyncio.Semaphore)
+_LARGE_BODY = 64 << 10  # bytes; a larger one is parsed in a thread, one after another
+_HOLDS_SLOT = "holds_large_body_slot"
 
 _EXCEPTIONS: dict[int, type[web.HTTPException]] = {
     400: web.HTTPBadRequest,
@@ -38,16 +51,38 @@ async def read_json(request: web.Request) -> Any:
     NaN and Infinity, which Python clients and old pictures' metadata contain, are read as null.
 
     Raises:
-        web.HTTPException: 400 if the body is not JSON or nests too deeply, 413 if it exceeds `MAX_BODY_BYTES`.
+        web.HTTPException: 400 if the body is not JSON, nests too deeply or holds too many values, 413 if it exceeds
+            `MAX_BODY_BYTES`.
     """
     body = await request.read()
+    if len(body) <= _LARGE_BODY:
+        return _parse(body)
+    await _claim_slot(request)
+    return await asyncio.to_thread(_parse, body)
+
+
+def _parse(body: bytes) -> Any:
     try:
-        value = json.loads(body, parse_constant=lambda name: None)
-    except (ValueError, RecursionError) as error:
-        raise http_error(400, f"the body is not valid JSON: {str(error)[:200]}") from error
-    if nests_deeper_than(value, MAX_JSON_DEPTH):
-        raise http_error(400, f"the JSON nests deeper than {MAX_JSON_DEPTH} levels")
-    return value
+        return parse_untrusted(body)
+    except ValueError as error:
+        raise http_error(400, f"the body cannot be read: {error}") from error
+
+
+async def _claim_slot(request: web.Request) -> None:
+    """Wait until no other request holds a large body. `one_large_body_at_a_time` ends the claim."""
+    if not request.get(_HOLDS_SLOT):
+        await request.app[LARGE_BODY_SLOT].acquire()
+        request[_HOLDS_SLOT] = True
+
+
+@web.middleware
+async def one_large_body_at_a_time(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Free the slot of a large body after its request: what was parsed from it may take ten times its size."""
+    try:
+        return await handler(request)
+    finally:
+        if request.get(_HOLDS_SLOT):
+            request.app[LARGE_BODY_SLOT].release()
 
 
 async def read_object(request: web.Request, *, allow_empty: bool = False) -> dict[str, Any]:

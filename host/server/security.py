@@ -12,6 +12,7 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import sqlite3
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -73,6 +74,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except (ConnectionError, TimeoutError, asyncio.TimeoutError) as error:  # nobody reads the response any more
         log.debug("%s %r: the client disconnected: %r", request.method, request.path[:200], error)
         response = _json_error(400, "the request ended early")
+    except sqlite3.Error as error:
+        response = _store_error(request, error)
     except OSError as error:
         status = _FILE_ERROR_STATUS.get(error.errno or 0, 500)
         if status == 500:
@@ -85,6 +88,14 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
     return response
+
+
+def _store_error(request: web.Request, error: sqlite3.Error) -> web.Response:
+    """Return 503 while another program holds the job store, 507 if the disk is full."""
+    log.warning("%s %r: the job store cannot be used: %s", request.method, request.path[:200], error)
+    if "full" in str(error):
+        return _json_error(507, "the disk is full; the request was not stored")
+    return _json_error(503, f"the job store cannot be used now ({error}); try again")
 
 
 def _json_error(status: int, message: str) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import ipaddress
 import logging
@@ -88,6 +89,7 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
         runner = web.AppRunner(make_app(host, _host_names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
         stack.push_async_callback(_stop, host, runner)
         await runner.setup()
+        _exclude_from_garbage_collection()
         address = await _listen(runner, settings)
         stop = _stop_event()
         host.worker.start()
@@ -95,6 +97,12 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
         out.flush()
         await stop.wait()
         log.info("stopping")
+
+
+def _exclude_from_garbage_collection() -> None:
+    """Leave what is loaded by now out of later collections: walking torch's objects stops every thread for long."""
+    gc.collect()
+    gc.freeze()
 
 
 # -- the data directory
@@ -153,7 +161,7 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
     websockets = WebSockets(FEATURES)
     store = _open_store(folders.user / "jobs.sqlite3")
     worker = Worker(store, Executor(registry), websockets, post)
-    websockets.greeting = worker.greeting
+    websockets.status, websockets.greeting = worker.status, worker.greeting
     logs.listener = lambda lines: post(websockets.publish_log, lines)
     return Host(registry, folders, store, worker, websockets, logs, _frontend(), settings.opening)
 

@@ -21,7 +21,7 @@ from host.limits import MAX_WEBSOCKETS
 from host.server.json_http import http_error
 from host.strict_json import dumps
 
-__all__ = ["MAX_CLIENT_ID_LENGTH", "WebSockets"]
+__all__ = ["MAX_CLIENT_ID_LENGTH", "Frame", "WebSockets"]
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,14 @@ class WebSockets:
         features: The host's features, sent to a client that announces its own.
 
     Attributes:
-        greeting: Returns the events to send to a client that has just connected, given its id.
+        status: Returns the data of a `status` event; called in a thread, because it asks the job store.
+        greeting: Returns the events to send to a client that has just connected, given its id and that status.
         log_readers: Ids of the clients that want to see the host's log.
     """
 
     def __init__(self, features: dict[str, Any]) -> None:
-        self.greeting: Callable[[str], list[tuple[str, Any]]] = lambda client_id: []
+        self.status: Callable[[], dict[str, Any]] = dict
+        self.greeting: Callable[[str, dict[str, Any]], list[tuple[str, Any]]] = lambda client_id, status: []
         self.log_readers: set[str] = set()
         self._clients: dict[str, _Client] = {}
         self._sockets: set[_Client] = set()
@@ -89,12 +91,13 @@ class WebSockets:
 
     def publish(self, event: str, data: Any, client_id: str | None = None) -> None:
         """Queue one JSON event for a client, or for all if `client_id` is None."""
-        frame = dumps({"type": event, "data": data})
-        for client in self._receivers(client_id):
+        receivers = self._receivers(client_id)
+        frame = dumps({"type": event, "data": data}) if receivers else ""
+        for client in receivers:
             client.put(frame)
 
-    def publish_bytes(self, frame: bytes, client_id: str) -> None:
-        """Queue one binary frame for a client."""
+    def publish_frame(self, frame: Frame, client_id: str) -> None:
+        """Queue one encoded frame for a client."""
         for client in self._receivers(client_id):
             client.put(frame)
 
@@ -125,12 +128,13 @@ class WebSockets:
         if len(self._sockets) >= MAX_WEBSOCKETS:
             raise http_error(503, f"more than {MAX_WEBSOCKETS} clients are connected")
         socket = web.WebSocketResponse(max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS)
+        status = await asyncio.to_thread(self.status)
         await socket.prepare(request)
         client = _Client(socket, abort=lambda: _abort(request))
         self._clients[client_id] = client
         self._sockets.add(client)
         writer = asyncio.create_task(client.write())
-        for event, data in self.greeting(client_id):
+        for event, data in self.greeting(client_id, status):
             client.put(dumps({"type": event, "data": data}))
         try:
             await self._listen(client)

@@ -101,7 +101,7 @@ def _extra_pnginfo(body: Mapping[str, Any]) -> dict[str, Any]:
 def _from_png(data: bytes, registry: Registry) -> Workflow:
     """Read the text chunks of a PNG. The pixels are not decoded."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             texts = {name: picture.info.get(name) for name in ("prompt", "workflow")}
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise WorkflowError(f"the PNG cannot be read: {error}") from error

@@ -276,8 +276,15 @@ class HostProcess(Client):
 
     def rss(self) -> int:
         """Resident bytes of the process."""
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """The most bytes that were resident at once."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
     def kill(self) -> None:
         self.process.kill()

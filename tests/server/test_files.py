@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -59,6 +60,16 @@ def test_an_upload_can_be_viewed_and_is_not_overwritten(server):
     assert "up.png [input]" in server.get("/internal/files/input").json
 
 
+def test_uploads_of_one_name_at_once_keep_every_picture(server):
+    """Each sender gets a name under which its own picture lies."""
+    pictures = [png((number, 0, 0, 255)) for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda content: server.upload("/upload/image", "same.png", content), pictures))
+    assert len({answer.json["name"] for answer in answers}) == 20
+    for answer, content in zip(answers, pictures, strict=True):
+        assert server.get(f"/view?type=input&filename={urllib.parse.quote(answer.json['name'])}").body == content
+
+
 def test_a_mask_becomes_the_alpha_of_its_picture(server):
     server.upload("/upload/image", "base.png", png((200, 100, 50, 255), text={"note": "kept"}))
     reference = json.dumps({"filename": "base.png", "subfolder": "", "type": "input"})
@@ -74,6 +85,7 @@ def test_a_mask_becomes_the_alpha_of_its_picture(server):
         ("x.png", b"not a picture", 400),
         ("x.png", b"", 400),
         ("x.png", png()[:45], 400),
+        ("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400),
         ("x.html", b"<script>alert(1)</script>", 415),
         ("x.svg", b"<svg/>", 415),
         ("x.py", b"import os", 415),

@@ -50,9 +50,10 @@ def test_the_limits():
     text = " ".join(PAGE.split())
     for stated in (
         f"{limits.MAX_BODY_BYTES >> 20} MiB of JSON nested {limits.MAX_JSON_DEPTH} deep",
+        f"{limits.MAX_JSON_VALUES // 1000} 000 values in a request",
         f"{limits.MAX_PROMPT_NODES} nodes in a prompt",
         f"uploads of {limits.MAX_UPLOAD_BYTES >> 20} MiB",
-        f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels",
+        f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels and {limits.MAX_PICTURE_FRAMES} frames",
         f"{limits.MAX_WEBSOCKETS} WebSockets",
         f"crashed the server {MAX_ATTEMPTS} times",
     ):

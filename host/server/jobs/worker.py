@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from host.execution import Executor, RunResult
+from host.server.jobs.client_events import ClientEvents
 from host.server.jobs.job import Job, Result
-from host.server.jobs.preview_frames import encode_image, plain_frame, tagged_frame
 from host.server.jobs.store import JobStore
 from host.server.jobs.views import summarise
 from host.server.websockets import WebSockets
@@ -27,6 +27,7 @@ __all__ = ["Worker"]
 log = logging.getLogger(__name__)
 
 _STATUSES = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
+_ENDS = ("execution_success", "execution_error", "execution_interrupted")
 _POLL_SECONDS = 60.0
 
 
@@ -35,14 +36,14 @@ class _ActiveJob:
     """The job that runs now."""
 
     job: Job
+    events: ClientEvents
     cancel: threading.Event = field(default_factory=threading.Event)
     executing: dict[str, Any] | None = None  # the data of the last `executing` event
     is_silent: bool = False  # it goes back into the queue, so its client receives no further events
 
     @property
     def client_id(self) -> str | None:
-        client_id = (self.job.extra_data or {}).get("client_id")
-        return client_id if isinstance(client_id, str) else None
+        return _client_id(self.job)
 
 
 class Worker:
@@ -102,10 +103,10 @@ class Worker:
         """Return the data of a `status` event."""
         return {"status": {"exec_info": {"queue_remaining": self._store.remaining()}}}
 
-    def greeting(self, client_id: str) -> list[tuple[str, Any]]:
+    def greeting(self, client_id: str, status: dict[str, Any]) -> list[tuple[str, Any]]:
         """Return the events for a client that connects: the queue's length, its id, and which of its nodes runs."""
         active = self._active
-        events: list[tuple[str, Any]] = [("status", {**self.status(), "sid": client_id})]
+        events: list[tuple[str, Any]] = [("status", {**status, "sid": client_id})]
         if active is not None and active.client_id == client_id and active.executing is not None:
             events.append(("executing", active.executing))
         return events
@@ -133,8 +134,11 @@ class Worker:
         """Claim a job; from now on it can be interrupted."""
         with self._lock:
             job = self._store.claim()
-            self._active = None if job is None else _ActiveJob(job)
+            self._active = None if job is None else self._activate(job)
             return self._active
+
+    def _activate(self, job: Job) -> _ActiveJob:
+        return _ActiveJob(job, ClientEvents(self._websockets, self._post, _client_id(job)))
 
     def _run_job(self, active: _ActiveJob) -> None:
         if self._stopping:
@@ -146,9 +150,7 @@ class Worker:
             with self._lock:
                 self._active = None
         self.notify()
-        if active.client_id is not None:
-            last = {"node": None, "prompt_id": active.job.id}
-            self._post(self._websockets.publish, "executing", last, active.client_id)
+        active.events.send("executing", {"node": None, "prompt_id": active.job.id})
 
     def _execute(self, active: _ActiveJob) -> None:
         """Run the job. An error of the executor itself becomes this job's error, and affects no other job."""
@@ -187,25 +189,15 @@ class Worker:
     def _emit(self, active: _ActiveJob, event: str, data: dict[str, Any]) -> None:
         if event == "executing":
             active.executing = data
-        if active.client_id is None or active.is_silent:
-            return
-        if event == "preview":
-            self._send_preview(active.client_id, data)
-        else:
-            self._post(self._websockets.publish, event, data, active.client_id)
+        if not active.is_silent:
+            if event in _ENDS:
+                active.events.flush()
+            active.events.send(event, data)
 
-    def _send_preview(self, client_id: str, data: dict[str, Any]) -> None:
-        """Send a preview. It is encoded in this thread, so that the event loop stays responsive."""
-        image_format = data["format"]
-        node = {name: value for name, value in data.items() if name not in ("image", "format", "max_size")}
-        try:
-            file = encode_image(data["image"], image_format, data["max_size"])
-        except (OSError, ValueError, KeyError):  # a run does not fail because of a preview
-            log.warning("node %s gave a preview that is not a picture", data.get("node_id"), exc_info=True)
-            return
-        is_tagged = self._websockets.supports(client_id, "supports_preview_metadata")
-        frame = tagged_frame(image_format, file, node) if is_tagged else plain_frame(image_format, file)
-        self._post(self._websockets.publish_bytes, frame, client_id)
+
+def _client_id(job: Job) -> str | None:
+    client_id = (job.extra_data or {}).get("client_id")
+    return client_id if isinstance(client_id, str) else None
 
 
 def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:

@@ -41,11 +41,15 @@ async def post_history(request: web.Request) -> web.Response:
     """Delete results: `{"clear": true}` or `{"delete": [id, ...]}`."""
     host, body = request.app[HOST], await read_object(request)
     ids = read_id_list(body, "delete")
-    if body.get("clear"):
+    await asyncio.to_thread(_forget, host, ids, everything=bool(body.get("clear")))
+    return web.Response()
+
+
+def _forget(host: Host, ids: list[str], *, everything: bool) -> None:
+    if everything:
         host.store.clear_history()
     for job_id in ids:
         host.store.forget(job_id)
-    return web.Response()
 
 
 async def get_jobs(request: web.Request) -> web.Response:
@@ -91,7 +95,8 @@ async def get_job(request: web.Request) -> web.Response:
 
 async def cancel_job(request: web.Request) -> web.Response:
     """Cancel one job, pending or running; false for one that has ended or does not exist."""
-    return json_response({"cancelled": _cancel(request.app[HOST], [request.match_info["id"]])})
+    cancelled = await asyncio.to_thread(_cancel, request.app[HOST], [request.match_info["id"]])
+    return json_response({"cancelled": cancelled})
 
 
 async def cancel_jobs(request: web.Request) -> web.Response:
@@ -102,7 +107,7 @@ async def cancel_jobs(request: web.Request) -> web.Response:
         raise http_error(400, "job_ids must be a list")
     if not all(isinstance(job_id, str) and is_job_id(job_id) for job_id in ids):
         raise http_error(400, "job_ids contains invalid id(s)")
-    return json_response({"cancelled": _cancel(request.app[HOST], ids)})
+    return json_response({"cancelled": await asyncio.to_thread(_cancel, request.app[HOST], ids)})
 
 
 def _cancel(host: Host, ids: list[str]) -> bool:

@@ -24,7 +24,7 @@ _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")  # the page sends them 
 
 async def get_prompt(request: web.Request) -> web.Response:
     """Return how many jobs run or wait."""
-    return json_response(request.app[HOST].worker.status()["status"])
+    return json_response((await asyncio.to_thread(request.app[HOST].worker.status))["status"])
 
 
 async def post_prompt(request: web.Request) -> web.Response:
@@ -129,12 +129,16 @@ async def post_queue(request: web.Request) -> web.Response:
     """Remove pending jobs: `{"clear": true}` or `{"delete": [id, ...]}`."""
     host, body = request.app[HOST], await read_object(request)
     ids = read_id_list(body, "delete")
-    if body.get("clear"):
+    await asyncio.to_thread(_remove_pending, host, ids, everything=bool(body.get("clear")))
+    return web.Response()
+
+
+def _remove_pending(host: Host, ids: list[str], *, everything: bool) -> None:
+    if everything:
         host.store.clear_queue()
     for job_id in ids:
         host.store.cancel(job_id)
     host.worker.notify()
-    return web.Response()
 
 
 async def post_interrupt(request: web.Request) -> web.Response:

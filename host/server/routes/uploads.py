@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import filecmp
 import json
 import os
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -16,12 +17,14 @@ from aiohttp import BodyPartReader, web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.atomic_files import temporary_file
+from host.atomic_files import claim_name, temporary_file
 from host.folders import Folders, plain_file_name, requested_path
-from host.limits import MAX_UPLOAD_BYTES
+from host.limits import MAX_BODY_BYTES, MAX_UPLOAD_BYTES
+from host.pictures import UPLOAD_FORMATS
 from host.server.json_http import http_error, json_response
 from host.server.routes.view import locate, open_image
 from host.server.state import HOST
+from host.strict_json import parse_untrusted
 
 __all__ = ["ROUTES"]
 
@@ -29,6 +32,8 @@ _OWNER_ONLY = 0o600  # until the content is checked
 _MAX_PARTS = 32
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024 * 1024
+
+_parsing = threading.Lock()  # what is parsed from a file may take ten times its size
 
 
 @dataclass(frozen=True)
@@ -133,42 +138,45 @@ def _store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
     if folder.exists() and not folder.is_dir():
         raise http_error(400, "subfolder is the name of a file")
     target = requested_path(folder, form.name)
-    if form.fields.get("overwrite", "").lower() not in ("true", "1"):
-        target = _free_name(target, temporary)
-    if target.is_dir():
+    overwrite = form.fields.get("overwrite", "").lower() in ("true", "1")
+    if overwrite and target.is_dir():
         raise http_error(400, "the name is that of a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            target = claim_name(temporary, _numbered(target))
     except OSError as error:
         raise http_error(400, f"the file cannot be stored there: {error.strerror}") from error
     return json_response({"name": target.name, "subfolder": subfolder, "type": folder_type})
 
 
-def _free_name(target: Path, content: Path) -> Path:
-    """Return `target`, or the first of `name (1).png`, `name (2).png`... that is free or has the same content."""
-    path, number = target, 0
-    while path.exists() and not (path.is_file() and filecmp.cmp(path, content, shallow=False)):
-        number += 1
-        path = target.with_name(f"{target.stem} ({number}){target.suffix}")
-    return path
+def _numbered(target: Path) -> Iterator[Path]:
+    """Yield `target`, then `name (1).png`, `name (2).png`, ... next to it."""
+    yield target
+    for number in count(1):
+        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
 
 
 # -- checking the content
 
 
 def _check_image(path: Path) -> None:
-    with open_image(path) as image:
-        if image.format not in _IMAGE_FORMATS:
-            raise http_error(415, f"pictures of format {image.format} are not accepted")
+    with open_image(path, UPLOAD_FORMATS):
+        pass
 
 
 def _check_json(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, size)
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise http_error(400, "the file is not JSON") from error
+        with _parsing:
+            parse_untrusted(path.read_bytes())
+    except ValueError as error:
+        raise http_error(400, f"the file cannot be accepted: {error}") from error
 
 
 def _check_safetensors(path: Path) -> None:
@@ -177,14 +185,13 @@ def _check_safetensors(path: Path) -> None:
         head = file.read(8)
         size = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
         try:
-            is_valid = 0 < size <= _MAX_HEADER_BYTES and isinstance(json.loads(file.read(size)), dict)
-        except (ValueError, RecursionError):
+            is_valid = 0 < size <= _MAX_HEADER_BYTES and isinstance(parse_untrusted(file.read(size)), dict)
+        except ValueError:
             is_valid = False
     if not is_valid:
         raise http_error(400, "the file is not a safetensors file")
 
 
-_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 _CHECKS: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), _check_image),
     ".json": _check_json,
@@ -214,11 +221,13 @@ def _original(folders: Folders, text: str) -> Path:
 def _apply_mask(source: Path, mask: Path) -> None:
     """Replace the mask file by the source's picture and metadata with the mask's transparency."""
     _check_image(mask)
-    with open_image(source) as original, open_image(mask) as drawn:
+    with open_image(mask) as drawn:
+        alpha = drawn.convert("RGBA").getchannel("A")
+    with open_image(source) as original:
         metadata = PngInfo()
         for key, text in getattr(original, "text", {}).items():
             metadata.add_text(key, text)
-        picture, alpha = original.convert("RGBA"), drawn.convert("RGBA").getchannel("A")
+        picture = original.convert("RGBA")
         if alpha.size != picture.size:
             alpha = alpha.resize(picture.size, Image.Resampling.BILINEAR)
         picture.putalpha(alpha)

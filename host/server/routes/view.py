@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
 from PIL import Image
 
 from host.folders import Folders, requested_path, split_annotation
-from host.limits import MAX_PICTURE_PIXELS
+from host.pictures import PictureError, decoding_slot, open_picture
 from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST
@@ -29,23 +30,23 @@ def locate(folders: Folders, name: str, subfolder: str, folder_type: str) -> Pat
     return requested_path(folders.of_type(folder_type), subfolder, name)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Return the decoded picture.
+@contextmanager
+def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+    """Open and decode a picture, for the block.
 
     Raises:
-        web.HTTPException: 400 for a file that is not a picture, is truncated, or has too many pixels.
+        web.HTTPException: 400 for a file that is not a picture in these formats, is truncated, or has too many pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        if image.width * image.height > MAX_PICTURE_PIXELS:
-            image.close()
-            raise http_error(400, f"the picture has more than {MAX_PICTURE_PIXELS} pixels")
-        image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise http_error(400, "the file is not a picture that can be decoded") from error
-    return image
+        picture = open_picture(path) if formats is None else open_picture(path, formats)
+    except PictureError as error:
+        raise http_error(400, str(error)) from error
+    with picture, decoding_slot(picture):
+        try:
+            picture.load()
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise http_error(400, "the file is not a picture that can be decoded") from error
+        yield picture
 
 
 async def view(request: web.Request) -> web.StreamResponse:
