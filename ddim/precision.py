@@ -56,12 +56,14 @@ def weighted_sum(sample: Tensor, output: Tensor, weights: Linear, *, out: Tensor
     """
     x, m = weights
     dtype = working_dtype(sample.dtype)
-    sample, output = as_dtype(sample, dtype), as_dtype(output, dtype)
+    sample = as_dtype(sample, dtype)
+    if output.dtype not in HALF:  # which is widened by the operators themselves, without a copy
+        output = as_dtype(output, dtype)
     if isinstance(x, Tensor) or isinstance(m, Tensor):
         total = torch.as_tensor(x).to(sample) * sample + torch.as_tensor(m).to(sample) * output
         return total if out is None else out.copy_(total)
     if x == 0.0:
-        return torch.mul(output, m, out=out)
+        return torch.mul(as_dtype(output, dtype), m, out=out)
     if m == 0.0:
         return torch.mul(sample, x, out=out)
     if m < -_VERY_LARGE:

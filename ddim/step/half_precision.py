@@ -62,11 +62,11 @@ class HalfPrecisionState:
             return sample
         equal = [state.to(sample.dtype) == sample for state in states]
         if len(states) == 1:
-            return torch.where(equal[0], states[0], sample.float())
+            return torch.where(equal[0], states[0], sample)
         # Several runs are at this position: the sample belongs to the state that it agrees with in most elements.
         best = torch.stack([each.sum() for each in equal]).argmax().reshape(1)
         state = torch.stack(states).index_select(0, best)[0]
-        return torch.where(state.to(sample.dtype) == sample, state, sample.float())
+        return torch.where(state.to(sample.dtype) == sample, state, sample)
 
     def remember(self, position: int, x_next: Tensor) -> None:
         """Keep the result of the step from a position; one that autograd follows is not kept."""

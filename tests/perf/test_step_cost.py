@@ -139,9 +139,9 @@ def test_half_precision_costs_the_casts_and_one_comparison_more(measure_cost):
         with measure_cost(sample.float()) as cost:
             sample = scheduler.step(m, t, sample).prev_sample
         counts.append((len(cost.operators), cost.passes))
-    # Twice two operators (the next sample and x_0) in float32, two casts for each of them and two of its results; then
+    # Twice two operators (the next sample and x_0) with the sample widened before and the result rounded after; then
     # the state: rounded, compared, and chosen from.
-    assert counts == [(10, 19.0)] + [(12, 23.5)] * 9
+    assert counts == [(8, 15.0)] + [(9, 17.5)] * 9
 
 
 @pytest.mark.parametrize("config", [PLAIN, CLIP, THRESHOLD])
