@@ -1,4 +1,4 @@
-"""Recorded step noise, which also holds the residual of a last step without noise."""
+"""Recorded step noise, which includes the residual of a step that adds no noise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["VarianceNoise", "weight_of_noise"]
 
 
 class VarianceNoise(Tensor):
-    """The noise of every step as an inversion recorded it, shape ``(S, B, ...)``.
+    """The noise of every step as recorded by an inversion, shape ``(S, B, ...)``.
 
-    A step that adds no noise (the last one, when it ends at clean data) multiplies its row by sigma = 0, so the error
-    of the model at that step would remain in the picture. In a :class:`VarianceNoise` the row of such a step is that
-    error itself, the residual, in the units of the sample, and it is added unscaled. A plain tensor is noise only, as
-    in diffusers; ``tensor.as_subclass(VarianceNoise)`` turns one into recorded noise.
+    A step multiplies its noise by sigma. Where sigma is 0 (the last step, if it ends at clean data) noise cannot
+    correct the model's error at that step. In a :class:`VarianceNoise` the row of such a step is therefore the
+    residual, in the units of the sample, and it is added without scaling. In a plain tensor every row is noise, as in
+    diffusers; ``tensor.as_subclass(VarianceNoise)`` converts one to recorded noise.
 
-    Copies, casts, moves and slices stay a :class:`VarianceNoise`; the result of any arithmetic is a plain tensor.
+    Copies, casts, moves and slices are of this class too; arithmetic returns a plain tensor.
     """
 
     @classmethod
@@ -34,17 +34,17 @@ class VarianceNoise(Tensor):
     ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **(kwargs or {}))
-            if func not in _STAYS_RECORDED:
+            if func not in _CLASS_PRESERVING:
                 return result
             if isinstance(result, Tensor):
                 return result.as_subclass(VarianceNoise)
-            return tuple(each.as_subclass(VarianceNoise) for each in result)
+            return tuple(part.as_subclass(VarianceNoise) for part in result)
 
     def __iter__(self) -> Iterator[VarianceNoise]:
         return (row.as_subclass(VarianceNoise) for row in self.unbind(0))
 
 
-_STAYS_RECORDED = frozenset(
+_CLASS_PRESERVING = frozenset(
     {
         Tensor.__getitem__,
         Tensor.bfloat16,
@@ -71,5 +71,5 @@ _STAYS_RECORDED = frozenset(
 
 
 def weight_of_noise(sigma: Number, z: Tensor) -> Number:
-    """What z is multiplied by in a step: sigma, or 1 for the residual that recorded noise holds where sigma is 0."""
+    """The factor of z in a step: sigma, or 1 for the residual in recorded noise at a step whose sigma is 0."""
     return 1.0 if isinstance(z, VarianceNoise) and not isinstance(sigma, Tensor) and sigma == 0.0 else sigma

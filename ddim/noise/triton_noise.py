@@ -1,7 +1,7 @@
-"""Keyed noise on CUDA devices, with the bits of ``philox.py``. Imported only there, since it imports Triton.
+"""Keyed noise on CUDA devices, bit for bit equal to ``philox.py``. Imported only on CUDA, because it imports Triton.
 
-The bits need ``enable_fp_fusion=False``, so that no multiplication and addition is contracted, and the correctly
-rounded square root.
+Bit equality requires ``enable_fp_fusion=False``, so that no multiply-add is fused, and the correctly rounded square
+root.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MANTISSA = tl.constexpr(0x7FFFFF)
 
 @triton.jit
 def box_muller_words(a, b):
-    """Two words to two normals: ``philox._box_muller``, operation by operation."""
+    """Two normals from two words: the same operations in the same order as ``philox._box_muller``."""
     bits = (a | 1).to(tl.float32).to(tl.int32, bitcast=True) - _ROOT_HALF
     exponent = bits >> 23
     fraction = ((bits & _MANTISSA) + _ROOT_HALF).to(tl.float32, bitcast=True) - 1.0
@@ -52,7 +52,7 @@ def box_muller_words(a, b):
 
 @triton.jit
 def tile_normals(tile, lane, image, step, key0, key1, LANES: tl.constexpr):
-    """The four rows of normals of a tile."""
+    """Compute the four rows of normals of a tile."""
     block = (tile * LANES + lane).to(tl.uint32)
     zero = tl.zeros_like(block)
     words = tl.philox_impl(
@@ -71,26 +71,27 @@ def tile_normals(tile, lane, image, step, key0, key1, LANES: tl.constexpr):
 
 @triton.jit(do_not_specialize=["step", "key0", "key1"])
 def _noise_kernel(result, images, count, tiles, step, key0, key1, NUMBERED: tl.constexpr, LANES: tl.constexpr):
+    """Write one tile of one image; image numbers are read from ``images`` if NUMBERED, else they are the rows."""
     row = tl.program_id(0) // tiles
     tile = (tl.program_id(0) % tiles).to(tl.int64)
     lane = tl.arange(0, LANES)
     image = tl.load(images + row) if NUMBERED else row
     n0, n1, n2, n3 = tile_normals(tile, lane, image, step, key0, key1, LANES)
-    place = result + row.to(tl.int64) * count + tile * 4 * LANES + lane
-    left = count - tile * 4 * LANES - lane
-    tl.store(place, n0, mask=left > 0)
-    tl.store(place + LANES, n1, mask=left > LANES)
-    tl.store(place + 2 * LANES, n2, mask=left > 2 * LANES)
-    tl.store(place + 3 * LANES, n3, mask=left > 3 * LANES)
+    target = result + row.to(tl.int64) * count + tile * 4 * LANES + lane
+    remaining = count - tile * 4 * LANES - lane
+    tl.store(target, n0, mask=remaining > 0)
+    tl.store(target + LANES, n1, mask=remaining > LANES)
+    tl.store(target + 2 * LANES, n2, mask=remaining > 2 * LANES)
+    tl.store(target + 3 * LANES, n3, mask=remaining > 3 * LANES)
 
 
 def signed_word(word: int) -> int:
-    """A 32-bit word as the int32 of the same bits: one argument type for all words."""
+    """Reinterpret a 32-bit word as int32, so that a kernel argument has the same type for every word."""
     return word - (1 << 32) if word >> 31 else word
 
 
 def tiles_of(count: int) -> int:
-    """How many tiles of 4 rows of lanes hold this many elements."""
+    """Number of tiles (4 rows of ``LANES`` elements) that an image of ``count`` elements needs."""
     return -(-count // (4 * LANES))
 
 
@@ -98,10 +99,10 @@ def write_noise(result: Tensor, key: tuple[int, int], step: int, images: Tensor 
     """Fill a contiguous float32 tensor with keyed noise.
 
     Args:
-        result: shape ``(B, ...)``, on a CUDA device.
-        key: the two key words.
-        step: index of the step.
-        images: int32, shape ``(B,)``: image numbers; by default the rows'.
+        result: Shape ``(B, ...)``, on a CUDA device.
+        key: The two key words.
+        step: Index of the step.
+        images: Image numbers, int32, shape ``(B,)``; by default 0..B-1.
     """
     if not result.numel():
         return

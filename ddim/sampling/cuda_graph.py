@@ -1,4 +1,4 @@
-"""A whole sampling run as one CUDA graph: recorded once, then replayed without CPU involvement."""
+"""A complete sampling run as one CUDA graph: captured once, then replayed without CPU involvement."""
 
 from __future__ import annotations
 
@@ -14,45 +14,56 @@ from .loop import sample
 
 __all__ = ["CapturedSample", "capture_sample"]
 
-_WARM_UPS = 2  # runs before the recording, in which kernels are compiled and libraries choose their algorithms
+_WARM_UP_RUNS = 2  # before the capture: kernels are compiled, and libraries choose their algorithms
 
 
 class CapturedSample:
-    """A recorded run; call it to replay.
+    """A captured run; call it to replay.
 
-    The tensors that a graph works on stay where they are: what is given is copied in, and the result is copied out.
+    A graph uses fixed memory, so inputs are copied into it and the result is copied out.
     """
 
     def __init__(self, run: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, noise: Tensor | None) -> None:
         self._x, self._noise = x.clone(), None if noise is None else noise.clone()
-        aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(aside), torch.no_grad():
-            for _ in range(_WARM_UPS):
+        warm_up_stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+        warm_up_stream.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(warm_up_stream), torch.no_grad():
+            for _ in range(_WARM_UP_RUNS):
                 run(self._x, self._noise)
-        torch.cuda.current_stream(x.device).wait_stream(aside)
+        torch.cuda.current_stream(x.device).wait_stream(warm_up_stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph), torch.no_grad():
             self._result = run(self._x, self._noise)
 
     def __call__(self, x: Tensor, variance_noise: Tensor | None = None) -> Tensor:
-        """The last sample from another start.
+        """Replay the run from another start.
 
         Args:
-            x: of the shape and dtype that the run was recorded with.
-            variance_noise: other step noise, for a run recorded with ``variance_noise``; None keeps the last.
+            x: The noisy start, with the shape and dtype of the capture.
+            variance_noise: Other step noise, for a run captured with ``variance_noise``; None keeps the latest.
+
+        Returns:
+            The last sample, a new tensor.
 
         Raises:
-            DDIMError: if they do not fit the recording.
+            DDIMError: If the shapes or dtypes differ from those of the capture.
         """
         if x.shape != self._x.shape or x.dtype != self._x.dtype:
             raise DDIMError(
-                f"x must be {tuple(self._x.shape)}, {self._x.dtype} as recorded, got {tuple(x.shape)}, {x.dtype}"
+                f"x must have the shape and dtype of the capture, {tuple(self._x.shape)} and {self._x.dtype}, "
+                f"got {tuple(x.shape)} and {x.dtype}"
             )
         self._x.copy_(x)
         if variance_noise is not None:
-            if self._noise is None or variance_noise.shape != self._noise.shape:
-                raise DDIMError("variance_noise must be as it was when the run was recorded")
+            if self._noise is None:
+                raise DDIMError(
+                    "the run was captured without variance_noise; capture it with variance_noise to replace it"
+                )
+            if variance_noise.shape != self._noise.shape:
+                raise DDIMError(
+                    f"variance_noise must have the shape of the capture, {tuple(self._noise.shape)}, "
+                    f"got {tuple(variance_noise.shape)}"
+                )
             self._noise.copy_(variance_noise)
         self._graph.replay()
         return self._result.clone()
@@ -69,21 +80,24 @@ def capture_sample(
     use_clipped_model_output: bool = False,
     image_indices: Sequence[int] | None = None,
 ) -> CapturedSample:
-    """Record :func:`ddim.sample` as a CUDA graph. The gain is largest where the model itself is small.
+    """Capture :func:`ddim.sample` as a CUDA graph.
 
     Args:
-        model: as for :func:`ddim.sample`; it must be capturable: no reading of tensors, no changing shapes.
-        x: a start, on a CUDA device.
-        scheduler: with its plan set on the same device.
-        eta: as for :func:`ddim.sample`.
-        seed: of the keyed step noise, part of the recording: every replay has the same. For noise that changes, record
-            with ``variance_noise``.
-        variance_noise: step noise of the first run; a replay may be given another.
-        use_clipped_model_output: derive epsilon again from the clipped x_0.
-        image_indices: which image of the run each row is.
+        model: As for :func:`ddim.sample`. It must be capturable: no synchronization with the CPU, no varying shapes.
+        x: A noisy start, on a CUDA device.
+        scheduler: Scheduler whose timesteps are set, on the same device.
+        eta: As for :func:`ddim.sample`.
+        seed: Seed of the keyed step noise. It is part of the capture, so every replay uses the same noise; to vary the
+            noise, capture with ``variance_noise``.
+        variance_noise: Step noise of the capture; a replay may replace it.
+        use_clipped_model_output: Recompute epsilon from the clipped x_0.
+        image_indices: Image number of each row, for keyed noise; by default 0..B-1.
+
+    Returns:
+        The captured run.
 
     Raises:
-        DDIMError: if ``x`` or the timesteps are not on a CUDA device.
+        DDIMError: If ``x`` or the timesteps are not on a CUDA device.
     """
     if not (x.is_cuda and scheduler.timesteps.is_cuda):
         raise DDIMError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from ..errors import DDIMError, check_choice, check_number, show
 from ..schedule.betas import betas_from_alpha_bar
 from ..schedule.settings import SETTINGS, SchedulerConfig, noise_schedule_of
+from .config_keys import EQUIVALENT_KEYS, IGNORED_KEYS, PREDICTION_NAMES, UNSUPPORTED_MODELS
 from .config_notes import notes_on
 
 __all__ = ["ConfigReport", "MappedKey", "import_config"]
 
-MAX_KEYS = 512
+MAX_KEYS = 512  # configurations may come from untrusted files
 
 _DEFAULTS = SchedulerConfig()
 
@@ -153,23 +154,10 @@ def _class_name(config: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-# Parts of class names whose models DDIM cannot sample, and the reason.
-_UNSUPPORTED_MODELS = {
-    "FlowMatch": "a flow-matching model interpolates linearly between data and noise and has no alpha_bar",
-    "FlowMap": "a flow-map model interpolates linearly between data and noise and has no alpha_bar",
-    "EDM": "an EDM model is conditioned on sigma and has no training timesteps",
-    "CMStochastic": "a consistency model is conditioned on sigma and has no alpha_bar",
-    "VQDiffusion": "its data are discrete tokens",
-    "DiscreteDDIM": "its data are discrete tokens",
-    "ScoreSdeVe": "a variance-exploding model has no alpha_bar",
-    "KarrasVe": "a variance-exploding model has no alpha_bar",
-}
-
-
 def _refuse_unsupported_models(source_class: str, config: Mapping[str, Any]) -> None:
-    reasons = [why for part, why in _UNSUPPORTED_MODELS.items() if part in source_class]
+    reasons = [why for part, why in UNSUPPORTED_MODELS.items() if part in source_class]
     if config.get("prediction_type") == "flow_prediction" or config.get("use_flow_sigmas") is True:
-        reasons.append(_UNSUPPORTED_MODELS["FlowMatch"])
+        reasons.append(UNSUPPORTED_MODELS["FlowMatch"])
     if reasons:
         raise DDIMError(
             f"DDIM cannot sample the model of this {source_class or 'flow'} configuration: {reasons[0]}; "
@@ -177,62 +165,19 @@ def _refuse_unsupported_models(source_class: str, config: Mapping[str, Any]) -> 
         )
 
 
-# Names of prediction types in other tools.
-_PREDICTION_NAMES = {"v": "v_prediction", "velocity": "v_prediction", "v-prediction": "v_prediction", "eps": "epsilon",
-                     "noise": "epsilon", "x0": "sample"}  # fmt: skip
-
-
-def _from_final_sigma(value: Any) -> bool:
-    """Whether the last step ends at sigma 0 (alpha_bar = 1) rather than at the smallest training sigma."""
-    return check_choice("final_sigmas_type", value, ("zero", "sigma_min")) == "zero"
-
-
-# Keys of other schedulers and tools with the meaning of a setting: its name, and the conversion of the value.
-_SAME_MEANING: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "final_sigmas_type": ("set_alpha_to_one", _from_final_sigma),  # DPMSolver, UniPC, Euler
-    "set_alpha_to_zero": ("set_alpha_to_one", lambda value: value),  # the former name in DDIMInverseScheduler
-    "zero_terminal_snr": ("rescale_betas_zero_snr", lambda value: value),  # training scripts
-    "ztsnr": ("rescale_betas_zero_snr", lambda value: value),
-    "_parity": ("parity", lambda value: value),  # written to our own files, under a name that diffusers ignores
-}
-
-_OTHER_SOLVER = "is an option of other solvers; DDIM is first order and has no such option"
-_OTHER_TIMESTEPS = "selects the timesteps of other schedulers; DDIM uses timestep_spacing and steps_offset"
-_NOT_SAMPLING = "concerns training or loading, not sampling"
-
-_KNOWN_IGNORED: dict[str, str] = {
-    **dict.fromkeys(
-        ("skip_prk_steps", "solver_order", "solver_type", "algorithm_type", "lower_order_final", "euler_at_final",
-         "predict_x0", "disable_corrector", "solver_p", "predictor_order", "corrector_order", "tau_func",
-         "use_lu_lambdas", "lambda_min_clipped", "interpolation_type", "noise_sampler_seed"),
-        _OTHER_SOLVER,
-    ),
-    **dict.fromkeys(
-        ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "flow_shift",
-         "use_dynamic_shifting", "time_shift_type", "shift_terminal", "timestep_type", "sigma_min", "sigma_max", "rho",
-         "original_inference_steps", "timestep_scaling", "set_sigmas"),
-        _OTHER_TIMESTEPS,
-    ),
-    "variance_type": "selects DDPM's variance; use the argument eta (1 for fixed_small, 'sigma_hat' for fixed_large)",
-    "eta": "is an argument of step(), not a setting",
-    "snr_shift_scale": "has no effect at 1",
-    **dict.fromkeys(("_class_name", "_diffusers_version", "_commit_hash", "_name_or_path", "auto_map",
-                     "quantization_config", "num_inference_steps"), _NOT_SAMPLING),
-}  # fmt: skip
-
-
 def _classify_key(key: str, value: Any, given: Mapping[str, Any], lists: _ReportLists) -> None:
-    if key == "prediction_type" and isinstance(value, str) and value in _PREDICTION_NAMES:
-        lists.mapped[key] = MappedKey(value, key, _PREDICTION_NAMES[value])
+    """Add one key to the list of the report that it belongs to."""
+    if key == "prediction_type" and isinstance(value, str) and value in PREDICTION_NAMES:
+        lists.mapped[key] = MappedKey(value, key, PREDICTION_NAMES[value])
     elif key in SETTINGS:
         lists.used[key] = value
-    elif key in _SAME_MEANING and _SAME_MEANING[key][0] in given:
-        lists.ignored[key] = f"has the meaning of {_SAME_MEANING[key][0]}, which is given"
-    elif key in _SAME_MEANING and value is not None:
-        setting, convert = _SAME_MEANING[key]
+    elif key in EQUIVALENT_KEYS and EQUIVALENT_KEYS[key][0] in given:
+        lists.ignored[key] = f"has the meaning of {EQUIVALENT_KEYS[key][0]}, which is given"
+    elif key in EQUIVALENT_KEYS and value is not None:
+        setting, convert = EQUIVALENT_KEYS[key]
         lists.mapped[key] = MappedKey(value, setting, convert(value))
-    elif key in _KNOWN_IGNORED or key.startswith("_"):
-        lists.ignored[key] = _KNOWN_IGNORED.get(key, "is a private key of the program that wrote it")
+    elif key in IGNORED_KEYS or key.startswith("_"):
+        lists.ignored[key] = IGNORED_KEYS.get(key, "is a private key of the program that wrote it")
     else:
         lists.ignored[key] = "is unknown"
         lists.unknown.append(key)

@@ -23,13 +23,13 @@ from .config_files import (
 )
 from .config_import import import_config
 
-__all__ = ["ConfiguredScheduler", "remembering_what_was_given"]
+__all__ = ["ConfiguredScheduler", "record_given_settings"]
 
 Self = TypeVar("Self", bound="ConfiguredScheduler")
 Init = TypeVar("Init", bound=Callable[..., None])
 
 
-def remembering_what_was_given(init: Init) -> Init:
+def record_given_settings(init: Init) -> Init:
     """Decorate a constructor to record which settings the caller gave, as opposed to defaults.
 
     diffusers' ``from_config`` passes on the settings that were given, and lets the new class use its own defaults for

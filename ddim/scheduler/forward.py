@@ -17,7 +17,7 @@ from ..step.checks import check_eta, check_out, check_prediction, check_tensors
 from ..step.coefficients import coefficients_between
 from ..step.equations import Eta
 from .base import PlannedScheduler
-from .configured import remembering_what_was_given
+from .configured import record_given_settings
 from .output import DDIMSchedulerOutput
 from .run import advance, one_timestep_per_image
 from .step_noise import StepNoise
@@ -53,7 +53,7 @@ class DDIMScheduler(PlannedScheduler):
         DDIMError: for any value that is wrong.
     """
 
-    @remembering_what_was_given
+    @record_given_settings
     def __init__(
         self,
         num_train_timesteps: int = 1000,

@@ -14,7 +14,7 @@ from ..schedule.timesteps import TimestepPlan
 from ..step.checks import check_tensors
 from ..step.equations import Eta
 from .base import PlannedScheduler
-from .configured import remembering_what_was_given
+from .configured import record_given_settings
 from .output import DDIMSchedulerOutput
 from .run import advance, one_timestep_per_image
 
@@ -54,7 +54,7 @@ class DDIMInverseScheduler(PlannedScheduler):
 
     _steps_upwards = True
 
-    @remembering_what_was_given
+    @record_given_settings
     def __init__(
         self,
         num_train_timesteps: int = 1000,

@@ -124,7 +124,7 @@ def test_the_inputs_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: slerp(torch.zeros(2, 3), torch.zeros(3, 2), 0.5), "one shape"),
+        (lambda: slerp(torch.zeros(2, 3), torch.zeros(3, 2), 0.5), "the same shape"),
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), 1.5), "between 0 and 1"),
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), math.nan), "between 0 and 1"),
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3)), "one per image"),

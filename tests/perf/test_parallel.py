@@ -114,3 +114,22 @@ def test_progress_is_told_and_arguments_are_checked():
     for wrong in ({"window": 0}, {"window": 2, "tolerance": -1.0}, {"window": 2, "eta": 3.0}):
         with pytest.raises(ddim.DDIMError, match="|".join(wrong)):
             ddim.sample_parallel(mixture(scheduler), start(), scheduler, **wrong)
+
+
+@pytest.mark.parametrize("window", [1, 6])
+def test_a_model_may_return_a_guided_pair(window):
+    scheduler = scheduler_of(15, clip_sample=False)
+    model = mixture(scheduler)
+
+    def guided(x, t):
+        return ddim.Guided(model(0.5 * x, t), model(x, t), 3.0, 0.7)
+
+    run = ddim.sample_parallel(guided, start(), scheduler, window=window, tolerance=0.0)
+    torch.testing.assert_close(run.sample, ddim.sample(guided, start(), scheduler))
+
+
+@pytest.mark.parametrize("window", [1, 6])
+def test_an_output_of_another_shape_is_refused(window):
+    scheduler = scheduler_of(15, clip_sample=False)
+    with pytest.raises(ddim.DDIMError, match="must return a floating-point tensor of shape"):
+        ddim.sample_parallel(lambda x, t: x[:1], start(), scheduler, window=window)
