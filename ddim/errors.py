@@ -46,8 +46,8 @@ def check_integer(name: str, value: Any, low: float, high: float = math.inf, *, 
     """
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool) or not whole or not low <= int(value) <= high:
-        limit = f"between {low} and {high}" if high != math.inf else f"at least {low}"
-        raise DDIMError(f"{name} must be a whole number {limit}{why}, got {show(value)}")
+        limit = f" between {low} and {high}" if high != math.inf else f" of at least {low}" if low != -math.inf else ""
+        raise DDIMError(f"{name} must be a whole number{limit}{why}, got {show(value)}")
     return int(value)
 
 

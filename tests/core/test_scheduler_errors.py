@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ddim import DDIMError, DDIMInverseScheduler, DDIMScheduler, make_schedule, rescale_zero_terminal_snr
+from ddim import (
+    DDIMError,
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    guided_model,
+    keyed_noise,
+    make_schedule,
+    rescale_zero_terminal_snr,
+    slerp_path,
+)
 
 
 @pytest.mark.parametrize("scheduler_class", [DDIMScheduler, DDIMInverseScheduler])
@@ -198,3 +207,12 @@ def test_steps_from_betas_above_one_are_refused_alone_and_in_a_batch() -> None:
     for timestep in (11, torch.tensor([3, 11])):
         with pytest.raises(DDIMError, match=r"alpha_bar .*must be in \[0, 1\]"):
             scheduler.step(x, timestep, x)
+
+
+def test_a_number_without_limits_is_described_without_limits() -> None:
+    with pytest.raises(DDIMError, match="^seed must be a whole number, got 'a'$"):
+        keyed_noise((1, 2), "a", 0)
+    with pytest.raises(DDIMError, match="^guidance_scale must be a finite number, got nan$"):
+        guided_model(lambda x, t: x, lambda x, t: x, float("nan"))
+    with pytest.raises(DDIMError, match=r"^frames must be a whole number of at least 1, got 0$"):
+        slerp_path(torch.zeros(2, 3), 0)
