@@ -108,6 +108,14 @@ def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused(server):
     assert server.upload("/upload/image", "bomb.png", buffer.getvalue()).status == 400
 
 
+@pytest.mark.parametrize("size", [(20_000, 3), (3, 70_000)])
+@pytest.mark.parametrize("kind", ["webp", "jpeg"])
+def test_a_picture_too_long_for_the_format_of_its_preview(server, kind, size):
+    server.upload("/upload/image", "long.png", png(size=size), overwrite="true")
+    picture = opened(server.get(f"/view?filename=long.png&type=input&preview={kind}"))
+    assert picture.format == kind.upper() and min(picture.size) >= 1
+
+
 def test_uploads_are_limited_in_size(server):
     limit = server.get("/features").json["max_upload_size"]
     answer = server.raw("POST", "/upload/image", b"", {"Content-Type": "multipart/form-data; boundary=x"})

@@ -234,7 +234,7 @@ class JobStore:
         return keys
 
     def jobs(self, keys: Sequence[int]) -> list[Job | None]:
-        """Return the first complete jobs of `keys`, a few megabytes of them; None for one that was deleted meanwhile."""
+        """Return the first complete jobs of `keys`, a few megabytes in all; None for one that was deleted meanwhile."""
         found: list[Job | None] = []
         size = 0
         with self._lock:

@@ -80,6 +80,10 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    def is_running(self) -> bool:
+        """Return whether the thread lives, in a node that does not stop."""
+        return self._thread.is_alive()
+
     def notify(self) -> None:
         """Report a change of the queue: wakes the thread, and tells every client how many jobs remain."""
         self._wake.set()
