@@ -22,6 +22,7 @@ from typing import IO, Any
 from aiohttp import web
 
 from host import context
+from host.atomic_files import delete_left_over
 from host.execution import Executor
 from host.folders import Folders, default_folders
 from host.packs import Registry
@@ -98,6 +99,8 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
     async with AsyncExitStack() as stack:
         folders = _make_folders(settings.data)
         stack.enter_context(_lock(settings.data))
+        for folder in (folders.input, folders.output, folders.temp, folders.user):
+            delete_left_over(folder)
         _delete_old_files(folders.temp)
         context.use_folders(folders)
         host = _assemble(registry, folders, settings, stack.enter_context(record_logs()))
@@ -195,7 +198,7 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
 def _open_store(path: Path) -> JobStore:
     try:
         return JobStore(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, OSError) as error:
         raise ServeError(
             f"the job store {path} cannot be used: {error}; move it away to start with an empty queue and history"
         ) from error

@@ -276,3 +276,11 @@ def test_a_pack_may_lie_in_a_folder_of_any_name(toy_pack, tmp_path):
         assert host.get("/workflow_templates").json == {name: ["toy"]}
     finally:
         host.stop()
+
+
+def test_settings_that_cannot_be_read_are_kept(server):
+    path = server.data / "user/default/comfy.settings.json"
+    path.write_text('{"Comfy.Mine": 1,')
+    assert server.post("/settings/a", b"2").status == 200
+    assert path.with_name("comfy.settings.json.bak").read_text() == '{"Comfy.Mine": 1,'
+    assert server.get("/settings/a").json == 2

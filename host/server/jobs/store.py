@@ -6,6 +6,7 @@ crash each row is either pending, in progress (it has no result, so it is run ag
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -63,6 +64,8 @@ class JobStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.chmod(path, 0o600)  # prompts and workflows are their user's own; SQLite's other files copy the mode
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
             self._db.close()
