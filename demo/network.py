@@ -87,6 +87,17 @@ def tone_features(picture: Tensor) -> Tensor:
     return torch.cat([torch.asinh(IMAGE_SIZE * mean), mean], dim=1)
 
 
+def _class_table(rows: int, width: int) -> nn.Embedding:
+    """Return an embedding as torch initialises it, or one without values on the meta device.
+
+    There, `normal_` imports torch's whole compiler: seconds, for values that the weight file replaces.
+    """
+    weight = torch.empty(rows, width)
+    if not weight.is_meta:
+        nn.init.normal_(weight)
+    return nn.Embedding.from_pretrained(weight, freeze=False)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with normalisation; the condition scales and shifts the activations between them."""
 
@@ -143,7 +154,7 @@ class DigitsUNet(nn.Module):
         folded = IMAGE_CHANNELS * FOLD * FOLD
         self.time = nn.Linear(TIME_FEATURES, wide)
         self.tone = nn.Linear(2 * IMAGE_CHANNELS, wide)
-        self.label = nn.Embedding(sizes.num_classes + 1, wide)
+        self.label = _class_table(sizes.num_classes + 1, wide)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
         self.enter = nn.Conv2d(folded, fine, 3, padding=1)
         self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["claim_name", "claim_number", "temporary_file", "write_file"]
+__all__ = ["claim_name", "claim_number", "delete_left_over", "flush_to_disk", "temporary_file", "write_file"]
 
 _OWNER_ONLY = 0o600
+_TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{32}\.(tmp|upload)")
 
 
 @contextmanager
@@ -37,7 +39,21 @@ def write_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_file(path.parent, mode=_OWNER_ONLY) as temporary:
         temporary.write_bytes(data)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file is on the disk: a name that is moved before the content is empty after a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def delete_left_over(folder: Path) -> None:
+    """Delete the temporary files in `folder` and below that a killed process left there."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def claim_name(temporary: Path, candidates: Iterable[Path]) -> Path:

@@ -30,6 +30,8 @@ FOLDER_TYPES = ("input", "output", "temp")
 _ANNOTATION = re.compile(rf"^(?P<name>.*?)\s*\[(?P<type>{'|'.join(FOLDER_TYPES)})\]$", re.DOTALL)
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+# What a saved name cannot hold, because a request for the file would be refused: except NUL, which is an error.
+_NOT_IN_SAVED_NAMES = re.compile(r"[\x01-\x1f\x7f\\]|(?<=^[A-Za-z]):")
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 2048
 _MAX_SUBFOLDERS = 32
@@ -163,7 +165,7 @@ class Folders:
             FolderError: The prefix leaves the folder.
         """
         top = self.of_type(folder_type)
-        prefix = _fill_variables(prefix, width, height)
+        prefix = _NOT_IN_SAVED_NAMES.sub("_", _fill_variables(prefix, width, height))
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = top / subfolder
         refusal = f"the file name prefix {prefix!r} points outside the {folder_type} folder {top}"

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
-from host.atomic_files import claim_number, temporary_file
+from host.atomic_files import claim_number, flush_to_disk, temporary_file
 from host.context import folders
 from host.folders import FolderError, SavePath
 from host.pictures import decoding_slot, frame_count, open_picture
@@ -266,5 +266,6 @@ def _save_png(picture: Image.Image, target: SavePath, metadata: PngInfo, compres
 
     with temporary_file(target.folder) as temporary:
         picture.save(temporary, format="PNG", pnginfo=metadata, compress_level=compress_level)
+        flush_to_disk(temporary)
         number = claim_number(temporary, path_for, target.counter)
     return path_for(number), number

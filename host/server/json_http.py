@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,7 @@ __all__ = [
     "LARGE_BODY_SLOT",
     "http_error",
     "json_response",
+    "json_stream",
     "one_large_body_at_a_time",
     "query_integer",
     "read_id_list",
@@ -23,6 +25,7 @@ __all__ = [
 
 LARGE_BODY_SLOT = web.AppKey("large_body_slot", asyncio.Semaphore)
 _LARGE_BODY = 64 << 10  # bytes; a larger one is parsed in a thread, one after another
+_SENT_AT_ONCE = 1 << 20  # characters of one piece
 _HOLDS_SLOT = "holds_large_body_slot"
 
 _EXCEPTIONS: dict[int, type[web.HTTPException]] = {
@@ -38,6 +41,25 @@ _EXCEPTIONS: dict[int, type[web.HTTPException]] = {
 def json_response(value: Any, status: int = 200) -> web.Response:
     """Return a response with strict JSON."""
     return web.Response(text=dumps(value), status=status, content_type="application/json")
+
+
+async def json_stream(request: web.Request, pieces: AsyncIterator[str] | Iterable[str]) -> web.StreamResponse:
+    """Send a response with JSON that comes in pieces, each as soon as the client has room for it."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+    await response.prepare(request)
+    async for piece in _one_after_another(pieces):
+        for start in range(0, len(piece), _SENT_AT_ONCE):
+            await response.write(piece[start : start + _SENT_AT_ONCE].encode())
+    return response
+
+
+async def _one_after_another(pieces: AsyncIterator[str] | Iterable[str]) -> AsyncIterator[str]:
+    if isinstance(pieces, AsyncIterator):
+        async for piece in pieces:
+            yield piece
+    else:
+        for piece in pieces:
+            yield piece
 
 
 def http_error(status: int, message: str) -> web.HTTPException:

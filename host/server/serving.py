@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ from typing import IO, Any
 from aiohttp import web
 
 from host import context
+from host.atomic_files import delete_left_over
 from host.execution import Executor
 from host.folders import Folders, default_folders
 from host.packs import Registry
@@ -75,14 +77,30 @@ def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout) -> 
     Raises:
         ServeError: The address or the data directory is in use.
     """
-    asyncio.run(_serve(registry, settings, out))
+    if asyncio.run(_serve(registry, settings, out)):
+        _end_process(out)
 
 
-async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
+def _end_process(out: IO[str]) -> None:
+    """End the process while a node still runs. Its job is on disk, and the next start runs it again.
+
+    Python's own way out would tear down the modules that the node's thread is using, which aborts the process.
+    """
+    log.warning("a node did not stop in time; it is ended with the host")
+    logging.shutdown()
+    for stream in (out, sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
+
+
+async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
+    """Serve until a signal. Returns whether a node is still running."""
     _raise_file_limit()
     async with AsyncExitStack() as stack:
         folders = _make_folders(settings.data)
         stack.enter_context(_lock(settings.data))
+        for folder in (folders.input, folders.output, folders.temp, folders.user):
+            delete_left_over(folder)
         _delete_old_files(folders.temp)
         context.use_folders(folders)
         host = _assemble(registry, folders, settings, stack.enter_context(record_logs()))
@@ -97,6 +115,7 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> None:
         out.flush()
         await stop.wait()
         log.info("stopping")
+    return host.worker.is_running()
 
 
 def _exclude_from_garbage_collection() -> None:
@@ -114,18 +133,25 @@ def _make_folders(data: Path) -> Folders:
         for folder in (folders.input, folders.output, folders.temp, folders.user / "default"):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ServeError(
-            f"the data directory {data} cannot be used: {error.strerror}; choose another with --data-directory"
-        ) from error
+        raise _unusable(data, error) from error
     return folders
+
+
+def _unusable(data: Path, error: OSError) -> ServeError:
+    return ServeError(
+        f"the data directory {data} cannot be used: {error.strerror}; choose another with --data-directory"
+    )
 
 
 def _delete_old_files(folder: Path) -> None:
     """Delete old temporary pictures. They stay for some days, because the page's history shows them."""
     oldest = time.time() - _TEMP_DAYS * 86400
     for path in folder.rglob("*"):
-        if path.is_file() and path.lstat().st_mtime < oldest:
-            path.unlink()
+        try:
+            if path.is_file() and path.lstat().st_mtime < oldest:
+                path.unlink()
+        except OSError as error:
+            log.warning("the old file %s cannot be deleted: %s", path, error.strerror)
 
 
 def _lock(data: Path) -> IO[str]:
@@ -133,7 +159,10 @@ def _lock(data: Path) -> IO[str]:
 
     The lock is released when the process ends, however it ends.
     """
-    file = (data / "user" / "host.lock").open("w")
+    try:
+        file = (data / "user" / "host.lock").open("w")
+    except OSError as error:
+        raise _unusable(data, error) from error
     try:
         import fcntl
     except ImportError:  # Windows has no such locks
@@ -169,7 +198,7 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
 def _open_store(path: Path) -> JobStore:
     try:
         return JobStore(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, OSError) as error:
         raise ServeError(
             f"the job store {path} cannot be used: {error}; move it away to start with an empty queue and history"
         ) from error

@@ -29,6 +29,7 @@ MAX_CLIENT_ID_LENGTH = 128
 MAX_RECEIVED_BYTES = 1 << 20  # of one frame; the frontend's own frames are a few hundred bytes
 MAX_BACKLOG_BYTES = 32 << 20  # not yet sent to one client
 MAX_BACKLOG_BEFORE_PREVIEWS = 4 << 20  # with a larger backlog, previews are skipped
+HEARTBEAT_SECONDS = 60.0  # a client that is gone, or reads nothing for half of this after a ping, frees its place
 _CLOSE_SECONDS = 1.0
 
 Frame = str | bytes
@@ -127,7 +128,9 @@ class WebSockets:
         client_id = request.query.get("clientId", "")[:MAX_CLIENT_ID_LENGTH] or uuid.uuid4().hex
         if len(self._sockets) >= MAX_WEBSOCKETS:
             raise http_error(503, f"more than {MAX_WEBSOCKETS} clients are connected")
-        socket = web.WebSocketResponse(max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS)
+        socket = web.WebSocketResponse(
+            max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS, heartbeat=HEARTBEAT_SECONDS
+        )
         status = await asyncio.to_thread(self.status)
         await socket.prepare(request)
         client = _Client(socket, abort=lambda: _abort(request))

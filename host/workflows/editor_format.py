@@ -170,6 +170,7 @@ class _Converter:
     def _resolve_boundary(self, scope: Scope, index: int, hops: int) -> Source:
         """Follow a link out of a subgraph, to the source of its node's input or to the widget shown there."""
         assert scope.instance is not None and scope.parent is not None
+        _check_slot(index, f"the input of the subgraph {scope.instance.label}")
         name = scope.graph.inputs[index] if index < len(scope.graph.inputs) else ""
         outside = next((slot for slot in scope.instance.inputs if slot.name == name), None)
         found = None if outside is None else self._resolve_slot(scope.parent, scope.instance, outside, hops=hops)
@@ -180,6 +181,7 @@ class _Converter:
 
     def _resolve_output(self, scope: Scope, node: EditorNode, index: int, wanted: Any, hops: int) -> Source:
         """Return where an output's value comes from."""
+        _check_slot(index, node.label)
         if node.mode == MUTED or node.class_type in _NOTES:
             return None
         if node.mode == BYPASSED:
@@ -236,6 +238,11 @@ class _Converter:
         }
         sockets = [slot for slot in node.inputs if slot.name not in widgets]
         return sockets + [listed.get(name, slot) for name, slot in widgets.items()]
+
+
+def _check_slot(index: int, origin: str) -> None:
+    if index < 0:
+        raise WorkflowError(f"a link comes from slot {index} of {origin}; slots are numbered from 0")
 
 
 def _compatible(left: Any, right: Any) -> bool:

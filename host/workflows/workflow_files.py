@@ -71,7 +71,7 @@ def _parse(text: bytes | str, where: str) -> Any:
         raise WorkflowError(f"{where} nests too deeply") from None
     except UnicodeDecodeError:
         raise WorkflowError(f"{where} is neither JSON nor a PNG picture") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also a number of thousands of digits
         raise WorkflowError(f"{where} is not valid JSON: {error}") from error
 
 

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from demo import DEFAULT_WEIGHTS, Architecture, DemoWeightsError, DigitsUNet, lo
 from demo.data import CLASS_NAMES
 from demo.weights_file import MAX_FILE_BYTES, SCHEDULER_CONFIG, save_weights
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = Architecture(fine_channels=16, coarse_channels=32, condition_channels=24)
 
 
@@ -158,3 +161,13 @@ def test_the_file_of_the_project_is_small_and_says_where_it_is_from() -> None:
     assert DEFAULT_WEIGHTS.stat().st_size <= MAX_FILE_BYTES
     assert model.metadata["training_command"] == "python -m demo.train"
     assert model.class_names == CLASS_NAMES
+
+
+def test_loading_does_not_import_the_compiler():
+    """It takes seconds, and writes a folder of its own into the temp folder."""
+    program = (
+        "import sys; from demo import load_demo_model; load_demo_model(); "
+        "print([name for name in sys.modules if name.startswith(('torch._inductor', 'torch._dynamo', 'sympy'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from host.atomic_files import claim_name
+from host.atomic_files import claim_name, delete_left_over, temporary_file, write_file
 
 
 def test_a_name_that_is_taken_in_the_last_moment_is_not_overwritten(tmp_path: Path):
@@ -28,3 +29,22 @@ def test_the_same_content_is_kept_once(tmp_path: Path):
     (tmp_path / "new").write_bytes(b"same")
     assert claim_name(tmp_path / "new", [tmp_path / "x", tmp_path / "y"]) == tmp_path / "x"
     assert not (tmp_path / "y").exists()
+
+
+def test_the_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(os, "fsync", lambda number: steps.append("fsync"))
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("replace"), replace(*paths)))
+    write_file(tmp_path / "x", b"1")
+    assert steps == ["fsync", "replace"] and (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path: Path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden.tmp").touch()
+    with temporary_file(tmp_path / "sub") as first, temporary_file(tmp_path, ".upload") as second:
+        first.touch(), second.touch()
+        delete_left_over(tmp_path)
+        assert not first.exists() and not second.exists()
+    assert (tmp_path / ".hidden.tmp").exists()

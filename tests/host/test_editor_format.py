@@ -135,6 +135,20 @@ def test_a_line_straight_through_a_subgraph(convert):
     assert prompt["9"]["inputs"] == {"value": ["1", 0]}
 
 
+def test_a_negative_slot_at_the_border_of_a_subgraph_is_refused(convert):
+    definition = inside([], [line(1, -10, -5, -20, 0)], ["x"])
+    nodes = [NUMBER, box(2, "sub", [("x", "FLOAT", 1)], ["FLOAT"]), show(2)]
+    links = [[1, 1, 0, 2, 0, "FLOAT"], [2, 2, 0, 9, 0, "FLOAT"]]
+    with pytest.raises(WorkflowError, match="slot -5"):
+        convert(nodes, links, definitions={"subgraphs": [definition]})
+
+
+def test_a_negative_slot_behind_a_bypassed_node_is_refused(convert):
+    bypassed = box(2, "ToyPass", [("image", "IMAGE", None)], ["IMAGE"], mode=4)
+    with pytest.raises(WorkflowError, match="slot -9"):
+        convert([bypassed, show(2)], [[2, 2, -9, 9, 0, "FLOAT"]])
+
+
 @pytest.mark.parametrize(
     ("nodes", "links", "message"),
     [

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from host.folders import FolderError, Folders
+from host.folders import FolderError, Folders, requested_path
 from host.stock_nodes import LoadImage, PreviewImage, SaveImage
 
 
@@ -47,6 +47,13 @@ def test_no_file_leaves_the_output_folder(folders: Folders, prefix):
     with pytest.raises((FolderError, ValueError)):
         save(prefix)
     assert not any(path.is_file() for path in folders.output.parent.rglob("*"))
+
+
+@pytest.mark.parametrize("prefix", ["a\\b", "v:x", "a\tb", "a\nb", "a\x7fb"])
+def test_a_saved_file_has_a_name_that_can_be_asked_for(folders: Folders, prefix):
+    (entry,) = save(prefix)
+    path = requested_path(folders.output, entry["subfolder"], entry["filename"])
+    assert path.is_file() and path.name == f"{prefix[0]}_{prefix[-1]}_00001_.png"
 
 
 def test_a_link_out_of_the_output_folder_is_not_followed(folders: Folders, tmp_path):

@@ -108,6 +108,14 @@ def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused(server):
     assert server.upload("/upload/image", "bomb.png", buffer.getvalue()).status == 400
 
 
+@pytest.mark.parametrize("size", [(20_000, 3), (3, 70_000)])
+@pytest.mark.parametrize("kind", ["webp", "jpeg"])
+def test_a_picture_too_long_for_the_format_of_its_preview(server, kind, size):
+    server.upload("/upload/image", "long.png", png(size=size), overwrite="true")
+    picture = opened(server.get(f"/view?filename=long.png&type=input&preview={kind}"))
+    assert picture.format == kind.upper() and min(picture.size) >= 1
+
+
 def test_uploads_are_limited_in_size(server):
     limit = server.get("/features").json["max_upload_size"]
     answer = server.raw("POST", "/upload/image", b"", {"Content-Type": "multipart/form-data; boundary=x"})
@@ -268,3 +276,11 @@ def test_a_pack_may_lie_in_a_folder_of_any_name(toy_pack, tmp_path):
         assert host.get("/workflow_templates").json == {name: ["toy"]}
     finally:
         host.stop()
+
+
+def test_settings_that_cannot_be_read_are_kept(server):
+    path = server.data / "user/default/comfy.settings.json"
+    path.write_text('{"Comfy.Mine": 1,')
+    assert server.post("/settings/a", b"2").status == 200
+    assert path.with_name("comfy.settings.json.bak").read_text() == '{"Comfy.Mine": 1,'
+    assert server.get("/settings/a").json == 2

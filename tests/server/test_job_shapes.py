@@ -5,6 +5,8 @@ The checks below are those of the frontend's own schema for a job.
 
 from __future__ import annotations
 
+import json
+
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
@@ -62,9 +64,12 @@ def test_a_job_can_always_be_read(outputs, failed, times):
     messages = [["execution_start", {"timestamp": 1}]] if times else []
     messages.append(["execution_error", ERROR] if failed else ["execution_success", {"timestamp": 3}])
     result = Result("failed" if failed else "completed", jsonable(outputs), {}, messages)
-    job = Job("id", 0, result.status, 1, 2, 3, None, summarise(result), {}, {}, [], result)
+    stored = json.dumps({"outputs": result.outputs, "meta": {}, "messages": messages})
+    job = Job("id", 0, result.status, 1, 2, 3, None, summarise(result), "{}", "{}", "[]", stored)
     assert_readable(job_item(job))
-    assert_readable(job_detail(job))
+    detail = json.loads("".join(job_detail(job)))
+    assert_readable(detail)
+    assert detail["outputs"] == result.outputs and detail["workflow"] == {"prompt": {}, "extra_data": {}}
 
 
 def preview_of(outputs: dict) -> dict | None:

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from host.limits import MAX_BODY_BYTES, MAX_JSON_VALUES
-from tests.server.support import HostProcess
+from tests.server.support import HostProcess, graph
 
 QUIET_SECONDS = 0.25
 
@@ -121,7 +121,7 @@ def test_a_large_body(host, name):
     assert len(body) <= MAX_BODY_BYTES
     before, peak = host.rss(), host.peak()
     with sampled(host) as times:
-        for _ in range(3):
+        for _ in range(2):
             assert host.post("/prompt", body).status == status
         host.post("/queue", {"clear": True})
     assert_answers(host, times)
@@ -151,3 +151,17 @@ def test_a_locked_store(host):
     assert [answer.status for answer in answers] == [503] * 3 and "try again" in answers[0].json["error"]
     assert "Traceback" not in host.errors.read_text()
     assert_answers(host, times)
+
+
+def test_a_queue_of_large_prompts(host):
+    """Eight prompts of 28 MiB, and then everybody asks for the queue."""
+    before, note = host.rss(), '"' + "x" * (28 << 20) + '"'
+    host.submit(graph(0.77, steps=20_000, seconds=0.05))
+    for _ in range(8):
+        assert host.post("/prompt", prompt_with(note)).status == 200
+    with sampled(host) as times, ThreadPoolExecutor(2) as pool:
+        sizes = list(pool.map(lambda _: len(host.get("/queue").body), range(2)))
+    assert min(sizes) > 8 * (28 << 20)
+    host.post("/queue", {"clear": True}), host.post("/interrupt")
+    assert host.peak() < before + (3 << 30)
+    assert_answers(host, times, allowed=4 * QUIET_SECONDS)

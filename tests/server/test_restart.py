@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -181,3 +182,22 @@ def test_a_data_directory_that_is_a_file(toy_pack, tmp_path):
     (tmp_path / "file").write_text("x")
     said = serve_fails("--port", "0", "--data-directory", str(tmp_path / "file"), "--pack", str(toy_pack))
     assert "the data directory" in said and "--data-directory" in said
+
+
+def test_a_lock_that_cannot_be_taken(toy_pack, tmp_path):
+    """As in a folder that belongs to somebody else."""
+    (tmp_path / "data/user/host.lock").mkdir(parents=True)
+    said = serve_fails("--port", "0", "--data-directory", str(tmp_path / "data"), "--pack", str(toy_pack))
+    assert "the data directory" in said and "--data-directory" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_node_that_does_not_stop_is_ended_with_its_host(start, tmp_path, number):
+    host = start()
+    prompt_id = host.submit(graph(0.3, steps=1, seconds=30, mark="again"))
+    host.wait(lambda: host.get("/queue").json["queue_running"])
+    host.process.send_signal(number)
+    assert host.process.wait(timeout=25) == 0
+    host = start()
+    assert [entry[1] for entry in sum(host.get("/queue").json.values(), [])] == [prompt_id]
+    host.kill()

@@ -154,3 +154,10 @@ def test_half_a_change_is_no_change(store, monkeypatch):
         store._db.execute("UPDATE jobs SET status='completed'")
         store._db.execute("no such statement")
     assert store.get("job").status == "in_progress"
+
+
+def test_other_users_cannot_read_the_store(store, tmp_path):
+    store.add("job", PROMPT, {}, ["1"])
+    files = list(tmp_path.glob("jobs.sqlite3*"))
+    assert len(files) >= 2  # with the write-ahead log
+    assert [path.stat().st_mode & 0o077 for path in files] == [0] * len(files)

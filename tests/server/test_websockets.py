@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
 from host.server import websockets
-from host.server.websockets import _Client
+from host.server.websockets import WebSockets, _Client
 
 
 class Socket:
@@ -56,3 +59,27 @@ def test_a_client_that_does_not_read_loses_previews_then_its_connection():
         assert cuts == [1]
 
     asyncio.run(check())
+
+
+def test_a_silent_socket_frees_its_place(monkeypatch):
+    """A client that answers no ping is disconnected; one that does stays."""
+    monkeypatch.setattr(websockets, "HEARTBEAT_SECONDS", 0.2)
+
+    async def check():
+        clients = WebSockets({})
+        app = web.Application()
+        app.router.add_get("/ws", clients.connect)
+        async with TestServer(app) as server, ClientSession() as session:
+            silent = await session.ws_connect(server.make_url("/ws"), autoping=False)
+            good = await session.ws_connect(server.make_url("/ws"))
+            reading = asyncio.create_task(good.receive())
+            assert len(clients) == 2
+            while len(clients) > 1:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
+            assert len(clients) == 1 and not reading.done()
+            await good.close()
+            await silent.close()
+            reading.cancel()
+
+    asyncio.run(asyncio.wait_for(check(), 60))

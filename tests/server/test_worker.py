@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
 import time
 
 import pytest
 
+from host.execution import RunResult
+from host.server.jobs import worker as worker_module
 from host.server.jobs.store import MAX_ATTEMPTS, JobStore
 from host.server.jobs.views import job_item
 from host.server.jobs.worker import Worker
@@ -75,22 +79,67 @@ def test_a_prompt_that_keeps_ending_its_host_is_recorded_as_failed(store):
     assert executor.runs == 0
 
 
-def test_a_full_disk_stops_nobody_but_the_job(store, monkeypatch):
-    """The result of one job cannot be written; the next one still has its turn."""
-    finish, broken = store.finish, threading.Event()
+class EmptyExecutor:
+    """Succeeds at once."""
 
-    def once_full(job_id, result, summary):
-        if job_id == "one" and not broken.is_set():
-            raise OSError("disk full")
+    def run(self, prompt, prompt_id, outputs, extra_data, emit, cancel, *, before_end):
+        result = RunResult("success", {}, {}, [])
+        before_end(result)
+        emit("execution_success", {"prompt_id": prompt_id})
+        return result
+
+
+class Clients(WebSockets):
+    """A client that is always connected; what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.events = []
+
+    def connected(self, client_id):
+        return True
+
+    def publish_frame(self, frame, client_id):
+        self.events.append((json.loads(frame)["type"], client_id))
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("database is locked"), OSError("disk full")], ids=repr)
+def test_a_result_that_cannot_be_recorded_is_recorded_later(store, monkeypatch, error):
+    """Meanwhile its client hears that the run has ended, and the next job runs."""
+    monkeypatch.setattr(worker_module, "_FIRST_RETRY_SECONDS", 0.01)
+    finish, broken, clients = store.finish, threading.Event(), Clients()
+    broken.set()
+
+    def sometimes_broken(job_id, result, summary):
+        if job_id == "one" and broken.is_set():
+            raise error
         finish(job_id, result, summary)
 
-    monkeypatch.setattr(store, "finish", once_full)
-    worker = begin(store, FailingExecutor(RuntimeError("x")))
-    store.add("one", PROMPT, {}, ["1"])
-    store.add("two", PROMPT, {}, ["1"])
-    worker.notify()
+    monkeypatch.setattr(store, "finish", sometimes_broken)
+    worker = Worker(store, EmptyExecutor(), clients, lambda call, *arguments: call(*arguments))
+    store.add("one", PROMPT, {"client_id": "a"}, ["1"])
+    store.add("two", PROMPT, {"client_id": "b"}, ["1"])
+    worker.start()
     wait_done(store, "two")
+    assert store.get("one").status == "in_progress"
+    broken.clear()
+    assert wait_done(store, "one").status == "completed"
+    assert store.remaining() == 0
+    assert [event for event, client_id in clients.events if client_id == "a"] == ["execution_success", "executing"]
     worker.stop(10)
-    broken.set()
-    assert store.get("one").status == "in_progress"  # it has no result: the next start runs it again
-    assert store.recover() == [] and store.claim().id == "one"
+
+
+def test_a_store_that_is_locked_while_jobs_are_claimed_delays_them(store, monkeypatch):
+    monkeypatch.setattr(worker_module, "_FIRST_RETRY_SECONDS", 0.01)
+    claim, failures = store.claim, iter([sqlite3.OperationalError("database is locked")] * 3)
+
+    def locked_at_first():
+        for error in failures:
+            raise error
+        return claim()
+
+    monkeypatch.setattr(store, "claim", locked_at_first)
+    store.add("one", PROMPT, {}, ["1"])
+    worker = begin(store, EmptyExecutor())
+    assert wait_done(store, "one").status == "completed"
+    worker.stop(10)

@@ -38,7 +38,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Job:
-    """One accepted prompt. Times are milliseconds since 1970; the large fields are None in a light listing."""
+    """One accepted prompt. Times are milliseconds since 1970.
+
+    The large fields are kept as the JSON texts in which they are stored, and parsed only where somebody asks: what is
+    parsed takes ten times the memory. They are None in a light listing.
+    """
 
     id: str
     number: float
@@ -48,36 +52,43 @@ class Job:
     end_time: int | None
     workflow_id: str | None
     summary: dict[str, Any]
-    prompt: dict[str, Any] | None = None
-    extra_data: dict[str, Any] | None = None
-    targets: list[str] | None = None
-    result: Result | None = None
+    prompt_text: str | None = None
+    extra_data_text: str | None = None
+    targets_text: str | None = None
+    result_text: str | None = None
 
     @property
-    def entry(self) -> list[Any]:
-        """The five-part list as which /queue and /history show a prompt."""
-        return [self.number, self.id, self.prompt, self.extra_data, self.targets]
+    def prompt(self) -> dict[str, Any] | None:
+        """The prompt."""
+        return None if self.prompt_text is None else json.loads(self.prompt_text)
+
+    @property
+    def extra_data(self) -> dict[str, Any] | None:
+        """The request's extra data."""
+        return None if self.extra_data_text is None else json.loads(self.extra_data_text)
+
+    @property
+    def targets(self) -> list[str] | None:
+        """The output nodes to execute."""
+        return None if self.targets_text is None else json.loads(self.targets_text)
+
+    @property
+    def result(self) -> Result | None:
+        """The result, or None if the job has not finished."""
+        return None if self.result_text is None else Result(status=self.status, **json.loads(self.result_text))
+
+    @property
+    def entry_texts(self) -> list[str]:
+        """The five-part list as which /queue and /history show a prompt, as JSON in pieces."""
+        texts = (self.prompt_text or "null", self.extra_data_text or "null", self.targets_text or "null")
+        return [f"[{json.dumps(self.number)}, {json.dumps(self.id)}, ", texts[0], ", ", texts[1], ", ", texts[2], "]"]
 
 
 def read_job(row: Sequence[Any]) -> Job:
     """Return the job in a row of `LIGHT_COLUMNS` or `FULL_COLUMNS`."""
     job_id, number, status, created, started, ended, workflow_id, summary, *large = row
-    parsed = [None if text is None else json.loads(text) for text in large] or [None] * 4
-    prompt, extra_data, targets, result = parsed
-    return Job(
-        job_id,
-        whole_number(number),
-        status,
-        created,
-        started,
-        ended,
-        workflow_id,
-        json.loads(summary or "{}"),
-        prompt,
-        extra_data,
-        targets,
-        None if result is None else Result(status=status, **result),
-    )
+    parsed_summary = json.loads(summary or "{}")
+    return Job(job_id, whole_number(number), status, created, started, ended, workflow_id, parsed_summary, *large)
 
 
 def whole_number(number: float) -> float:

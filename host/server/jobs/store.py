@@ -6,6 +6,7 @@ crash each row is either pending, in progress (it has no result, so it is run ag
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -21,7 +22,7 @@ __all__ = ["MAX_ATTEMPTS", "DuplicateId", "JobStore"]
 
 MAX_HISTORY = 10_000  # results; the oldest are dropped
 MAX_ATTEMPTS = 10  # a prompt that has crashed the server this often is not run again
-_BATCH_SIZE = 50
+_BATCH_SIZE, _BATCH_CHARACTERS = 50, 4 << 20  # of the jobs that are read at once
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -63,6 +64,8 @@ class JobStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.chmod(path, 0o600)  # prompts and workflows are their user's own; SQLite's other files copy the mode
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
             self._db.close()
@@ -207,8 +210,16 @@ class JobStore:
         with self._lock:
             return self._one("id=?", job_id)
 
-    def history(self, max_items: int | None = None, offset: int = -1) -> Iterator[list[Job]]:
-        """Yield complete finished jobs in finishing order, in batches, so that a long history fits in memory.
+    def queue_keys(self) -> tuple[list[int], list[int]]:
+        """Return the keys of the jobs that run, and of those that wait in running order, for `jobs`."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT seq, status FROM jobs WHERE status IN ('in_progress', 'pending') ORDER BY number, seq"
+            ).fetchall()
+        return [row[0] for row in rows if row[1] == "in_progress"], [row[0] for row in rows if row[1] == "pending"]
+
+    def history_keys(self, max_items: int | None = None, offset: int = -1) -> list[int]:
+        """Return the keys of finished jobs in finishing order, for `jobs`.
 
         Args:
             max_items: The largest number of jobs; with a negative `offset`, the newest ones.
@@ -223,8 +234,28 @@ class JobStore:
             keys = keys[first : first + max(max_items, 0)]
         elif offset > 0:
             keys = keys[offset:]
-        for start in range(0, len(keys), _BATCH_SIZE):
-            yield self._by_seq(keys[start : start + _BATCH_SIZE])
+        return keys
+
+    def jobs(self, keys: Sequence[int]) -> list[Job | None]:
+        """Return the first complete jobs of `keys`, a few megabytes in all; None for one that was deleted meanwhile."""
+        found: list[Job | None] = []
+        size = 0
+        with self._lock:
+            for key in keys[:_BATCH_SIZE]:
+                job = self._one("seq=?", key)
+                found.append(job)
+                size += 0 if job is None else len(job.extra_data_text or "") + len(job.prompt_text or "")
+                if size > _BATCH_CHARACTERS:
+                    break
+        return found
+
+    def history(self, max_items: int | None = None, offset: int = -1) -> Iterator[list[Job]]:
+        """Yield complete finished jobs in finishing order, in batches, so that a long history fits in memory."""
+        keys = self.history_keys(max_items, offset)
+        while keys:
+            batch = self.jobs(keys)
+            keys = keys[len(batch) :]
+            yield [job for job in batch if job is not None and job.result_text is not None]
 
     def listing(
         self,
@@ -251,15 +282,6 @@ class JobStore:
                 [*values, -1 if limit is None else limit, offset],
             )
             return [read_job(row) for row in rows], total
-
-    def _by_seq(self, keys: Sequence[int]) -> list[Job]:
-        marks = ",".join("?" * len(keys))
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {FULL_COLUMNS} FROM jobs WHERE seq IN ({marks}) AND result IS NOT NULL ORDER BY done_seq",
-                keys,
-            )
-            return [read_job(row) for row in rows]
 
     def _one(self, where: str, value: Any) -> Job | None:
         row = self._db.execute(f"SELECT {FULL_COLUMNS} FROM jobs WHERE {where}", (value,)).fetchone()

@@ -1,4 +1,7 @@
-"""Jobs and history as JSON, in the shapes that the frontend checks field by field."""
+"""Jobs and history as JSON, in the shapes that the frontend checks field by field.
+
+Stored texts are passed on as they are: a list of JSON pieces is what the routes send one after another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 from host.folders import FOLDER_TYPES
 from host.server.jobs.job import Job, Result
+from host.strict_json import dumps
 
 __all__ = ["history_entry", "job_detail", "job_item", "summarise"]
 
@@ -52,30 +56,31 @@ def job_item(job: Job) -> dict[str, Any]:
     return {name: value for name, value in item.items() if value is not None}
 
 
-def job_detail(job: Job) -> dict[str, Any]:
-    """Return `/jobs/{id}`: the entry with the workflow, and for a finished job its outputs."""
-    item = {**job_item(job), "workflow": {"prompt": job.prompt, "extra_data": job.extra_data}}
-    if job.result is not None:
-        item |= {"outputs": job.result.outputs, "execution_status": _status(job)}
-    return item
+def job_detail(job: Job) -> list[str]:
+    """Return `/jobs/{id}` as JSON in pieces: the entry with the workflow, and for a finished job its outputs."""
+    item, result = job_item(job), job.result
+    if result is not None:
+        item |= {"outputs": result.outputs, "execution_status": _status(job.status, result)}
+    prompt, extra_data = job.prompt_text or "null", job.extra_data_text or "null"
+    workflow = [', "workflow": {"prompt": ', prompt, ', "extra_data": ', extra_data, "}}"]
+    return [dumps(item)[:-1], *workflow]
 
 
-def history_entry(job: Job) -> dict[str, Any]:
-    """Return one value of `/history`."""
-    assert job.result is not None
+def history_entry(job: Job) -> list[str]:
+    """Return one value of `/history` as JSON in pieces."""
+    result = job.result
+    assert result is not None
+    rest = {"outputs": result.outputs, "meta": result.meta, "status": _status(job.status, result)}
+    return ['{"prompt": ', *job.entry_texts, ", ", dumps(rest)[1:]]
+
+
+def _status(job_status: str, result: Result) -> dict[str, Any]:
+    completed = job_status == "completed"
     return {
-        "prompt": job.entry,
-        "outputs": job.result.outputs,
-        "meta": job.result.meta,
-        "status": _status(job),
+        "status_str": "success" if completed else "error",
+        "completed": completed,
+        "messages": result.messages,
     }
-
-
-def _status(job: Job) -> dict[str, Any]:
-    assert job.result is not None
-    completed = job.status == "completed"
-    status = "success" if completed else "error"
-    return {"status_str": status, "completed": completed, "messages": job.result.messages}
 
 
 def _items(outputs: dict[str, Any]) -> list[tuple[str, str, Any]]:

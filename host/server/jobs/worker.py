@@ -7,6 +7,7 @@ finds it. The last event of a run is `executing` with node null, which the oldes
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 import traceback
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _STATUSES = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
 _ENDS = ("execution_success", "execution_error", "execution_interrupted")
 _POLL_SECONDS = 60.0
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0  # the waits double
 
 
 @dataclass
@@ -36,14 +38,11 @@ class _ActiveJob:
     """The job that runs now."""
 
     job: Job
+    client_id: str | None
     events: ClientEvents
     cancel: threading.Event = field(default_factory=threading.Event)
     executing: dict[str, Any] | None = None  # the data of the last `executing` event
     is_silent: bool = False  # it goes back into the queue, so its client receives no further events
-
-    @property
-    def client_id(self) -> str | None:
-        return _client_id(self.job)
 
 
 class Worker:
@@ -63,6 +62,8 @@ class Worker:
         self._active: _ActiveJob | None = None
         self._stopping = False
         self._free_requested = threading.Event()
+        self._unrecorded: list[tuple[str, Result]] = []  # results that the store did not take yet
+        self._retry_seconds = _FIRST_RETRY_SECONDS
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -79,10 +80,17 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    def is_running(self) -> bool:
+        """Return whether the thread lives, in a node that does not stop."""
+        return self._thread.is_alive()
+
     def notify(self) -> None:
         """Report a change of the queue: wakes the thread, and tells every client how many jobs remain."""
         self._wake.set()
-        self._post(self._websockets.publish, "status", self.status())
+        try:
+            self._post(self._websockets.publish, "status", self.status())
+        except sqlite3.Error as error:
+            log.warning("the clients are not told of the queue's length: %s", error)
 
     def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """Drop cached results (and the models that they hold) before the next job runs."""
@@ -117,13 +125,21 @@ class Worker:
             self._free_if_requested()
             try:
                 active = self._claim()
-                if active is None:
-                    self._wake.wait(_POLL_SECONDS)
-                else:
+                if active is not None:
                     self._run_job(active)
-            except Exception:  # a full disk, for example: the other jobs must still run
+            except (sqlite3.Error, OSError) as error:
+                log.warning("the job store cannot be used: %s; trying again in %g s", error, self._retry_seconds)
+                self._wait_to_retry()
+                continue
+            except Exception:
                 log.exception("the job queue failed; continuing with the next job")
                 time.sleep(1)
+                continue
+            if self._unrecorded:
+                self._record_again(idle=active is None)
+            elif active is None:
+                self._wake.wait(_POLL_SECONDS)
+        self._record_again(idle=False)
 
     def _free_if_requested(self) -> None:
         if self._free_requested.is_set():
@@ -138,7 +154,9 @@ class Worker:
             return self._active
 
     def _activate(self, job: Job) -> _ActiveJob:
-        return _ActiveJob(job, ClientEvents(self._websockets, self._post, _client_id(job)))
+        client_id = (job.extra_data or {}).get("client_id")
+        client_id = client_id if isinstance(client_id, str) else None
+        return _ActiveJob(job, client_id, ClientEvents(self._websockets, self._post, client_id))
 
     def _run_job(self, active: _ActiveJob) -> None:
         if self._stopping:
@@ -177,14 +195,41 @@ class Worker:
         """Store the result, or put the job back into the queue if it was interrupted because the host stops."""
         if self._stopping and result.status == "interrupted":
             active.is_silent = True
-            self._store.release(active.job.id)
+            try:
+                self._store.release(active.job.id)
+            except sqlite3.Error as error:  # it stays in progress, and the next start runs it all the same
+                log.warning("job %s is not back in the queue yet: %s", active.job.id, error)
         else:
             messages = [list(message) for message in result.messages]
             stored = Result(_STATUSES[result.status], result.outputs, result.meta, messages)
             self._finish(active.job.id, stored)
 
     def _finish(self, job_id: str, result: Result) -> None:
-        self._store.finish(job_id, result, summarise(result))
+        """Record a result; one that the store does not take now is kept, and recorded later."""
+        if not self._record(job_id, result):
+            self._unrecorded.append((job_id, result))
+
+    def _record(self, job_id: str, result: Result) -> bool:
+        try:
+            self._store.finish(job_id, result, summarise(result))
+        except (sqlite3.Error, OSError) as error:  # another program holds the store, or the disk is full
+            log.warning("the result of %s cannot be recorded: %s; trying again", job_id, error)
+            return False
+        return True
+
+    def _record_again(self, *, idle: bool) -> None:
+        """Try to record the results that were not recorded; with nothing else to do, wait before the next try."""
+        count = len(self._unrecorded)
+        self._unrecorded = [entry for entry in self._unrecorded if not self._record(*entry)]
+        if len(self._unrecorded) < count:
+            self._retry_seconds = _FIRST_RETRY_SECONDS
+            self.notify()
+        if self._unrecorded and idle:
+            self._wait_to_retry()
+
+    def _wait_to_retry(self) -> None:
+        self._wake.wait(self._retry_seconds)
+        self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
 
     def _emit(self, active: _ActiveJob, event: str, data: dict[str, Any]) -> None:
         if event == "executing":
@@ -193,11 +238,6 @@ class Worker:
             if event in _ENDS:
                 active.events.flush()
             active.events.send(event, data)
-
-
-def _client_id(job: Job) -> str | None:
-    client_id = (job.extra_data or {}).get("client_id")
-    return client_id if isinstance(client_id, str) else None
 
 
 def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:

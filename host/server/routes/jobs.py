@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from host.server.jobs.job import STATUSES, is_job_id
+from host.server.jobs.reading import each_job
 from host.server.jobs.views import history_entry, job_detail, job_item
-from host.server.json_http import http_error, json_response, query_integer, read_id_list, read_object
+from host.server.json_http import http_error, json_response, json_stream, query_integer, read_id_list, read_object
 from host.server.state import HOST, Host
 from host.strict_json import dumps
 
@@ -19,22 +21,27 @@ async def get_history(request: web.Request) -> web.StreamResponse:
     """Return finished jobs by id, oldest first, as a stream: a long history must not fill the memory."""
     store = request.app[HOST].store
     max_items, offset = query_integer(request, "max_items"), query_integer(request, "offset")
-    batches = store.history(max_items, -1 if offset is None else offset)
-    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
-    await response.prepare(request)
-    separator = "{"
-    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        for job in batch:
-            await response.write(f"{separator}{dumps(job.id)}:{dumps(history_entry(job))}".encode())
-            separator = ","
-    await response.write(b"}" if separator == "," else b"{}")
-    return response
+    keys = await asyncio.to_thread(store.history_keys, max_items, -1 if offset is None else offset)
+
+    async def pieces() -> AsyncIterator[str]:
+        separator = "{"
+        async for job in each_job(store, keys):
+            if job.result_text is not None:
+                yield f"{separator}{dumps(job.id)}: "
+                for piece in await asyncio.to_thread(history_entry, job):
+                    yield piece
+                separator = ", "
+        yield "}" if separator == ", " else "{}"
+
+    return await json_stream(request, pieces())
 
 
-async def get_history_item(request: web.Request) -> web.Response:
+async def get_history_item(request: web.Request) -> web.StreamResponse:
     """Return one finished job; `{}` while it is not finished, and for unknown ids."""
     job = await asyncio.to_thread(request.app[HOST].store.get, request.match_info["id"])
-    return json_response({job.id: history_entry(job)} if job is not None and job.result is not None else {})
+    if job is None or job.result_text is None:
+        return json_response({})
+    return await json_stream(request, [f"{{{dumps(job.id)}: ", *await asyncio.to_thread(history_entry, job), "}"])
 
 
 async def post_history(request: web.Request) -> web.Response:
@@ -85,12 +92,12 @@ def _choice(request: web.Request, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-async def get_job(request: web.Request) -> web.Response:
+async def get_job(request: web.Request) -> web.StreamResponse:
     """Return one job with its workflow and its outputs."""
     job = await asyncio.to_thread(request.app[HOST].store.get, request.match_info["id"])
     if job is None:
         raise http_error(404, "Job not found")
-    return json_response(job_detail(job))
+    return await json_stream(request, await asyncio.to_thread(job_detail, job))
 
 
 async def cancel_job(request: web.Request) -> web.Response:

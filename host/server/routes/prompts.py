@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
 
 from host.error_format import error_info
 from host.server.jobs.job import is_job_id, whole_number
+from host.server.jobs.reading import each_job
 from host.server.jobs.store import DuplicateId
-from host.server.json_http import http_error, json_response, read_id_list, read_object
+from host.server.json_http import http_error, json_response, json_stream, read_id_list, read_object
 from host.server.state import HOST, Host
 from host.server.websockets import MAX_CLIENT_ID_LENGTH
 from host.validation import validate
@@ -116,13 +118,24 @@ def _workflow_id(extra_data: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-async def get_queue(request: web.Request) -> web.Response:
-    """Return the running and the pending jobs."""
+async def get_queue(request: web.Request) -> web.StreamResponse:
+    """Return the running and the pending jobs, as a stream of the stored texts."""
     store = request.app[HOST].store
-    running, pending = await asyncio.to_thread(lambda: (store.queue("in_progress"), store.queue("pending")))
-    return json_response(
-        {"queue_running": [job.entry for job in running], "queue_pending": [job.entry for job in pending]}
-    )
+    running, pending = await asyncio.to_thread(store.queue_keys)
+
+    async def pieces() -> AsyncIterator[str]:
+        for opening, keys in (('{"queue_running": [', running), ('], "queue_pending": [', pending)):
+            separator = opening
+            async for job in each_job(store, keys):
+                yield separator
+                for piece in job.entry_texts:
+                    yield piece
+                separator = ", "
+            if separator == opening:
+                yield opening
+        yield "]}"
+
+    return await json_stream(request, pieces())
 
 
 async def post_queue(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from aiohttp import BodyPartReader, web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.atomic_files import claim_name, temporary_file
+from host.atomic_files import claim_name, flush_to_disk, temporary_file
 from host.folders import Folders, plain_file_name, requested_path
 from host.limits import MAX_BODY_BYTES, MAX_UPLOAD_BYTES
 from host.pictures import UPLOAD_FORMATS
@@ -144,6 +144,7 @@ def _store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(temporary, 0o644)
+        flush_to_disk(temporary)
         if overwrite:
             os.replace(temporary, target)
         else:

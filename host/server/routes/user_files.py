@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,10 @@ from host.strict_json import dumps
 
 __all__ = ["ROUTES"]
 
+log = logging.getLogger(__name__)
+
 _SETTINGS = "comfy.settings.json"
+_changing_settings = threading.Lock()
 # The page requests these files at every start, and logs an error if they do not exist.
 _DEFAULT_FILES: dict[str, Any] = {"comfy.templates.json": []}
 # On the first visit, the page opens on the graph instead of a template browser, and calls no other server.
@@ -48,26 +53,40 @@ async def get_setting(request: web.Request) -> web.Response:
 
 async def post_settings(request: web.Request) -> web.Response:
     """Change the settings named in the body."""
-    _change_settings(request.app[HOST], await read_object(request))
+    await asyncio.to_thread(_change_settings, request.app[HOST], await read_object(request))
     return web.Response()
 
 
 async def post_setting(request: web.Request) -> web.Response:
     """Change one setting."""
-    _change_settings(request.app[HOST], {request.match_info["id"]: await read_json(request)})
+    changes = {request.match_info["id"]: await read_json(request)}
+    await asyncio.to_thread(_change_settings, request.app[HOST], changes)
     return web.Response()
 
 
 def _settings(host: Host) -> dict[str, Any]:
+    return {**_PRESETS, **(_stored_settings(host) or {})}
+
+
+def _stored_settings(host: Host) -> dict[str, Any] | None:
+    """Return the settings that were changed; None for a file that cannot be read, e.g. edited by hand."""
     try:
         stored = json.loads((host.user_folder / _SETTINGS).read_bytes())
-    except (OSError, ValueError, RecursionError):  # there is none yet, or it was edited by hand and is malformed
-        stored = {}
-    return {**_PRESETS, **(stored if isinstance(stored, dict) else {})}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        return None
+    return stored if isinstance(stored, dict) else None
 
 
 def _change_settings(host: Host, changes: dict[str, Any]) -> None:
-    write_file(host.user_folder / _SETTINGS, dumps({**_settings(host), **changes}).encode())
+    path = host.user_folder / _SETTINGS
+    with _changing_settings:  # two changes at once would lose one of them
+        if _stored_settings(host) is None:
+            kept = path.with_suffix(".json.bak")
+            os.replace(path, kept)
+            log.warning("%s cannot be read; it is kept as %s", path, kept.name)
+        write_file(path, dumps({**_settings(host), **changes}).encode())
 
 
 async def get_user_css(request: web.Request) -> web.StreamResponse:

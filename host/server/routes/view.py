@@ -19,7 +19,7 @@ from host.server.state import HOST
 
 __all__ = ["ROUTES", "locate", "open_image"]
 
-_PREVIEW_FORMATS = ("webp", "jpeg")
+_MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}  # the formats of previews, and the most pixels that each can have in a row
 
 
 def locate(folders: Folders, name: str, subfolder: str, folder_type: str) -> Path:
@@ -66,10 +66,13 @@ async def view(request: web.Request) -> web.StreamResponse:
 def _preview(path: Path, requested: str, channel: str) -> web.Response:
     """Return a preview in the requested format and quality, e.g. `webp;90`."""
     image_format, *rest = requested.split(";")
-    if image_format not in _PREVIEW_FORMATS or "a" in channel:
+    if image_format not in _MAX_SIDE or "a" in channel:
         image_format = "webp"
     quality = int(rest[-1][:3]) if rest and rest[-1].isascii() and rest[-1].isdigit() else 90
     with open_image(path) as image:
+        limit = _MAX_SIDE[image_format]
+        if max(image.size) > limit:
+            image.thumbnail((limit, limit))
         needs_rgb = image_format == "jpeg" or channel == "rgb" or image.mode not in _WEBP_MODES
         return _encode(image.convert("RGB") if needs_rgb else image, image_format, quality=min(max(quality, 1), 100))
 
