@@ -49,7 +49,8 @@ def test_the_limits():
     """Every limit that the page states is the one in the code."""
     text = " ".join(PAGE.split())
     for stated in (
-        f"{limits.MAX_BODY_BYTES >> 20} MiB of JSON nested {limits.MAX_JSON_DEPTH} deep (a prompt {limits.MAX_PROMPT_DEPTH})",
+        f"{limits.MAX_BODY_BYTES >> 20} MiB of JSON nested {limits.MAX_JSON_DEPTH} deep",
+        f"(a prompt {limits.MAX_PROMPT_DEPTH})",
         f"{limits.MAX_JSON_VALUES // 1000} 000 values in a request",
         f"{limits.MAX_PROMPT_NODES} nodes in a prompt",
         f"uploads of {limits.MAX_UPLOAD_BYTES >> 20} MiB",
