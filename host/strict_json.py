@@ -70,12 +70,14 @@ def _may_exceed(text: bytes, limit: int) -> bool:
     plain = text.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of `"` begins and ends strings
     if plain.count(b'"') > 4 * limit:  # a key and a text for each value
         return True
-    outside = b"".join(plain.split(b'"')[::2])
+    outside = b'"'.join(plain.split(b'"')[::2])  # a text leaves a mark, so that a list of one text is not an empty one
     return _separators(outside) > limit
 
 
 def _separators(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+    """Return what precedes each value but the first: a comma or an opening bracket, except that of an empty container."""
+    opening = text.count(b"[") + text.count(b"{") - text.count(b"[]") - text.count(b"{}")
+    return text.count(b",") + opening
 
 
 def nests_deeper_than(value: Any, limit: int) -> bool:

@@ -6,7 +6,7 @@ import json
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 
 from host import strict_json
 from host.limits import MAX_JSON_VALUES
@@ -18,7 +18,10 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=500)
 @given(value=values, limit=st.integers(0, 20), ascii_only=st.booleans())
+@example(value=[None, None, [], [None, None, []]], limit=8, ascii_only=False)
+@example(value=[[""], ["a"], {"": ""}], limit=3, ascii_only=True)
 def test_values_are_counted_without_parsing(value, limit, ascii_only):
     def count(item) -> int:
         children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
