@@ -75,7 +75,7 @@ def _may_exceed(text: bytes, limit: int) -> bool:
 
 
 def _separators(text: bytes) -> int:
-    """Return what precedes each value but the first: a comma or an opening bracket, except that of an empty container."""
+    """Return how many commas and brackets precede a value: one for each value but the first."""
     opening = text.count(b"[") + text.count(b"{") - text.count(b"[]") - text.count(b"{}")
     return text.count(b",") + opening
 
