@@ -156,7 +156,7 @@ def test_half_precision_runs_that_take_turns_cost_one_more_choice(measure_cost):
             samples = [scheduler.step(m, t, each).prev_sample for each in samples]
         counts.append((len(cost.operators), pytest.approx(cost.passes, abs=0.01)))
         assert cost.host_reads == 0
-    assert counts == [(20, 38)] + [(44, 73)] * 9
+    assert counts == [(16, 30)] + [(38, 61)] * 9
 
 
 @pytest.mark.parametrize("config", [PLAIN, CLIP, THRESHOLD])
