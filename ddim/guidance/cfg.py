@@ -92,8 +92,11 @@ def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_resca
 def _standard_deviation(images: Tensor) -> Tensor:
     """Of each image, with Bessel's correction, shape ``(B,)``, in the working dtype.
 
-    Two passes: as accurate as ``Tensor.std``, which is several times slower on the CPU.
+    Two passes: as accurate as ``Tensor.std``, which is several times slower on the CPU for more than one image. The
+    first element is subtracted first, so that the deviation of a constant is 0: the mean of many equal numbers is
+    rounded, and differs from them.
     """
     rows = images.flatten(1).to(working_dtype(images.dtype))
-    apart = rows - rows.mean(1, keepdim=True)
+    apart = rows - rows[:, :1]
+    apart -= apart.mean(1, keepdim=True)
     return (apart.square().sum(1) / (rows.shape[1] - 1)).sqrt()

@@ -144,6 +144,21 @@ def test_half_precision_costs_the_casts_and_one_comparison_more(measure_cost):
     assert counts == [(8, 15.0)] + [(9, 17.5)] * 9
 
 
+def test_half_precision_runs_that_take_turns_cost_one_more_choice(measure_cost):
+    """Which of two states a sample belongs to is decided on the device."""
+    scheduler = ddim.DDIMScheduler(prediction_type="v_prediction", **PLAIN)
+    scheduler.set_timesteps(10)
+    scheduler.coefficients(0)
+    sample, m, _ = inputs(torch.float16)
+    samples, counts = [sample, sample + 1], []
+    for t in scheduler.timesteps:
+        with measure_cost(sample.float()) as cost:
+            samples = [scheduler.step(m, t, each).prev_sample for each in samples]
+        counts.append((len(cost.operators), pytest.approx(cost.passes, abs=0.01)))
+        assert cost.host_reads == 0
+    assert counts == [(16, 30)] + [(38, 61)] * 9
+
+
 @pytest.mark.parametrize("config", [PLAIN, CLIP, THRESHOLD])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
 @pytest.mark.parametrize("target", ["other", "sample"])
