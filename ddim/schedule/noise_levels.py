@@ -94,6 +94,8 @@ class NoiseSchedule:
                 f"noise must have the sample's shape and device, {tuple(x0.shape)} on {x0.device}, "
                 f"got {tuple(z.shape)} on {z.device}"
             )
+        if not (x0.is_floating_point() and z.is_floating_point()):
+            raise DDIMError(f"samples and noise must be floating point, got {x0.dtype} and {z.dtype}")
         timesteps = self._checked_timesteps(t, x0)
         key = (x0.device, working_dtype(x0.dtype))
         if key not in self._weights:

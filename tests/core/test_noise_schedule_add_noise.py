@@ -127,3 +127,11 @@ def test_noise_that_does_not_fit_is_refused() -> None:
     x0, z = clean_and_noise(torch.float32)
     with pytest.raises(DDIMError, match="noise"):
         make_noise_schedule().add_noise(x0, z[:1], 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_samples_that_are_not_floating_point_are_refused(dtype) -> None:
+    noise = torch.zeros(2, 3)
+    for x0, z in ((noise.to(dtype), noise), (noise, noise.to(dtype))):
+        with pytest.raises(DDIMError, match="must be floating point"):
+            make_noise_schedule().add_noise(x0, z, 5)
