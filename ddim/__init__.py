@@ -21,25 +21,31 @@ from .sampling.parallel import ParallelSample, sample_parallel
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
 from .schedule.noise_levels import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .schedule.settings import SchedulerConfig
+from .schedule.sigma_settings import SIGMA_PREDICTION_TYPES, SigmaConfig
 from .schedule.timesteps import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan, plan_from_timesteps
-from .scheduler.config_import import ConfigReport, MappedKey, import_config
+from .scheduler.config.importing import ConfigReport, MappedKey, import_config
 from .scheduler.forward import DDIMScheduler
 from .scheduler.inverse import DDIMInverseScheduler
 from .scheduler.output import DDIMSchedulerOutput
 from .step.checks import PREDICTION_TYPES
 from .step.equations import SIGMA_HAT
+from .step.levels import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, Level
 from .step.predictions import output_from_x0, predict_epsilon, predict_x0
 from .version import __version__
 
 __all__ = [
     "BETA_SCHEDULES",
     "END",
+    "FLOW",
     "INVERSION_METHODS",
     "MAX_FILE_BYTES",
     "NOISE_PATHS",
     "PREDICTION_TYPES",
     "SIGMA_HAT",
+    "SIGMA_PREDICTION_TYPES",
     "TIMESTEP_SPACINGS",
+    "VARIANCE_EXPLODING",
+    "VARIANCE_PRESERVING",
     "CapturedSample",
     "ConfigReport",
     "DDIMError",
@@ -48,11 +54,13 @@ __all__ = [
     "DDIMSchedulerOutput",
     "Inversion",
     "Guided",
+    "Level",
     "MappedKey",
     "NoiseSchedule",
     "ParallelSample",
     "Schedule",
     "SchedulerConfig",
+    "SigmaConfig",
     "TimestepPlan",
     "VarianceNoise",
     "__version__",

@@ -9,10 +9,11 @@ from functools import cached_property
 import torch
 
 from .schedule.noise_levels import NoiseSchedule
-from .schedule.settings import SchedulerConfig, noise_schedule_of, plan_of
+from .schedule.settings import SchedulerConfig, Settings, noise_schedule_of, plan_of
 from .schedule.timesteps import TimestepPlan, plan_from_timesteps
 from .scheduler.forward import DDIMScheduler
 from .scheduler.inverse import DDIMInverseScheduler
+from .step.levels import Level
 
 __all__ = ["Schedule", "make_schedule"]
 
@@ -22,11 +23,11 @@ class Schedule:
     """What a sampling run does, step by step: the value that travels between graph nodes.
 
     Attributes:
-        config: the settings.
+        config: the settings of a model of any kind.
         plan: the pairs ``(t, t_next)``.
     """
 
-    config: SchedulerConfig
+    config: Settings
     plan: TimestepPlan
 
     @classmethod
@@ -44,6 +45,11 @@ class Schedule:
         """``alpha_bar`` at each timestep of the plan and, last, after it: ``len(plan) + 1`` values."""
         visited = [self.noise.levels[t] for t in self.plan.timesteps]
         return (*visited, self.noise.alpha_bar_at(self.plan.pairs[-1][1]))
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The level at each timestep of the plan and, last, after it: ``len(plan) + 1`` of them."""
+        return (*map(self.noise.level_at, self.plan.timesteps), self.noise.level_at(self.plan.pairs[-1][1]))
 
     def part(self, start: int = 0, stop: int | None = None) -> Schedule:
         """The same schedule, steps ``start`` to ``stop`` only."""
@@ -79,7 +85,7 @@ class Schedule:
 
 def make_schedule(
     num_inference_steps: int,
-    config: SchedulerConfig | None = None,
+    config: Settings | None = None,
     *,
     timesteps: Iterable[int] | None = None,
 ) -> Schedule:
@@ -87,7 +93,8 @@ def make_schedule(
 
     Args:
         num_inference_steps: S, in 1..T; ignored when ``timesteps`` is given.
-        config: the settings; by default those of :class:`SchedulerConfig`.
+        config: the settings; by default those of :class:`SchedulerConfig`. For flow and variance exploding models a
+            :class:`SigmaConfig`.
         timesteps: a custom list, strictly decreasing.
 
     Raises:

@@ -81,13 +81,16 @@ def encode_fixed_point(
 
 
 def _first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Undo one step with the epsilon that the model predicts for ``y``; also return the model's output.
+    """Undo one step with the prediction that the model makes for ``y``; also return the model's output.
 
-    This is the linear step, without clipping: y was not made from a clipped x_0.
+    ``y`` is scaled to the length of the level that the model is told. This is the linear step, without clipping: y was
+    not made from a clipped x_0.
     """
-    output = trajectory.output(index, y)
-    gap = y - weighted_sum(y, output, trajectory.coefficients(index).step)
-    return y + gap / trajectory.slope(index), output
+    at, to = trajectory.levels(index)
+    x = y * (at.length / to.length)
+    output = trajectory.output(index, x)
+    gap = y - weighted_sum(x, output, trajectory.coefficients(index).step)
+    return x + gap / trajectory.slope(index), output
 
 
 def _refine(
@@ -127,10 +130,11 @@ def _refine(
 def _angle_cosine(trajectory: Trajectory, index: int) -> float:
     """Return the cosine of the step's angle: near 1 for a short step, and less for a long one.
 
-    cos(phi_a - phi_b) = sqrt(a b) + sqrt((1 - a)(1 - b)), with sqrt(a) = cos(phi_a) (2202.00512, appendix D).
+    cos(phi_t - phi_u), with alpha = r cos(phi) and sigma = r sin(phi) (2202.00512, appendix D, where r is 1). Levels of
+    other kinds than variance preserving have another length r at each level, by which samples and gaps are scaled.
     """
-    a, b = trajectory.levels(index)
-    return math.sqrt(a * b) + math.sqrt((1 - a) * (1 - b)) or 1.0
+    at, to = trajectory.levels(index)
+    return (at.alpha * to.alpha + at.sigma * to.sigma) / to.length**2 or 1.0
 
 
 def _extrapolate(xs: list[Tensor], gaps: list[Tensor], gap_weight: float) -> Tensor:

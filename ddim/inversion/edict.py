@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError
+from ..step.levels import FLOW
 from .trajectory import Trajectory
 
 __all__ = ["check_invertible", "decode_edict", "default_mixing", "encode_edict"]
@@ -29,7 +30,10 @@ def check_invertible(trajectory: Trajectory) -> None:
     Raises:
         DDIMError: If there is such a step.
     """
-    if any(trajectory.levels(index) == (0.0, 1.0) for index in range(len(trajectory))):
+    if trajectory.schedule.noise.kind == FLOW:
+        return  # whose tracks keep their scale in every step
+    steps = (trajectory.levels(index) for index in range(len(trajectory)))
+    if any(at.alpha == 0.0 and to.sigma == 0.0 for at, to in steps):
         raise DDIMError(
             "edict cannot invert a single step from pure noise (zero terminal SNR) to clean data, because the result "
             "does not depend on the noise; use at least 2 steps, or method='variance_noise'"

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 from ..errors import DDIMError, check_choice, check_integer, check_number, show
 from ..parity import parity_of
 from ..plan import Schedule
-from ..schedule.settings import MAX_TRAIN_TIMESTEPS, SETTINGS, SchedulerConfig
+from ..schedule.common_settings import MAX_TRAIN_TIMESTEPS
+from ..schedule.settings import SchedulerConfig, Settings
+from ..schedule.sigma_settings import SigmaConfig
 from ..schedule.timesteps import END, TimestepPlan
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
+from ..step.levels import FLOW, KINDS, VARIANCE_EXPLODING, VARIANCE_PRESERVING
 from .api import INVERSION_METHODS
 from .result import Inversion
 from .stochastic import NOISE_PATHS
@@ -28,6 +31,12 @@ VERSION = "1"
 MAX_JSON_CONTAINERS = MAX_TRAIN_TIMESTEPS + 16
 
 _JSON_TYPES: dict[type, str] = {dict: "an object", list: "a list"}
+
+_SETTINGS: dict[str, type[SchedulerConfig] | type[SigmaConfig]] = {
+    VARIANCE_PRESERVING: SchedulerConfig,
+    FLOW: SigmaConfig,
+    VARIANCE_EXPLODING: SigmaConfig,
+}
 
 T = TypeVar("T")
 
@@ -62,6 +71,7 @@ def metadata_of(inversion: Inversion) -> dict[str, str]:
         "mixing": inversion.mixing,
         "residual": [value if math.isfinite(value) else None for value in inversion.residual.tolist()],
         "schedule": {
+            "kind": inversion.schedule.noise.kind,
             "config": dict(inversion.schedule.config),
             "pairs": [list(pair) for pair in plan.pairs],
             "first": plan.first,
@@ -137,11 +147,7 @@ def _residual(value: Any) -> float:
 
 
 def _schedule(description: Mapping[str, Any]) -> Schedule:
-    given = _required(description, "config", dict)
-    unknown = sorted(set(given) - set(SETTINGS))
-    if unknown:
-        raise DDIMError(f"its schedule must hold only the settings of SchedulerConfig, got {show(unknown[0], 40)}")
-    config = SchedulerConfig(**given)
+    config = _config(_required(description, "config", dict), description.get("kind", VARIANCE_PRESERVING))
     total = config.num_train_timesteps
     pairs = _required(description, "pairs", list)
     if not 1 <= len(pairs) <= total:
@@ -157,6 +163,20 @@ def _schedule(description: Mapping[str, Any]) -> Schedule:
     if outside:
         raise DDIMError(f"its noise levels (alpha_bar) must be in [0, 1], got {outside[0]:g}")
     return schedule
+
+
+def _config(given: Mapping[str, Any], kind: Any) -> Settings:
+    """The settings in a file; one without a kind was written before there were others than variance preserving."""
+    settings = _SETTINGS[check_choice("kind", kind, KINDS)]
+    unknown = sorted(set(given) - set(settings.names()))
+    if unknown:
+        raise DDIMError(f"its schedule must hold only the settings of {settings.__name__}, got {show(unknown[0], 40)}")
+    if settings is SigmaConfig and not {"kind", "sigmas"} <= set(given):
+        raise DDIMError("its schedule must hold the kind and the sigmas of the model, got a schedule without them")
+    config = settings(**given)
+    if config.get("kind", kind) != kind:
+        raise DDIMError(f"its kind must be that of its schedule, {config['kind']}, got {kind}")
+    return config
 
 
 def _pair(pair: Any, lowest: int, total: int) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class Inversion:
             shape: Shape of the sample, ``(B, ...)``.
 
         Raises:
-            DDIMError: Naming the first of steps, timesteps, noise levels, eta and shape that differs.
+            DDIMError: Naming the first of steps, timesteps, kind of model, noise levels, eta and shape that differs.
         """
         own, steps = self.schedule, len(schedule.plan)
         if len(own.plan) != steps:
@@ -65,6 +65,8 @@ class Inversion:
                 raise _mismatch(
                     "timesteps", f"a step from {pair[0]} to {pair[1]}", f"one from {other[0]} to {other[1]}"
                 )
+        if own.noise.kind != schedule.noise.kind:
+            raise _mismatch("model", f"a {_words(own)} model", f"a {_words(schedule)} one")
         if not torch.allclose(torch.tensor(own.alpha_bars), torch.tensor(schedule.alpha_bars), rtol=1e-6, atol=0.0):
             raise _mismatch("schedule", f"noise levels {_level_range(own)}", _level_range(schedule))
         etas = eta_of_each_step(eta, steps)
@@ -79,6 +81,10 @@ def _mismatch(what: str, expected: str, given: str) -> DDIMError:
         f"the noise does not match this run: {what} must be the same as in the inversion, which used {expected}, got "
         f"{given}; use the same {what}, or invert the image again"
     )
+
+
+def _words(schedule: Schedule) -> str:
+    return schedule.noise.kind.replace("_", " ")
 
 
 def _level_range(schedule: Schedule) -> str:

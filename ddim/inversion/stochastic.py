@@ -18,6 +18,7 @@ from ..precision import working_dtype
 from ..step.apply import apply_step
 from ..step.coefficients import coefficients_between
 from ..step.equations import SIGMA_HAT
+from ..step.levels import Level
 from .trajectory import Trajectory
 
 __all__ = ["NOISE_PATHS", "encode_variance_noise"]
@@ -28,9 +29,9 @@ NoisePath = Callable[[Trajectory, int, Tensor, Tensor, Tensor], Tensor]
 
 def _posterior(trajectory: Trajectory, index: int, x: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
     """Draw from q(x_next | x_t, x_0), DDIM equation (7): a step whose model knows x_0 (CycleDiffusion, 2210.05559)."""
-    a, b = _relative_levels(trajectory, index)
+    at, to = _relative_levels(trajectory, index)
     eta = 1.0 if trajectory.etas[index] == SIGMA_HAT else trajectory.etas[index]
-    c = coefficients_between(a, b, "sample", eta)
+    c = coefficients_between(at, to, "sample", eta)
     x_next, _ = apply_step(c, x, x0, noise=noise if c.sigma else None)
     return x_next
 
@@ -76,7 +77,7 @@ def encode_variance_noise(
         return keyed_noise(x0.shape, seed, step, image_indices, device=x0.device, dtype=target.dtype)
 
     # A step's index is always below the number of training timesteps, so no step uses the key of the starting noise.
-    start_key = trajectory.scheduler.settings.num_train_timesteps
+    start_key = len(trajectory.scheduler)
     latent = _add_noise(target, _relative_levels(trajectory, 0)[0], fresh_noise(start_key)).to(x0.dtype)
     x, recorded = latent.to(target.dtype), []
     for index in range(len(trajectory)):
@@ -110,13 +111,21 @@ def _round_to(dtype: torch.dtype | None, noise: Tensor) -> Tensor:
     return noise.to(dtype).to(noise.dtype)
 
 
-def _add_noise(x0: Tensor, alpha_bar: float, noise: Tensor) -> Tensor:
-    """Return sqrt(a) x_0 + sqrt(1 - a) noise, DDIM equation (4)."""
-    return math.sqrt(alpha_bar) * x0 + math.sqrt(1 - alpha_bar) * noise
+def _add_noise(x0: Tensor, level: Level, noise: Tensor) -> Tensor:
+    """Return alpha x_0 + sigma noise, DDIM equation (4)."""
+    return level.alpha * x0 + level.sigma * noise
 
 
-def _relative_levels(trajectory: Trajectory, index: int) -> tuple[float, float]:
+def _relative_levels(trajectory: Trajectory, index: int) -> tuple[Level, Level]:
     """Return the levels of a step relative to the plan's end: if the plan is a part of one, x0 is noisy itself."""
     end = trajectory.levels(len(trajectory) - 1)[1]
-    a, b = trajectory.levels(index)
-    return min(a / end, 1.0), min(b / end, 1.0)
+    at, to = trajectory.levels(index)
+    return _relative(at, end), _relative(to, end)
+
+
+def _relative(level: Level, end: Level) -> Level:
+    """Return the level that takes a sample at ``end`` to ``level``: x = alpha x_end + sigma z."""
+    if end == (1.0, 0.0):
+        return level
+    alpha = level.alpha / end.alpha
+    return Level(alpha, math.sqrt(max(level.sigma**2 - (alpha * end.sigma) ** 2, 0.0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from ..scheduler.forward import DDIMScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.equations import Eta, StepCoefficients
 from ..step.half_precision import steps_from_rounded_sample
+from ..step.levels import FLOW, Level
 
 __all__ = ["Callback", "Model", "Trajectory", "mean_square"]
 
@@ -52,16 +52,16 @@ class Trajectory:
         return Schedule.of(self.scheduler)
 
     @cached_property
-    def _alpha_bars(self) -> tuple[float, ...]:
-        return self.schedule.alpha_bars
+    def _levels(self) -> tuple[Level, ...]:
+        return self.schedule.levels
 
     def coefficients(self, index: int) -> StepCoefficients:
         """Return the coefficients of a step, as floats."""
         return self.scheduler.coefficients(index, self.etas[index])
 
-    def levels(self, index: int) -> tuple[float, float]:
-        """Return ``alpha_bar`` before and after a step."""
-        return self._alpha_bars[index], self._alpha_bars[index + 1]
+    def levels(self, index: int) -> tuple[Level, Level]:
+        """Return the levels before and after a step."""
+        return self._levels[index], self._levels[index + 1]
 
     def output(self, index: int, x: Tensor) -> Tensor:
         """Return the model's output for ``x``, the sample before a step."""
@@ -85,12 +85,15 @@ class Trajectory:
         return self.mean(index, x, self.output(index, x))
 
     def slope(self, index: int) -> float:
-        """Return the factor by which a step scales a sample whose epsilon is held fixed: sqrt(b / a).
+        """Return the factor by which a step scales a sample whose prediction is held fixed.
 
-        From pure noise (a = 0) epsilon is the sample itself, and the factor is sqrt(1 - b).
+        The prediction is epsilon: alpha_u / alpha_t. From pure noise, where epsilon is the sample itself, it is
+        sigma_u / sigma_t. For a flow model it is the velocity epsilon - x_0, which has a value at every level: 1.
         """
-        a, b = self.levels(index)
-        return math.sqrt(b / a) if a > 0.0 else math.sqrt(1 - b) or 1.0
+        at, to = self.levels(index)
+        if self.schedule.noise.kind == FLOW:
+            return 1.0
+        return to.alpha / at.alpha if at.alpha > 0.0 else to.sigma / at.sigma or 1.0
 
     def report(self, steps_done: int, index: int, x: Tensor, output: Tensor) -> None:
         """Call the callback for step ``index``.

@@ -13,27 +13,31 @@ from torch import Tensor
 from ..errors import DDIMError, check_integer, check_number, show
 from ..parity import parity_of
 from ..precision import per_image, working_dtype
+from ..step.levels import FLOW, VARIANCE_PRESERVING, Level, Levels, LevelTable
 from .betas import betas_from_alpha_bar, make_betas
 
 __all__ = ["NoiseSchedule", "make_noise_schedule", "rescale_zero_terminal_snr"]
+
+TIME_TOLERANCE = 1e-6  # of the largest time: what float32 rounds away
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """The noise level of each training timestep.
+    """The noise level of each training timestep: x_t = alpha x_0 + sigma z.
 
     Attributes:
-        betas: float64 CPU tensor, shape ``(T,)``.
-        alpha_bar: float64 CPU tensor, shape ``(T,)``; x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) z.
-        final_alpha_bar: ``alpha_bar`` after the last step: 1, or ``alpha_bar[0]``.
+        kind: ``"variance_preserving"`` (alpha^2 + sigma^2 = 1), ``"flow"`` (alpha + sigma = 1) or
+            ``"variance_exploding"`` (alpha = 1).
+        table: the levels of all timesteps and of the end of sampling.
+        betas: float64 CPU tensor, shape ``(T,)``, of a variance preserving schedule; None for others.
         levels: ``alpha_bar`` as Python floats.
     """
 
-    betas: Tensor
-    alpha_bar: Tensor
-    final_alpha_bar: float
+    kind: str
+    table: LevelTable
+    betas: Tensor | None = None
     levels: tuple[float, ...] = field(init=False, repr=False)
     _weights: dict[tuple[torch.device, torch.dtype], Tensor] = field(init=False, repr=False, default_factory=dict)
 
@@ -41,20 +45,99 @@ class NoiseSchedule:
         # Converted once, so that no step has to read a tensor to get its coefficients.
         object.__setattr__(self, "levels", tuple(self.alpha_bar.tolist()))
 
+    @classmethod
+    def of_betas(cls, betas: Tensor, alpha_bar: Tensor, final_alpha_bar: float) -> NoiseSchedule:
+        """The levels of a variance preserving model.
+
+        Args:
+            betas: shape ``(T,)``.
+            alpha_bar: shape ``(T,)``.
+            final_alpha_bar: level after the last step: 1, or ``alpha_bar[0]``.
+        """
+        levels = torch.cat([alpha_bar.double(), torch.tensor([final_alpha_bar], dtype=torch.float64)])
+        return cls(VARIANCE_PRESERVING, LevelTable(Levels.of_alpha_bar(levels), levels), betas.double())
+
+    @classmethod
+    def of_sigmas(cls, kind: str, sigmas: Tensor, final_sigma: float, times: Tensor) -> NoiseSchedule:
+        """The levels of a flow or a variance exploding model.
+
+        Args:
+            kind: ``"flow"`` or ``"variance_exploding"``.
+            sigmas: rising, shape ``(T,)``.
+            final_sigma: level after the last step.
+            times: what the model is called with at each level, shape ``(T,)``.
+        """
+        sigma = torch.cat([sigmas.double(), torch.tensor([final_sigma], dtype=torch.float64)])
+        levels = Levels.of_sigma(sigma, kind)
+        return cls(kind, LevelTable(levels, levels.alpha_bar, times.double()))
+
     def __len__(self) -> int:
         """Number of training timesteps, T."""
-        return len(self.levels)
+        return len(self.table)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Weight of the data at each timestep, float64 CPU, shape ``(T,)``."""
+        return self.table.levels.alpha[:-1]
+
+    @property
+    def sigma(self) -> Tensor:
+        """Weight of the noise at each timestep, float64 CPU, shape ``(T,)``."""
+        return self.table.levels.sigma[:-1]
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha^2 / (alpha^2 + sigma^2), float64 CPU, shape ``(T,)``; for a variance preserving schedule, alpha^2."""
+        return self.table.alpha_bar[:-1]
+
+    @property
+    def times(self) -> Tensor:
+        """What the model is called with at each timestep, float64 CPU, shape ``(T,)``."""
+        return torch.arange(len(self), dtype=torch.float64) if self.table.times is None else self.table.times
+
+    @property
+    def final_alpha_bar(self) -> float:
+        """``alpha_bar`` after the last step: 1, or that of the first timestep."""
+        return float(self.table.alpha_bar[-1])
+
+    def level_at(self, timestep: int) -> Level:
+        """Return the level of a timestep below T; any negative timestep stands for the end of sampling."""
+        return self.table.levels.at(max(timestep, -1))
 
     def alpha_bar_at(self, timestep: int) -> float:
         """Return ``alpha_bar`` of a timestep below T; any negative timestep stands for the end of sampling."""
         return self.levels[timestep] if timestep >= 0 else self.final_alpha_bar
 
     def log_snr_at(self, timestep: int) -> float:
-        """Return ln(alpha_bar / (1 - alpha_bar)) of a timestep: -inf for pure noise, inf for clean data."""
-        alpha_bar = self.alpha_bar_at(timestep)
-        if 0.0 < alpha_bar < 1.0:
-            return math.log(alpha_bar) - math.log1p(-alpha_bar)
-        return math.inf if alpha_bar >= 1.0 else -math.inf
+        """Return ln(alpha^2 / sigma^2) of a timestep: -inf for pure noise, inf for clean data."""
+        if self.kind == VARIANCE_PRESERVING:
+            alpha_bar = self.alpha_bar_at(timestep)
+            if 0.0 < alpha_bar < 1.0:
+                return math.log(alpha_bar) - math.log1p(-alpha_bar)
+            return math.inf if alpha_bar >= 1.0 else -math.inf
+        alpha, sigma = self.level_at(timestep)
+        if alpha > 0.0 and sigma > 0.0:
+            return 2 * (math.log(alpha) - math.log(sigma))
+        return math.inf if sigma == 0.0 else -math.inf
+
+    def index_of_times(self, times: Tensor) -> Tensor:
+        """The training timesteps at which the model is called with these times.
+
+        Args:
+            times: shape ``(B,)`` or one number.
+
+        Returns:
+            int64, shape ``(B,)``.
+
+        Raises:
+            DDIMError: for a time of no level. (Not checked for times on a device, which would synchronise with it.)
+        """
+        own = self.times.to(times.device, torch.float32)
+        distance = (times.float().flatten()[:, None] - own).abs()
+        index = distance.argmin(1)
+        if times.is_cpu and bool((distance.amin(1) > TIME_TOLERANCE * own.abs().max()).any()):
+            raise DDIMError(f"timesteps must be times of the schedule, {own[0]:g} to {own[-1]:g}, got {show(times)}")
+        return index
 
     @property
     def zero_terminal_snr(self) -> bool:
@@ -62,7 +145,7 @@ class NoiseSchedule:
         return self.levels[-1] == 0.0
 
     def add_noise(self, x0: Tensor, z: Tensor, t: int | Tensor) -> Tensor:
-        """Compute x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) z, DDIM equation (4).
+        """Compute x_t = alpha x_0 + sigma z, DDIM equation (4).
 
         Args:
             x0: clean data, shape ``(B, ...)``, any float dtype.
@@ -80,11 +163,13 @@ class NoiseSchedule:
         return torch.addcmul(alpha * x0, sigma, z).to(x0.dtype)
 
     def velocity(self, x0: Tensor, z: Tensor, t: int | Tensor) -> Tensor:
-        """Compute v = sqrt(alpha_bar) z - sqrt(1 - alpha_bar) x_0 (2202.00512, appendix D).
+        """Compute v = alpha z - sigma x_0 (2202.00512, appendix D); for a flow model z - x_0 (2210.02747).
 
         Arguments, result and errors are those of :meth:`add_noise`.
         """
         alpha, sigma = self._alpha_and_sigma(x0, z, t)
+        if self.kind == FLOW:  # the derivative of (1 - sigma) x_0 + sigma z
+            return (z - x0).to(x0.dtype)
         return torch.addcmul(alpha * z, sigma, x0, value=-1).to(x0.dtype)
 
     def _alpha_and_sigma(self, x0: Tensor, z: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
@@ -99,8 +184,7 @@ class NoiseSchedule:
         timesteps = self._checked_timesteps(t, x0)
         key = (x0.device, working_dtype(x0.dtype))
         if key not in self._weights:
-            roots = torch.stack([self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()])
-            self._weights[key] = roots.to(device=key[0], dtype=key[1])
+            self._weights[key] = torch.stack([self.alpha, self.sigma]).to(device=key[0], dtype=key[1])
         alpha, sigma = self._weights[key][:, timesteps.to(x0.device, torch.int64).flatten()]
         return per_image(alpha, x0), per_image(sigma, x0)
 
@@ -189,7 +273,7 @@ def make_noise_schedule(
         if dtype == torch.float32:  # diffusers computes the product of the new betas, which rounds again
             alpha_bar = torch.cumprod(1 - betas, dim=0)
     final = 1.0 if set_alpha_to_one else float(alpha_bar[0])
-    return NoiseSchedule(betas.to(torch.float64), alpha_bar.to(torch.float64), final)
+    return NoiseSchedule.of_betas(betas, alpha_bar, final)
 
 
 def _betas_as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype) -> Tensor:

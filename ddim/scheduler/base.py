@@ -11,12 +11,12 @@ from torch import Tensor
 from ..errors import DDIMError, show
 from ..parity import Parity, parity_of
 from ..schedule.noise_levels import NoiseSchedule
-from ..schedule.settings import SchedulerConfig, noise_schedule_of, plan_of
+from ..schedule.settings import Settings, noise_schedule_of, plan_of
 from ..schedule.timesteps import TimestepPlan, plan_from_timesteps
 from ..step.coefficients import StepTable
 from ..step.equations import Eta, StepCoefficients
 from ..step.x0 import ProcessX0, x0_processor
-from .configured import ConfiguredScheduler
+from .config.configured import ConfiguredScheduler
 from .run import Run
 
 __all__ = ["PlannedScheduler"]
@@ -38,7 +38,7 @@ class PlannedScheduler(ConfiguredScheduler):
 
     _steps_upwards = False
 
-    def _set_up(self, config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> None:
+    def _set_up(self, config: Settings, extras: Mapping[str, Any] | None = None) -> None:
         super()._set_up(config, extras)
         self._parity: Parity = parity_of(config.parity)
         self._noise = noise_schedule_of(config)
@@ -52,7 +52,7 @@ class PlannedScheduler(ConfiguredScheduler):
         self._number_of_runs = 0
         self._forget_plan()
 
-    def _adopt(self, config: SchedulerConfig, extras: Mapping[str, Any]) -> None:
+    def _adopt(self, config: Settings, extras: Mapping[str, Any]) -> None:
         steps, device = self.num_inference_steps, self.timesteps.device
         super()._adopt(config, extras)
         if steps is not None:
@@ -67,8 +67,8 @@ class PlannedScheduler(ConfiguredScheduler):
 
     @property
     def betas(self) -> Tensor:
-        """Float32, shape ``(T,)``."""
-        return self._noise.betas.float()
+        """Float32, shape ``(T,)``; variance preserving models only."""
+        return self._betas().float()
 
     @betas.setter
     def betas(self, value: Tensor) -> None:
@@ -76,8 +76,13 @@ class PlannedScheduler(ConfiguredScheduler):
 
     @property
     def alphas(self) -> Tensor:
-        """1 - beta, float32, shape ``(T,)``."""
-        return (1 - self._noise.betas).float()
+        """1 - beta, float32, shape ``(T,)``; variance preserving models only."""
+        return (1 - self._betas()).float()
+
+    def _betas(self) -> Tensor:
+        if self._noise.betas is None:
+            raise DDIMError(f"a {self._noise.kind} model has no betas; read noise_schedule.sigma")
+        return self._noise.betas
 
     @property
     def alphas_cumprod(self) -> Tensor:
@@ -98,7 +103,7 @@ class PlannedScheduler(ConfiguredScheduler):
             )
 
     def __len__(self) -> int:
-        return self._settings.num_train_timesteps
+        return len(self._noise)
 
     # -- planning -------------------------------------------------------------------------------------------------
 
@@ -167,8 +172,7 @@ class PlannedScheduler(ConfiguredScheduler):
         self.num_inference_steps = len(plan) if steps is None else int(steps)
         stride = len(self) // self.num_inference_steps if self._parity.steps_by_stride else None
         table = StepTable(
-            self._noise.alpha_bar,
-            self._noise.final_alpha_bar,
+            self._noise.table,
             dict(plan.pairs),
             self._settings.prediction_type,
             self._parity,
@@ -183,6 +187,7 @@ class PlannedScheduler(ConfiguredScheduler):
             total=len(self),
             stride=stride,
             device=device,
+            times=self._noise.table.times,
         )
         self.timesteps = self._run.timesteps
 
@@ -248,12 +253,23 @@ class PlannedScheduler(ConfiguredScheduler):
         return sample
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise; see :meth:`NoiseSchedule.add_noise`."""
-        return self._noise.add_noise(original_samples, noise, _timesteps_tensor(timesteps))
+        """x_t = alpha x_0 + sigma noise; see :meth:`NoiseSchedule.add_noise`.
+
+        Args:
+            original_samples: x_0, shape ``(B, ...)``.
+            noise: same shape.
+            timesteps: what the model is called with, one or one per image.
+        """
+        return self._noise.add_noise(original_samples, noise, self._table_indices(timesteps))
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0; see :meth:`NoiseSchedule.velocity`."""
-        return self._noise.velocity(sample, noise, _timesteps_tensor(timesteps))
+        """v = alpha noise - sigma x_0; see :meth:`NoiseSchedule.velocity` and :meth:`add_noise`."""
+        return self._noise.velocity(sample, noise, self._table_indices(timesteps))
+
+    def _table_indices(self, timesteps: Tensor) -> Tensor:
+        if not isinstance(timesteps, Tensor):
+            raise DDIMError(f"timesteps must be a tensor, got {type(timesteps).__name__}")
+        return timesteps if self._noise.table.times is None else self._noise.index_of_times(timesteps)
 
     # -- copies ---------------------------------------------------------------------------------------------------
 
@@ -276,9 +292,3 @@ class PlannedScheduler(ConfiguredScheduler):
         if state["plan"] is not None:
             self._number_of_runs -= 1  # the copy goes on with the same run
             self._start_run(state["plan"], state["device"], state["steps"])
-
-
-def _timesteps_tensor(timesteps: Tensor) -> Tensor:
-    if not isinstance(timesteps, Tensor):
-        raise DDIMError(f"timesteps must be a tensor of whole numbers, got {type(timesteps).__name__}")
-    return timesteps

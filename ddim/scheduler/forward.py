@@ -17,7 +17,7 @@ from ..step.checks import check_eta, check_out, check_prediction, check_tensors
 from ..step.coefficients import coefficients_between
 from ..step.equations import Eta
 from .base import PlannedScheduler
-from .configured import record_given_settings
+from .config.configured import record_given_settings
 from .output import DDIMSchedulerOutput
 from .run import advance, one_timestep_per_image
 from .step_noise import StepNoise
@@ -84,7 +84,7 @@ class DDIMScheduler(PlannedScheduler):
 
     def _get_variance(self, timestep: int, prev_timestep: int) -> Tensor:
         """sigma^2 at eta = 1 between two timesteps, 0-d float32, for code written for diffusers that calls it."""
-        before, after = self._noise.levels[timestep], self._noise.alpha_bar_at(prev_timestep)
+        before, after = self._noise.level_at(timestep), self._noise.level_at(prev_timestep)
         one = coefficients_between(before, after, "v_prediction", 1.0)  # sigma is the same for every prediction type
         return torch.tensor(float(one.sigma) ** 2, dtype=torch.float32)
 

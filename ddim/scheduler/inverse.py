@@ -14,7 +14,7 @@ from ..schedule.timesteps import TimestepPlan
 from ..step.checks import check_tensors
 from ..step.equations import Eta
 from .base import PlannedScheduler
-from .configured import record_given_settings
+from .config.configured import record_given_settings
 from .output import DDIMSchedulerOutput
 from .run import advance, one_timestep_per_image
 

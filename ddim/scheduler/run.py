@@ -33,6 +33,10 @@ class Run:
         total: T, number of training timesteps.
         stride: with diffusers' rule any timestep may be stepped from, to ``t - stride``; else None.
         device: of ``timesteps``.
+        times: what the model is called with at each training timestep, shape ``(T,)``; None for the timestep itself.
+
+    Attributes:
+        timesteps: what the model is called with, in order: int64, or float32 where there are ``times``.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Run:
         total: int,
         stride: int | None,
         device: torch.device | str | None,
+        times: Tensor | None = None,
     ) -> None:
         self.plan, self.visited, self.table, self.number = plan, visited, table, number
         self.state = HalfPrecisionState(len(visited))
@@ -52,28 +57,52 @@ class Run:
         self._position = {t: i for i, t in enumerate(visited)}
         self._total, self._stride = total, stride
         with torch.inference_mode(False):
-            self.timesteps = torch.tensor(visited, device=device)
-        self._place = (self.timesteps.device, self.timesteps.untyped_storage().data_ptr())
+            called_with = torch.tensor(visited)
+            if times is not None:
+                called_with = times[called_with].float()
+            self.timesteps = called_with.to(device)
+        self._storage = (self.timesteps.device, self.timesteps.untyped_storage().data_ptr())
         # On the CPU a view of the tensor's memory: values that a caller has written there are seen.
-        self._values: Sequence[int] | np.ndarray = self.timesteps.numpy() if self.timesteps.is_cpu else visited
+        self._values: Sequence[float] | np.ndarray = (
+            self.timesteps.numpy() if self.timesteps.is_cpu else called_with.tolist()
+        )
+        # Where the model is called with other numbers than our timesteps: our timesteps by those numbers.
+        self._by_time = None if times is None else dict(zip(called_with.tolist(), visited, strict=True))
+        if self._by_time is not None and len(self._by_time) < len(visited):
+            raise DDIMError(
+                "the model must be called at another time in each step, got two steps whose times are equal in "
+                "float32; use fewer steps"
+            )
 
-    def value_of(self, timestep: int | Tensor) -> int:
-        """A timestep as a number.
+    def value_of(self, timestep: float | Tensor) -> int:
+        """The training timestep of what the model is called with.
 
         An element of ``timesteps`` is recognised by device, storage and offset, so that the host does not wait for a
         device to read it.
 
         Raises:
-            DDIMError: for a tensor of more than one element.
+            DDIMError: for a tensor of more than one element, or a time at which the run does not call the model.
         """
         if not isinstance(timestep, Tensor):
-            return timestep
+            return self._by_value(timestep)
         if timestep.numel() != 1:
             raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
-        if timestep.dtype == torch.int64 and self._place == (timestep.device, timestep.untyped_storage().data_ptr()):
-            return int(self._values[int(timestep.storage_offset())])
-        value = timestep.item()
-        return int(value) if type(value) is float and value.is_integer() else value  # type: ignore[return-value]
+        same = timestep.dtype == self.timesteps.dtype
+        if same and self._storage == (timestep.device, timestep.untyped_storage().data_ptr()):
+            return self._by_value(self._values[int(timestep.storage_offset())])
+        return self._by_value(timestep.item())
+
+    def _by_value(self, value: float) -> int:
+        if self._by_time is None:
+            whole = isinstance(value, float | np.integer) and float(value).is_integer()
+            return int(value) if whole else value  # type: ignore[return-value]
+        try:
+            found = self._by_time.get(float(np.float32(value)))
+        except (TypeError, ValueError, OverflowError):
+            found = None
+        if found is None:
+            raise self._not_planned(value)
+        return found
 
     def next_of(self, t: int) -> int:
         """Where the plan goes from ``t``.
@@ -86,9 +115,13 @@ class Run:
             return found
         if self._stride is not None and t in range(self._total):
             return t - self._stride
-        raise DDIMError(
-            f"timestep {show(t)} is not in the plan of {len(self.visited)} steps ({self.visited[0]} to "
-            f"{self.visited[-1]}); take it from scheduler.timesteps"
+        raise self._not_planned(t)
+
+    def _not_planned(self, timestep: float) -> DDIMError:
+        first, last = self._values[0], self._values[-1]
+        return DDIMError(
+            f"timestep {show(timestep)} is not in the plan of {len(self.visited)} steps ({first:g} to {last:g}); take "
+            "it from scheduler.timesteps"
         )
 
     def position_of(self, t: int) -> int:
@@ -101,7 +134,7 @@ class Run:
         return torch.initial_seed() ^ (self.number << 40)
 
 
-def one_timestep_per_image(timestep: int | Tensor) -> bool:
+def one_timestep_per_image(timestep: float | Tensor) -> bool:
     """Whether a step's levels must be tensors: a timestep per image, or one that ``torch.compile`` cannot read."""
     return torch.compiler.is_compiling() or (isinstance(timestep, Tensor) and timestep.numel() > 1)
 

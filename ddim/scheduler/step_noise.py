@@ -68,7 +68,8 @@ class StepNoise(NamedTuple):
             raise DDIMError("inside torch.compile a step with eta above 0 needs variance_noise")
         if self.generator is not None:
             return self._drawn_by(self.generator).at(0, 1.0)
-        positions = [self.run.position_of(t) for t in torch.as_tensor(timesteps).flatten().tolist()]
+        visited = (self.run.value_of(t) for t in torch.as_tensor(timesteps).flatten().tolist())
+        positions = [self.run.position_of(t) for t in visited]
         shape, first = (1, *self.sample.shape[1:]), self.run.plan.first
         keys = [NoiseKey.of(shape, self.run.key, [image], self.sample.device) for image in range(len(positions))]
         return torch.cat([KeyedStep(key, first + at).draw() for key, at in zip(keys, positions, strict=True)])

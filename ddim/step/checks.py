@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError, check_choice, check_number
-from .equations import SIGMA_HAT, Eta
+from .equations import PREDICTIONS, SIGMA_HAT, Eta
 
 __all__ = [
     "PREDICTION_TYPES",
@@ -19,7 +19,7 @@ __all__ = [
     "eta_of_each_step",
 ]
 
-# Of a variance preserving model, as in diffusers' DDIMScheduler; flow_prediction belongs to flow models.
+# Of a variance preserving model, as in diffusers' DDIMScheduler; those of flow models are in schedule/sigma_settings.
 PREDICTION_TYPES: tuple[str, ...] = ("epsilon", "sample", "v_prediction")
 
 
@@ -60,7 +60,7 @@ def check_prediction(prediction_type: str, alpha_bar: float) -> None:
     Raises:
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
     """
-    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+    check_choice("prediction_type", prediction_type, tuple(PREDICTIONS))
     if not 0.0 <= alpha_bar <= 1.0:
         raise DDIMError(
             f"alpha_bar must be in [0, 1], got {alpha_bar:g}; a beta above 1 makes the timesteps after it unusable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from ..errors import DDIMError
 from ..parity import Parity, diffusers_noise_and_direction
 from ..precision import Linear
 from .checks import check_prediction
-from .equations import PREDICTIONS, SIGMA_HAT, Eta, Levels, StepCoefficients, mean_weights, step_coefficients
+from .equations import PREDICTIONS, SIGMA_HAT, Eta, StepCoefficients, mean_weights, step_coefficients
+from .levels import Level, Levels, LevelTable
 
 __all__ = ["StepTable", "coefficients_between", "prediction_weights"]
 
@@ -24,22 +26,26 @@ def _check_step(prediction_type: str, alpha_bar: float, alpha_bar_next: float) -
         raise DDIMError(f"alpha_bar of the next timestep must be in [0, 1], got {alpha_bar_next:g}")
 
 
-def _levels(*alpha_bars: float) -> Levels:
-    return Levels.of_alpha_bar(torch.tensor(alpha_bars, dtype=torch.float64))
+def _as_array(level: Level) -> Levels:
+    return Levels(*(torch.tensor([value], dtype=torch.float64) for value in level))
 
 
-def prediction_weights(prediction_type: str, alpha_bar: float) -> tuple[Linear, Linear]:
+def _alpha_bar(level: float | Level) -> float:
+    return level.alpha_bar if isinstance(level, Level) else level
+
+
+def prediction_weights(prediction_type: str, alpha_bar: float | Level) -> tuple[Linear, Linear]:
     """x_0 and epsilon as linear functions of sample and model output, at a noise level.
 
     Args:
-        prediction_type: one of ``PREDICTION_TYPES``.
-        alpha_bar: in [0, 1].
+        prediction_type: a key of ``PREDICTIONS``.
+        alpha_bar: of a variance preserving model, in [0, 1]; or a level of any model.
 
     Raises:
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
     """
-    check_prediction(prediction_type, alpha_bar)
-    x0, epsilon = PREDICTIONS[prediction_type](_levels(alpha_bar))
+    check_prediction(prediction_type, _alpha_bar(alpha_bar))
+    x0, epsilon = PREDICTIONS[prediction_type](_as_array(Level.of(alpha_bar)))
     return Linear(float(x0.x), float(x0.m)), Linear(float(epsilon.x), float(epsilon.m))
 
 
@@ -54,31 +60,31 @@ def _as_floats(c: StepCoefficients) -> list[StepCoefficients]:
 
 
 def coefficients_between(
-    alpha_bar: float, alpha_bar_next: float, prediction_type: str, eta: Eta = 0.0
+    level: float | Level, level_next: float | Level, prediction_type: str, eta: Eta = 0.0
 ) -> StepCoefficients:
-    """The coefficients of one step between two levels of a variance preserving model, as floats.
+    """The coefficients of one step between two levels, as floats.
 
     Args:
-        alpha_bar: level of the sample, in [0, 1].
-        alpha_bar_next: level after the step, in [0, 1]; below ``alpha_bar`` for inversion, at eta 0.
-        prediction_type: one of ``PREDICTION_TYPES``.
+        level: of the sample: ``alpha_bar`` of a variance preserving model, in [0, 1]; or a level of any model.
+        level_next: after the step; noisier than ``level`` for inversion, at eta 0.
+        prediction_type: a key of ``PREDICTIONS``.
         eta: in [0, 1], or ``"sigma_hat"``.
 
     Raises:
         DDIMError: for levels outside [0, 1], or epsilon at level 0.
     """
-    _check_step(prediction_type, alpha_bar, alpha_bar_next)
-    return _as_floats(step_coefficients(_levels(alpha_bar), _levels(alpha_bar_next), prediction_type, eta))[0]
+    _check_step(prediction_type, _alpha_bar(level), _alpha_bar(level_next))
+    at, to = _as_array(Level.of(level)), _as_array(Level.of(level_next))
+    return _as_floats(step_coefficients(at, to, prediction_type, eta))[0]
 
 
 class StepTable:
     """The coefficients of every step of a plan.
 
     Args:
-        alpha_bar: of every training timestep, float64, shape ``(T,)``.
-        final_alpha_bar: the level after the last step (a negative ``t_next``).
-        steps: the plan's ``t_next`` by ``t``.
-        prediction_type: one of ``PREDICTION_TYPES``.
+        levels: of every training timestep and of the end.
+        steps: the plan's ``t_next`` by ``t``; a negative one stands for the end.
+        prediction_type: a key of ``PREDICTIONS``.
         parity: of the scheduler.
         stride: with diffusers' rule any timestep may be stepped from, to ``t - stride``; else None.
         upwards: whether steps go from the level of ``t_next`` to that of ``t`` (inversion).
@@ -86,8 +92,7 @@ class StepTable:
 
     def __init__(
         self,
-        alpha_bar: Tensor,
-        final_alpha_bar: float,
+        levels: LevelTable,
         steps: Mapping[int, int],
         prediction_type: str,
         parity: Parity,
@@ -95,11 +100,11 @@ class StepTable:
         stride: int | None = None,
         upwards: bool = False,
     ) -> None:
-        self._alpha_bar, self._final = alpha_bar, final_alpha_bar
+        self._table, self._total = levels, len(levels)
         self._steps, self._stride = steps, stride
         self._prediction_type, self._parity, self._upwards = prediction_type, parity, upwards
         self._rows: dict[Eta, dict[int, StepCoefficients]] = {}
-        self._device_tables: dict[torch.device, Tensor] = {}
+        self._on_devices: dict[torch.device, _DeviceTable] = {}
 
     # -- floats, for one timestep ----------------------------------------------------------------------------------
 
@@ -114,36 +119,35 @@ class StepTable:
         found = self._rows.get(eta, {}).get(t)
         return self._checked_row(t, t_next, eta) if found is None else found
 
-    def _levels_of(self, t: int, t_next: int) -> tuple[float, float]:
-        """alpha_bar before and after the step of ``t``."""
-        own = float(self._alpha_bar[t])  # diffusers' lists may end with -1, by which it means the last level
-        following = float(self._alpha_bar[t_next]) if t_next >= 0 else self._final
+    def _before_and_after(self, t: Sequence[int], t_next: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Indices into the table before and after steps, in the direction of this table."""
+        own = torch.tensor(t) % self._total  # diffusers' lists may end with -1, by which it means the last level
+        following = torch.tensor(t_next)
+        following = torch.where(following < 0, self._total, following)
         return (following, own) if self._upwards else (own, following)
 
     def _planned_rows(self, eta: Eta) -> dict[int, StepCoefficients]:
         """All steps of the plan at once; steps that have no values are left out, and reported when they are taken."""
         if self._parity.is_diffusers:
             return {}
-        before, after = self._gathered(list(self._steps)), self._gathered(list(self._steps.values()))
-        if self._upwards:
-            before, after = after, before
-        at, to = Levels.of_alpha_bar(before), Levels.of_alpha_bar(after)
-        usable = (before >= 0) & (before <= 1) & (after >= 0) & (after <= 1)
+        before, after = self._before_and_after(list(self._steps), list(self._steps.values()))
+        (alpha, sigma), alpha_bar = self._table.levels, self._table.alpha_bar
+        at, to = Levels(alpha[before], sigma[before]), Levels(alpha[after], sigma[after])
+        usable = _in_range(alpha_bar[before]) & _in_range(alpha_bar[after])
         if self._prediction_type == "epsilon":
-            usable &= before > 0
+            usable &= alpha_bar[before] > 0
         rows = _as_floats(step_coefficients(at, to, self._prediction_type, eta))
         return {t: row for t, row, valid in zip(self._steps, rows, usable.tolist(), strict=True) if valid}
 
-    def _gathered(self, timesteps: Sequence[int]) -> Tensor:
-        indices = torch.tensor(timesteps)
-        return torch.where(indices >= 0, self._alpha_bar[indices.clamp(min=0)], self._final)
-
     def _checked_row(self, t: int, t_next: int, eta: Eta) -> StepCoefficients:
-        before, after = self._levels_of(t, t_next)
+        before, after = (int(index) for index in self._before_and_after([t], [t_next]))
+        alpha_bar, alpha_bar_next = float(self._table.alpha_bar[before]), float(self._table.alpha_bar[after])
+        _check_step(self._prediction_type, alpha_bar, alpha_bar_next)
         within = SIGMA_HAT if eta == SIGMA_HAT else min(float(eta), 1.0)
-        row = coefficients_between(before, after, self._prediction_type, within)
+        levels = self._table.levels
+        row = coefficients_between(levels.at(before), levels.at(after), self._prediction_type, within)
         if self._parity.is_diffusers:
-            row = self._rounded_as_diffusers(row, before, after, eta)
+            row = self._rounded_as_diffusers(row, alpha_bar, alpha_bar_next, eta)
         if eta in self._rows:
             self._rows[eta][t] = row
         return row
@@ -177,48 +181,81 @@ class StepTable:
             DDIMError: for a timestep outside the plan. Inside ``torch.compile`` the sample becomes NaN instead.
         """
         device = torch.device("cpu") if like.device.type == "mps" else like.device  # which has no float64
-        rows = self._on_device(device)[self._indices(timesteps, like.shape[0], device)]
-        before, after, ends = rows.reshape(-1, 3, *[1] * (like.ndim - 1)).unbind(1)
+        table = self._on_device(device)
+        rows = table.steps[self._indices(timesteps, like.shape[0], table)]
+        *numbers, ends = rows.reshape(-1, 7, *[1] * (like.ndim - 1)).unbind(1)
         if not torch.compiler.is_compiling():
-            _check_levels(before, after)
-        after = after if final is None else torch.where(ends > 0, final, after)
+            _check_levels(numbers[2], numbers[5])
+        at, to = Levels(*numbers[:2]), Levels(*numbers[3:5])
+        if final is not None:
+            end = Level.of(final)
+            to = Levels(torch.where(ends > 0, end.alpha, to.alpha), torch.where(ends > 0, end.sigma, to.sigma))
         if self._upwards:
-            before, after = after, before
-        at, to = Levels.of_alpha_bar(before), Levels.of_alpha_bar(after)
+            at, to = to, at
         return step_coefficients(at, to, self._prediction_type, eta)
 
-    def _on_device(self, device: torch.device) -> Tensor:
-        """alpha_bar at every timestep, after the step from it, and whether that is the end; NaN without a step."""
-        table = self._device_tables.get(device)
-        if table is None:
-            table = torch.full((len(self._alpha_bar), 3), torch.nan, dtype=torch.float64)
-            others = () if self._stride is None else ((t, t - self._stride) for t in range(len(table)))
-            steps = {t: t_next for t, t_next in (*others, *self._steps.items()) if t >= 0}
-            visited, following = list(steps), list(steps.values())
-            table[visited, 0] = self._alpha_bar[visited]
-            table[visited, 1] = self._gathered(following)
-            table[visited, 2] = (torch.tensor(following) < 0).double()
-            table = self._device_tables[device] = table.to(device)
-        return table
+    def _on_device(self, device: torch.device) -> _DeviceTable:
+        found = self._on_devices.get(device)
+        if found is None:
+            found = self._on_devices[device] = self._device_table(device)
+        return found
 
-    def _indices(self, timesteps: int | Tensor, images: int, device: torch.device) -> Tensor:
+    def _device_table(self, device: torch.device) -> _DeviceTable:
+        others = () if self._stride is None else ((t, t - self._stride) for t in range(self._total))
+        steps = {t: t_next for t, t_next in (*others, *self._steps.items()) if t >= 0}
+        following = torch.tensor(list(steps.values()))
+        visited, ends = torch.tensor(list(steps)), following < 0
+        numbers = torch.stack([*self._table.levels, self._table.alpha_bar], dim=1)
+        table = torch.full((self._total + 1, 7), torch.nan, dtype=torch.float64)
+        table[visited, 0:3] = numbers[visited]
+        table[visited, 3:6] = numbers[torch.where(ends, self._total, following)]
+        table[visited, 6] = ends.double()
+        times = self._table.times
+        if times is not None:
+            times = torch.full_like(times, torch.nan).index_copy(0, visited, times[visited]).float().to(device)
+        return _DeviceTable(table.to(device), times)
+
+    def _indices(self, timesteps: int | Tensor, images: int, table: _DeviceTable) -> Tensor:
+        """The rows of the table for timesteps, as the model is called with them; T for one that has none."""
         if not isinstance(timesteps, Tensor):
-            timesteps = torch.full((1,), timesteps, dtype=torch.int64)
-        if timesteps.is_floating_point() or timesteps.numel() not in (1, images):
+            timesteps = torch.full((1,), timesteps, dtype=torch.int64 if table.times is None else torch.float32)
+        whole = table.times is None
+        if timesteps.is_floating_point() == whole or timesteps.numel() not in (1, images):
             raise DDIMError(
-                f"timesteps must be whole numbers, one for all images or one each (1 or {images}), "
-                f"got {timesteps.numel()} of {timesteps.dtype}"
+                f"timesteps must be {'whole' if whole else 'floating-point'} numbers, one for all images or one each "
+                f"(1 or {images}), got {timesteps.numel()} of {timesteps.dtype}"
             )
-        timesteps = timesteps.to(device, torch.int64).flatten()
+        timesteps = timesteps.to(table.steps.device).flatten()
+        if table.times is not None:
+            equal = timesteps.float()[:, None] == table.times
+            return torch.where(equal.any(1), equal.int().argmax(1), self._total)
+        timesteps = timesteps.to(torch.int64)
         if not torch.compiler.is_compiling():
-            outside = (timesteps < 0) | (timesteps >= len(self._alpha_bar))
+            outside = (timesteps < 0) | (timesteps >= self._total)
             if bool(outside.any()):
-                raise DDIMError(f"timesteps must be in 0..{len(self._alpha_bar) - 1}, got {int(timesteps[outside][0])}")
+                raise DDIMError(f"timesteps must be in 0..{self._total - 1}, got {int(timesteps[outside][0])}")
         return timesteps
 
 
+class _DeviceTable(NamedTuple):
+    """The steps of a plan on a device.
+
+    Attributes:
+        steps: float64, shape ``(T + 1, 7)``: alpha, sigma and alpha_bar at a timestep, the same after the step from it,
+            and whether that is the end. NaN for timesteps outside the plan, and in the last row.
+        times: what the model is called with, float32, shape ``(T,)``, NaN outside the plan; None for the timestep.
+    """
+
+    steps: Tensor
+    times: Tensor | None
+
+
+def _in_range(alpha_bar: Tensor) -> Tensor:
+    return (alpha_bar >= 0) & (alpha_bar <= 1)
+
+
 def _check_levels(before: Tensor, after: Tensor) -> None:
-    usable = (before >= 0) & (before <= 1) & (after >= 0) & (after <= 1)
+    usable = _in_range(before) & _in_range(after)
     if bool(usable.all()):
         return
     if bool(before.isnan().any()):

@@ -20,23 +20,12 @@ import torch
 from torch import Tensor
 
 from ..precision import Linear, Number
+from .levels import Levels
 
-__all__ = ["PREDICTIONS", "SIGMA_HAT", "Eta", "Levels", "StepCoefficients", "mean_weights", "step_coefficients"]
+__all__ = ["PREDICTIONS", "SIGMA_HAT", "Eta", "StepCoefficients", "mean_weights", "step_coefficients"]
 
 SIGMA_HAT: Literal["sigma_hat"] = "sigma_hat"
 Eta = float | Literal["sigma_hat"]
-
-
-class Levels(NamedTuple):
-    """Noise levels: x_t = alpha x_0 + sigma epsilon."""
-
-    alpha: Tensor
-    sigma: Tensor
-
-    @classmethod
-    def of_alpha_bar(cls, alpha_bar: Tensor) -> Levels:
-        """Levels of a variance preserving model."""
-        return cls(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
 class StepCoefficients(NamedTuple):
@@ -81,12 +70,19 @@ def _from_flow(at: Levels) -> tuple[Linear, Linear]:
     return Linear(1 / total, -at.sigma / total), Linear(1 / total, at.alpha / total)
 
 
+def _from_inverted_flow(at: Levels) -> tuple[Linear, Linear]:
+    """The output is x_0 - epsilon: of flow models whose time runs from noise to data (Mochi)."""
+    x0, epsilon = _from_flow(at)
+    return Linear(x0.x, -x0.m), Linear(epsilon.x, -epsilon.m)
+
+
 # What a model output means: x_0 and epsilon as linear functions of sample and output.
 PREDICTIONS: dict[str, Callable[[Levels], tuple[Linear, Linear]]] = {
     "epsilon": _from_epsilon,
     "sample": _from_sample,
     "v_prediction": _from_velocity,
     "flow_prediction": _from_flow,
+    "inverted_flow_prediction": _from_inverted_flow,
 }
 
 

@@ -7,18 +7,19 @@ from torch import Tensor
 from ..errors import DDIMError
 from ..precision import Linear, weighted_sum
 from .coefficients import prediction_weights
+from .levels import Level
 
 __all__ = ["output_from_x0", "predict_epsilon", "predict_x0"]
 
 
-def predict_x0(model_output: Tensor, x_t: Tensor, alpha_bar: float, prediction_type: str) -> Tensor:
+def predict_x0(model_output: Tensor, x_t: Tensor, alpha_bar: float | Level, prediction_type: str) -> Tensor:
     """The x_0 that a model output implies: DDIM equation (9), and its counterparts for other prediction types.
 
     Args:
         model_output: shape ``(B, ...)``.
         x_t: the sample that the model saw, same shape.
-        alpha_bar: level of ``x_t``, in [0, 1].
-        prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``.
+        alpha_bar: of ``x_t``, in [0, 1], for a variance preserving model; for any model a :class:`Level`.
+        prediction_type: ``"epsilon"``, ``"sample"``, ``"v_prediction"``; of flow models ``"flow_prediction"``.
 
     Raises:
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
@@ -27,13 +28,13 @@ def predict_x0(model_output: Tensor, x_t: Tensor, alpha_bar: float, prediction_t
     return weighted_sum(x_t, model_output, x0)
 
 
-def predict_epsilon(model_output: Tensor, x_t: Tensor, alpha_bar: float, prediction_type: str) -> Tensor:
+def predict_epsilon(model_output: Tensor, x_t: Tensor, alpha_bar: float | Level, prediction_type: str) -> Tensor:
     """The epsilon that a model output implies; arguments and errors as for :func:`predict_x0`."""
     _, epsilon = prediction_weights(prediction_type, alpha_bar)
     return weighted_sum(x_t, model_output, epsilon)
 
 
-def output_from_x0(x0: Tensor, x_t: Tensor, alpha_bar: float, prediction_type: str) -> Tensor:
+def output_from_x0(x0: Tensor, x_t: Tensor, alpha_bar: float | Level, prediction_type: str) -> Tensor:
     """The model output that implies ``x0``: the inverse of :func:`predict_x0`.
 
     Raises:
@@ -41,5 +42,9 @@ def output_from_x0(x0: Tensor, x_t: Tensor, alpha_bar: float, prediction_type: s
     """
     weights, _ = prediction_weights(prediction_type, alpha_bar)
     if weights.m == 0.0:
-        raise DDIMError(f"a {prediction_type} output cannot be recovered from x_0 at alpha_bar = {alpha_bar:g}")
+        raise DDIMError(f"a {prediction_type} output cannot be recovered from x_0 at {_named(alpha_bar)}")
     return weighted_sum(x_t, x0, Linear(-weights.x / weights.m, 1 / weights.m))
+
+
+def _named(level: float | Level) -> str:
+    return str(level) if isinstance(level, Level) else f"alpha_bar = {level:g}"

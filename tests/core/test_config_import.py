@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddim import DDIMError, SchedulerConfig, import_config, make_schedule
-from ddim.scheduler.config_notes import OTHER_DEFAULTS
+from ddim.scheduler.config.notes import OTHER_DEFAULTS
 
 SDXL = {
     "_class_name": "EulerDiscreteScheduler",

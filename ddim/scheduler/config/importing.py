@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import DDIMError, check_choice, check_number, show
-from ..schedule.betas import betas_from_alpha_bar
-from ..schedule.settings import SETTINGS, SchedulerConfig, noise_schedule_of
-from .config_keys import EQUIVALENT_KEYS, IGNORED_KEYS, PREDICTION_NAMES, UNSUPPORTED_MODELS
-from .config_notes import notes_on
+from ...errors import DDIMError, check_choice, check_number, show
+from ...schedule.betas import betas_from_alpha_bar
+from ...schedule.settings import SETTINGS, SchedulerConfig, noise_schedule_of
+from .keys import EQUIVALENT_KEYS, IGNORED_KEYS, PREDICTION_NAMES, UNSUPPORTED_MODELS
+from .notes import notes_on
 
 __all__ = ["ConfigReport", "MappedKey", "import_config"]
 

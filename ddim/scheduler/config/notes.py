@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..schedule.settings import SchedulerConfig
+from ...schedule.settings import SchedulerConfig
 
 __all__ = ["OTHER_DEFAULTS", "notes_on"]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from ..errors import show
-from ..schedule.settings import SETTINGS, SchedulerConfig
-from .config_files import (
+from ...errors import show
+from ...schedule.settings import SchedulerConfig, Settings
+from .files import (
     CONFIG_NAME,
     ConfigDict,
     config_dict,
@@ -21,12 +22,24 @@ from .config_files import (
     warn_of_unknown_keys,
     write_config_file,
 )
-from .config_import import import_config
+from .importing import import_config
 
-__all__ = ["ConfiguredScheduler", "record_given_settings"]
+__all__ = ["ConfiguredScheduler", "ReadConfig", "record_given_settings"]
 
 Self = TypeVar("Self", bound="ConfiguredScheduler")
 Init = TypeVar("Init", bound=Callable[..., None])
+
+
+class ReadConfig(NamedTuple):
+    """What a scheduler takes from a configuration.
+
+    Attributes:
+        given: the settings that the configuration contains, for the constructor.
+        extras: keys of another class, kept so that it can be restored.
+    """
+
+    given: dict[str, Any]
+    extras: dict[str, Any]
 
 
 def record_given_settings(init: Init) -> Init:
@@ -54,7 +67,9 @@ class ConfiguredScheduler:
 
     _given: frozenset[str]
 
-    def _set_up(self, config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> None:
+    _settings: Settings
+
+    def _set_up(self, config: Settings, extras: Mapping[str, Any] | None = None) -> None:
         self._settings = config
         self._keep_extras(extras or {})
 
@@ -63,12 +78,12 @@ class ConfiguredScheduler:
         self._extras = dict(extras)
         self._config = config_dict(self._settings, type(self).__name__, self._given, self._extras)
 
-    def _adopt(self, config: SchedulerConfig, extras: Mapping[str, Any]) -> None:
+    def _adopt(self, config: Settings, extras: Mapping[str, Any]) -> None:
         """Replace the settings of an existing scheduler."""
         self._set_up(config, extras)
 
     @property
-    def settings(self) -> SchedulerConfig:
+    def settings(self) -> Settings:
         """The settings as a frozen, hashable value, as in :class:`~ddim.Schedule`."""
         return self._settings
 
@@ -84,9 +99,9 @@ class ConfiguredScheduler:
     @_internal_dict.setter
     def _internal_dict(self, config: Mapping[str, Any]) -> None:
         # diffusers' pipelines assign this attribute to replace outdated settings (clip_sample, steps_offset).
-        report = import_config(config)
-        self._given = frozenset(name for name in SETTINGS if name not in report.defaulted)
-        self._adopt(report.config, {**self._extras, **keys_to_keep(report, config)})
+        read = self._read_config(config, {})
+        self._given = frozenset(read.given)
+        self._adopt(SchedulerConfig(**read.given), {**self._extras, **read.extras})
 
     def register_to_config(self, **settings: Any) -> None:
         """Change settings after construction, as diffusers' pipelines do."""
@@ -100,10 +115,10 @@ class ConfiguredScheduler:
         return config[name]
 
     @classmethod
-    def from_settings(cls: type[Self], config: SchedulerConfig, extras: Mapping[str, Any] | None = None) -> Self:
-        """Make a scheduler from settings that are already validated."""
+    def from_settings(cls: type[Self], config: Settings, extras: Mapping[str, Any] | None = None) -> Self:
+        """Make a scheduler from settings that are already validated, of a model of any kind."""
         scheduler = cls.__new__(cls)
-        scheduler._given = frozenset(SETTINGS)
+        scheduler._given = frozenset(config)
         scheduler._set_up(config, extras)
         return scheduler
 
@@ -121,11 +136,18 @@ class ConfiguredScheduler:
         Raises:
             DDIMError: for an invalid value or an override that is not a setting.
         """
+        read = cls._read_config(config, overrides)
+        scheduler = cls(**read.given)
+        scheduler._keep_extras(read.extras)
+        return scheduler
+
+    @classmethod
+    def _read_config(cls, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> ReadConfig:
+        """Interpret a configuration, and warn of keys that no known scheduler has."""
         report = import_config(config, overrides)
         warn_of_unknown_keys(report, cls.__name__)
-        scheduler = cls(**{name: value for name, value in report.config.items() if name not in report.defaulted})
-        scheduler._keep_extras(keys_to_keep(report, config))
-        return scheduler
+        given = {name: value for name, value in report.config.items() if name not in report.defaulted}
+        return ReadConfig(given, keys_to_keep(report, config))
 
     @classmethod
     def load_config(cls, folder: str | os.PathLike[str], subfolder: str | None = None) -> dict[str, Any]:
@@ -178,6 +200,6 @@ class ConfiguredScheduler:
         return [type(self), *(scheduler for scheduler in usable if scheduler is not type(self))]
 
     def __repr__(self) -> str:
-        default = SchedulerConfig()
-        changed = [name for name in SETTINGS if self._settings[name] != default[name]]
+        defaults = {field.name: field.default for field in dataclasses.fields(self._settings)}
+        changed = [name for name in self._settings if self._settings[name] != defaults[name]]
         return f"{type(self).__name__}({', '.join(f'{name}={show(self._settings[name])}' for name in changed)})"

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import DDIMError
-from ..files import write_atomically
-from ..schedule.settings import SETTINGS, SchedulerConfig
-from .config_import import ConfigReport
+from ...errors import DDIMError
+from ...files import write_atomically
+from ...schedule.settings import Settings
+from .importing import ConfigReport
 
 __all__ = [
     "CONFIG_NAME",
@@ -68,9 +68,7 @@ class ConfigDict(dict[str, Any]):
         return type(self), (dict(self),)
 
 
-def config_dict(
-    config: SchedulerConfig, class_name: str, given: frozenset[str], extras: Mapping[str, Any]
-) -> ConfigDict:
+def config_dict(config: Settings, class_name: str, given: frozenset[str], extras: Mapping[str, Any]) -> ConfigDict:
     """Convert a configuration to a :class:`ConfigDict`.
 
     Args:
@@ -80,11 +78,11 @@ def config_dict(
             another class made from this configuration uses its own defaults for them.
         extras: keys of another class, kept so that it can be restored from this configuration.
     """
-    items: dict[str, Any] = {name: config[name] for name in SETTINGS if name != "parity"}
-    items.update({key: value for key, value in extras.items() if key not in SETTINGS})
+    items: dict[str, Any] = {name: value for name, value in config.items() if name != "parity"}
+    items.update({key: value for key, value in extras.items() if key not in config})
     if config.parity != "exact":
         items[_PARITY_KEY] = config.parity
-    defaults = [name for name in SETTINGS if name not in given and name in items]
+    defaults = [name for name in config if name not in given and name in items]
     if defaults:
         items["_use_default_values"] = defaults
     items["_class_name"] = class_name
