@@ -94,8 +94,9 @@ class Run:
 
     def _by_value(self, value: float) -> int:
         if self._by_time is None:
-            whole = isinstance(value, float | np.integer) and float(value).is_integer()
-            return int(value) if whole else value  # type: ignore[return-value]
+            if isinstance(value, float | np.integer) and float(value).is_integer():
+                return int(value)
+            return value  # type: ignore[return-value]
         try:
             found = self._by_time.get(float(np.float32(value)))
         except (TypeError, ValueError, OverflowError):

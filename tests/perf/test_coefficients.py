@@ -46,10 +46,8 @@ class Truth:
 
 def table_of(scheduler: ddim.DDIMScheduler, steps: int) -> StepTable:
     scheduler.set_timesteps(steps)
-    schedule = scheduler.noise_schedule
     return StepTable(
-        schedule.alpha_bar,
-        schedule.final_alpha_bar,
+        scheduler.noise_schedule.table,
         dict(scheduler.plan.pairs),
         scheduler.settings.prediction_type,
         parity_of("exact"),
