@@ -267,9 +267,12 @@ class PlannedScheduler(ConfiguredScheduler):
         return self._noise.velocity(sample, noise, self._table_indices(timesteps))
 
     def _table_indices(self, timesteps: Tensor) -> Tensor:
+        whole = self._noise.table.times is None
         if not isinstance(timesteps, Tensor):
-            raise DDIMError(f"timesteps must be a tensor, got {type(timesteps).__name__}")
-        return timesteps if self._noise.table.times is None else self._noise.index_of_times(timesteps)
+            raise DDIMError(
+                f"timesteps must be a tensor of {'whole numbers' if whole else 'times'}, got {type(timesteps).__name__}"
+            )
+        return timesteps if whole else self._noise.index_of_times(timesteps)
 
     # -- copies ---------------------------------------------------------------------------------------------------
 

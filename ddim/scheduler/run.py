@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,9 @@ class Run:
             self.timesteps.numpy() if self.timesteps.is_cpu else called_with.tolist()
         )
         # Where the model is called with other numbers than our timesteps: our timesteps by those numbers.
-        self._by_time = None if times is None else dict(zip(called_with.tolist(), visited, strict=True))
+        self._by_time: dict[float, int] | None = (
+            None if times is None else dict(zip(called_with.tolist(), visited, strict=True))
+        )
         if self._by_time is not None and len(self._by_time) < len(visited):
             raise DDIMError(
                 "the model must be called at another time in each step, got two steps whose times are equal in "
@@ -92,11 +95,11 @@ class Run:
             return self._by_value(self._values[int(timestep.storage_offset())])
         return self._by_value(timestep.item())
 
-    def _by_value(self, value: float) -> int:
+    def _by_value(self, value: Any) -> int:
         if self._by_time is None:
-            if isinstance(value, float | np.integer) and float(value).is_integer():
-                return int(value)
-            return value  # type: ignore[return-value]
+            whole = isinstance(value, float | np.integer) and float(value).is_integer()
+            t: int = int(value) if whole else value  # anything else is found to be outside the plan
+            return t
         try:
             found = self._by_time.get(float(np.float32(value)))
         except (TypeError, ValueError, OverflowError):

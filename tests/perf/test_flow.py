@@ -64,7 +64,14 @@ def test_every_prediction_gives_x0_and_epsilon_back_on_every_family(family, pred
     alpha, sigma = levels
     x = alpha * x0 + sigma * epsilon
     v = alpha * epsilon - sigma * x0
-    output = {"epsilon": epsilon, "sample": x0, "v_prediction": v, "flow_prediction": epsilon - x0}[prediction]
+    outputs = {
+        "epsilon": epsilon,
+        "sample": x0,
+        "v_prediction": v,
+        "flow_prediction": epsilon - x0,
+        "inverted_flow_prediction": x0 - epsilon,
+    }
+    output = outputs[prediction]
     of_x0, of_epsilon = PREDICTIONS[prediction](levels)
     torch.testing.assert_close(of_x0.x * x + of_x0.m * output, x0, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(of_epsilon.x * x + of_epsilon.m * output, epsilon, rtol=1e-12, atol=1e-12)
