@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from host.strict_json import loads
+
 __all__ = [
     "FULL_COLUMNS",
     "LIGHT_COLUMNS",
@@ -60,22 +62,22 @@ class Job:
     @property
     def prompt(self) -> dict[str, Any] | None:
         """The prompt."""
-        return None if self.prompt_text is None else json.loads(self.prompt_text)
+        return None if self.prompt_text is None else loads(self.prompt_text)
 
     @property
     def extra_data(self) -> dict[str, Any] | None:
         """The request's extra data."""
-        return None if self.extra_data_text is None else json.loads(self.extra_data_text)
+        return None if self.extra_data_text is None else loads(self.extra_data_text)
 
     @property
     def targets(self) -> list[str] | None:
         """The output nodes to execute."""
-        return None if self.targets_text is None else json.loads(self.targets_text)
+        return None if self.targets_text is None else loads(self.targets_text)
 
     @property
     def result(self) -> Result | None:
         """The result, or None if the job has not finished."""
-        return None if self.result_text is None else Result(status=self.status, **json.loads(self.result_text))
+        return None if self.result_text is None else Result(status=self.status, **loads(self.result_text))
 
     @property
     def entry_texts(self) -> list[str]:
