@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import web
 
@@ -12,6 +13,7 @@ from host.server.jobs.reading import each_job
 from host.server.jobs.views import history_entry, job_detail, job_item
 from host.server.json_http import http_error, json_response, json_stream, query_integer, read_id_list, read_object
 from host.server.state import HOST, Host
+from host.server.threads import in_thread
 from host.strict_json import dumps
 
 __all__ = ["ROUTES"]
@@ -59,13 +61,13 @@ def _forget(host: Host, ids: list[str], *, everything: bool) -> None:
         host.store.forget(job_id)
 
 
-async def get_jobs(request: web.Request) -> web.Response:
+@in_thread
+def get_jobs(request: web.Request) -> web.Response:
     """Return jobs of every status, for the frontend's queue panel, history panel and picture gallery."""
     limit, offset = query_integer(request, "limit", minimum=1), max(query_integer(request, "offset") or 0, 0)
     sort_by = _choice(request, "sort_by", ("created_at", "execution_duration"))
     order = _choice(request, "sort_order", ("desc", "asc"))
-    jobs, total = await asyncio.to_thread(
-        request.app[HOST].store.listing,
+    jobs, total = request.app[HOST].store.listing(
         _statuses(request),
         workflow_id=request.query.get("workflow_id") or None,
         by_duration=sort_by == "execution_duration",
@@ -112,9 +114,13 @@ async def cancel_jobs(request: web.Request) -> web.Response:
     ids = body.get("job_ids")
     if not isinstance(ids, list):
         raise http_error(400, "job_ids must be a list")
+    return json_response({"cancelled": await asyncio.to_thread(_cancel_listed, request.app[HOST], ids)})
+
+
+def _cancel_listed(host: Host, ids: list[Any]) -> bool:
     if not all(isinstance(job_id, str) and is_job_id(job_id) for job_id in ids):
         raise http_error(400, "job_ids contains invalid id(s)")
-    return json_response({"cancelled": await asyncio.to_thread(_cancel, request.app[HOST], ids)})
+    return _cancel(host, ids)
 
 
 def _cancel(host: Host, ids: list[str]) -> bool:

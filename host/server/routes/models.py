@@ -9,22 +9,26 @@ from aiohttp import web
 from host.folders import requested_path
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST, Host
+from host.server.threads import in_thread
 
 __all__ = ["ROUTES"]
 
 
-async def get_models(request: web.Request) -> web.Response:
+@in_thread
+def get_models(request: web.Request) -> web.Response:
     """Return the types of model: the names of the folders."""
     return json_response([folder.name for folder in _model_folders(request.app[HOST])])
 
 
-async def get_model_folders(request: web.Request) -> web.Response:
+@in_thread
+def get_model_folders(request: web.Request) -> web.Response:
     """Return the same for the page's model panel."""
     folders = _model_folders(request.app[HOST])
     return json_response([{"name": folder.name, "folders": [str(folder)]} for folder in folders])
 
 
-async def get_models_in(request: web.Request) -> web.Response:
+@in_thread
+def get_models_in(request: web.Request) -> web.Response:
     """Return the model files of one folder."""
     root = request.app[HOST].folders.models
     folder = requested_path(root, request.match_info["folder"])
@@ -33,14 +37,16 @@ async def get_models_in(request: web.Request) -> web.Response:
     return json_response([path.relative_to(folder).as_posix() for path in _files(folder)])
 
 
-async def get_panel_models_in(request: web.Request) -> web.Response:
+@in_thread
+def get_panel_models_in(request: web.Request) -> web.Response:
     """Return the same for the page's model panel; an empty list for an unknown folder."""
     folder = requested_path(request.app[HOST].folders.models, request.match_info["folder"])
     files = _files(folder) if folder.is_dir() else []
     return json_response([{"name": path.relative_to(folder).as_posix(), "pathIndex": 0} for path in files])
 
 
-async def get_folder_paths(request: web.Request) -> web.Response:
+@in_thread
+def get_folder_paths(request: web.Request) -> web.Response:
     """Return where each type of model is looked for."""
     return json_response({folder.name: [str(folder)] for folder in _model_folders(request.app[HOST])})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from host.server.json_http import json_response
 from host.server.state import HOST
+from host.server.threads import in_thread
 
 __all__ = ["ROUTES"]
 
@@ -18,18 +18,21 @@ __all__ = ["ROUTES"]
 _LOCALE_SECTIONS = ("nodeDefs", "commands", "settings")
 
 
-async def get_object_info(request: web.Request) -> web.Response:
+@in_thread
+def get_object_info(request: web.Request) -> web.Response:
     """Return every node."""
-    return json_response(await asyncio.to_thread(request.app[HOST].registry.all_object_info))
+    return json_response(request.app[HOST].registry.all_object_info())
 
 
-async def get_object_info_of(request: web.Request) -> web.Response:
+@in_thread
+def get_object_info_of(request: web.Request) -> web.Response:
     """Return one node; `{}` for an unknown one."""
     registry, name = request.app[HOST].registry, request.match_info["name"]
     return json_response({name: registry.object_info(name)} if name in registry.nodes else {})
 
 
-async def get_i18n(request: web.Request) -> web.Response:
+@in_thread
+def get_i18n(request: web.Request) -> web.Response:
     """Return the packs' translations by language."""
     merged: dict[str, dict[str, Any]] = {}
     for pack in request.app[HOST].registry.pack_directories.values():

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from host.folders import requested_path
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST, Host
+from host.server.threads import in_thread
 
 __all__ = ["ROUTES"]
 
@@ -26,7 +27,8 @@ async def get_index(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(frontend / "index.html")
 
 
-async def get_extensions(request: web.Request) -> web.Response:
+@in_thread
+def get_extensions(request: web.Request) -> web.Response:
     """Return the URLs of every script that the page loads at its start, except the editor's own ones."""
     return json_response(
         sorted(
@@ -37,7 +39,8 @@ async def get_extensions(request: web.Request) -> web.Response:
     )
 
 
-async def get_extension_file(request: web.Request) -> web.StreamResponse:
+@in_thread
+def get_extension_file(request: web.Request) -> web.StreamResponse:
     """Return a file of a pack's web folder (scripts, styles, help pages), or of the editor's own extensions."""
     host, name = request.app[HOST], request.match_info["pack"]
     folder = _script_folders(host).get(name)

@@ -160,7 +160,7 @@ async def post_interrupt(request: web.Request) -> web.Response:
     job_id = body.get("prompt_id")
     if job_id is not None and not isinstance(job_id, str):
         raise http_error(400, "prompt_id must be a string")
-    request.app[HOST].worker.interrupt(job_id or None)
+    await asyncio.to_thread(request.app[HOST].worker.interrupt, job_id or None)  # may wait for the store
     return web.Response()
 
 

@@ -10,19 +10,22 @@ from host.folders import requested_path
 from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST, Host
+from host.server.threads import in_thread
 
 __all__ = ["ROUTES"]
 
 _EXAMPLE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
 
 
-async def get_templates(request: web.Request) -> web.Response:
+@in_thread
+def get_templates(request: web.Request) -> web.Response:
     """Return the names of every pack's examples."""
     found = {name: _examples(pack) for name, pack in request.app[HOST].registry.pack_directories.items()}
     return json_response({name: [path.stem for path in paths] for name, paths in found.items() if paths})
 
 
-async def get_template(request: web.Request) -> web.StreamResponse:
+@in_thread
+def get_template(request: web.Request) -> web.StreamResponse:
     """Return an example's workflow or its thumbnail."""
     folder = _examples_folder(request.app[HOST], request.match_info["pack"])
     if folder is None:
@@ -30,7 +33,8 @@ async def get_template(request: web.Request) -> web.StreamResponse:
     return serve_file(requested_path(folder, request.match_info["file"]))
 
 
-async def get_opening(request: web.Request) -> web.StreamResponse:
+@in_thread
+def get_opening(request: web.Request) -> web.StreamResponse:
     """Return the workflow with which an empty editor opens."""
     opening = request.app[HOST].opening
     if opening is None:

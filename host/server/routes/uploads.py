@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from host.pictures import UPLOAD_FORMATS
 from host.server.json_http import http_error, json_response
 from host.server.routes.view import locate, open_image
 from host.server.state import HOST
+from host.server.threads import entered_in_thread
 from host.strict_json import parse_untrusted
 
 __all__ = ["ROUTES"]
@@ -47,7 +49,7 @@ class _Form:
 async def upload_image(request: web.Request) -> web.Response:
     """Store a file in a folder. If the name is taken by different content, the file gets a number."""
     folders = request.app[HOST].folders
-    with temporary_file(_upload_folder(folders), ".upload", _OWNER_ONLY) as temporary:
+    async with entered_in_thread(_temporary(folders)) as temporary:
         form = await _receive(request, temporary)
         return await asyncio.to_thread(_check_and_store, folders, form, temporary)
 
@@ -55,19 +57,26 @@ async def upload_image(request: web.Request) -> web.Response:
 async def upload_mask(request: web.Request) -> web.Response:
     """Store the picture named by `original_ref` with the uploaded picture's transparency."""
     folders = request.app[HOST].folders
-    with temporary_file(_upload_folder(folders), ".upload", _OWNER_ONLY) as temporary:
+    async with entered_in_thread(_temporary(folders)) as temporary:
         form = await _receive(request, temporary)
-        original = _original(folders, form.fields.get("original_ref", ""))
-        await asyncio.to_thread(_apply_mask, original, temporary)
-        return await asyncio.to_thread(_store, folders, form, temporary)
+        return await asyncio.to_thread(_mask_and_store, folders, form, temporary)
 
 
 # -- receiving
 
 
-def _upload_folder(folders: Folders) -> Path:
+@contextmanager
+def _temporary(folders: Folders) -> Iterator[Path]:
+    """Create the file that receives an upload, for the block."""
     folders.temp.mkdir(parents=True, exist_ok=True)
-    return folders.temp
+    with temporary_file(folders.temp, ".upload", _OWNER_ONLY) as path:
+        yield path
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        yield file
 
 
 async def _receive(request: web.Request, temporary: Path) -> _Form:
@@ -75,7 +84,7 @@ async def _receive(request: web.Request, temporary: Path) -> _Form:
     if not request.content_type.startswith("multipart/"):
         raise http_error(400, "expected a multipart form with an 'image' file")
     try:
-        with temporary.open("wb") as file:
+        async with entered_in_thread(_opened(temporary)) as file:
             form = await _read_parts(request, file)
         if not form.name:
             raise http_error(400, "the form has no 'image' file with a name")
@@ -108,7 +117,7 @@ async def _copy(part: BodyPartReader, file: IO[bytes]) -> None:
         size += len(chunk)
         if size > MAX_UPLOAD_BYTES:
             raise web.HTTPRequestEntityTooLarge(MAX_UPLOAD_BYTES, size)
-        file.write(chunk)
+        await asyncio.to_thread(file.write, chunk)
 
 
 async def _read_field(part: BodyPartReader) -> bytes:
@@ -128,6 +137,11 @@ def _check_and_store(folders: Folders, form: _Form, temporary: Path) -> web.Resp
     if suffix not in _CHECKS:
         raise http_error(415, f"files of type {suffix or '(none)'} are not accepted; accepted: {', '.join(_CHECKS)}")
     _CHECKS[suffix](temporary)
+    return _store(folders, form, temporary)
+
+
+def _mask_and_store(folders: Folders, form: _Form, temporary: Path) -> web.Response:
+    _apply_mask(_original(folders, form.fields.get("original_ref", "")), temporary)
     return _store(folders, form, temporary)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import threading
@@ -18,7 +17,8 @@ from host.folders import requested_path
 from host.server.file_responses import file_info, serve_file
 from host.server.json_http import http_error, json_response, read_json, read_object
 from host.server.state import HOST, Host
-from host.strict_json import dumps
+from host.server.threads import in_thread
+from host.strict_json import dumps, loads
 
 __all__ = ["ROUTES"]
 
@@ -41,12 +41,14 @@ async def get_users(request: web.Request) -> web.Response:
     return json_response({"storage": "server", "migrated": True})
 
 
-async def get_settings(request: web.Request) -> web.Response:
+@in_thread
+def get_settings(request: web.Request) -> web.Response:
     """Return every setting, with presets for those that were never set."""
     return json_response(_settings(request.app[HOST]))
 
 
-async def get_setting(request: web.Request) -> web.Response:
+@in_thread
+def get_setting(request: web.Request) -> web.Response:
     """Return one setting, or null if it was never set."""
     return json_response(_settings(request.app[HOST]).get(request.match_info["id"]))
 
@@ -71,7 +73,7 @@ def _settings(host: Host) -> dict[str, Any]:
 def _stored_settings(host: Host) -> dict[str, Any] | None:
     """Return the settings that were changed; None for a file that cannot be read, e.g. edited by hand."""
     try:
-        stored = json.loads((host.user_folder / _SETTINGS).read_bytes())
+        stored = loads((host.user_folder / _SETTINGS).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
@@ -89,28 +91,31 @@ def _change_settings(host: Host, changes: dict[str, Any]) -> None:
         write_file(path, dumps({**_settings(host), **changes}).encode())
 
 
-async def get_user_css(request: web.Request) -> web.StreamResponse:
+@in_thread
+def get_user_css(request: web.Request) -> web.StreamResponse:
     """Return the user's own style sheet; it is empty if there is none."""
     path = request.app[HOST].user_folder / "user.css"
     text = path.read_text("utf-8", "replace") if path.is_file() else ""
     return web.Response(text=text, content_type="text/css")
 
 
-async def list_userdata(request: web.Request) -> web.Response:
+@in_thread
+def list_userdata(request: web.Request) -> web.Response:
     """Return the files of one folder; an empty list if the folder does not exist yet."""
     query = request.query
     if not query.get("dir"):
         raise http_error(400, "Directory not provided")
     folder = requested_path(request.app[HOST].user_folder, query["dir"])
     recurse, full, split = (query.get(name, "").lower() == "true" for name in ("recurse", "full_info", "split"))
-    paths = await asyncio.to_thread(lambda: sorted(_files(folder, recurse)))
+    paths = sorted(_files(folder, recurse))
     if full:
         return json_response([file_info(path, folder) for path in paths])
     names = [path.relative_to(folder).as_posix() for path in paths]
     return json_response([[name, *name.split("/")] for name in names] if split else names)
 
 
-async def list_userdata_v2(request: web.Request) -> web.Response:
+@in_thread
+def list_userdata_v2(request: web.Request) -> web.Response:
     """Return files and folders below `path`, folders first."""
     root = request.app[HOST].user_folder
     folder = requested_path(root, request.query.get("path", ""))
@@ -118,7 +123,7 @@ async def list_userdata_v2(request: web.Request) -> web.Response:
         if folder == root.resolve():
             return json_response([])
         raise http_error(404, "there is no such folder")
-    entries = await asyncio.to_thread(lambda: [_entry(path, root.resolve()) for path in folder.rglob("*")])
+    entries = [_entry(path, root.resolve()) for path in folder.rglob("*")]
     return json_response(sorted(entries, key=lambda entry: (entry["type"] != "directory", entry["name"].lower())))
 
 
@@ -138,7 +143,8 @@ def _entry(path: Path, root: Path) -> dict[str, Any]:
     return {**common, "type": "file", "size": stat.st_size, "modified": stat.st_mtime}
 
 
-async def get_userdata(request: web.Request) -> web.StreamResponse:
+@in_thread
+def get_userdata(request: web.Request) -> web.StreamResponse:
     """Return one file, always as a download."""
     if request.match_info["file"] in _DEFAULT_FILES and not _requested_file(request).is_file():
         return json_response(_DEFAULT_FILES[request.match_info["file"]])
@@ -147,24 +153,29 @@ async def get_userdata(request: web.Request) -> web.StreamResponse:
 
 async def post_userdata(request: web.Request) -> web.Response:
     """Write one file with the request's body."""
-    path = _requested_file(request)
-    _refuse_overwriting(request, path)
-    body = await request.read()
+    await asyncio.to_thread(_file_to_write, request)  # a refusal does not wait for the body
+    return await asyncio.to_thread(_write, request, await request.read())
+
+
+def _write(request: web.Request, body: bytes) -> web.Response:
+    path = _file_to_write(request)
     try:
-        await asyncio.to_thread(write_file, path, body)
+        write_file(path, body)
     except OSError as error:
         raise http_error(400, f"the file cannot be written: {error.strerror}") from error
     return _saved_response(request, path)
 
 
-async def delete_userdata(request: web.Request) -> web.Response:
+@in_thread
+def delete_userdata(request: web.Request) -> web.Response:
     """Delete one file."""
     path = _existing_file(request)
     path.unlink()
     return web.Response(status=204)
 
 
-async def move_userdata(request: web.Request) -> web.Response:
+@in_thread
+def move_userdata(request: web.Request) -> web.Response:
     """Rename one file."""
     source, target = _existing_file(request), _requested_file(request, "dest")
     _refuse_overwriting(request, target)
@@ -181,6 +192,12 @@ def _requested_file(request: web.Request, name: str = "file") -> Path:
     path = requested_path(root, request.match_info[name])
     if path == root.resolve() or path.is_dir():
         raise http_error(400, "expected the name of a file, got a folder's")
+    return path
+
+
+def _file_to_write(request: web.Request) -> Path:
+    path = _requested_file(request)
+    _refuse_overwriting(request, path)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from host.pictures import PictureError, decoding_slot, open_picture
 from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST
+from host.server.threads import in_thread
 
 __all__ = ["ROUTES", "locate", "open_image"]
 
@@ -49,7 +49,8 @@ def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[I
         yield picture
 
 
-async def view(request: web.Request) -> web.StreamResponse:
+@in_thread
+def view(request: web.Request) -> web.StreamResponse:
     """Return a file, a small preview of it (`preview=webp;90`), or some of its channels (`channel=rgb|a`)."""
     query, folders = request.query, request.app[HOST].folders
     path = locate(folders, query.get("filename", ""), query.get("subfolder", ""), query.get("type", "output"))
@@ -57,9 +58,9 @@ async def view(request: web.Request) -> web.StreamResponse:
         raise http_error(404, "there is no such file")
     channel = query.get("channel", "")
     if "preview" in query:
-        return await asyncio.to_thread(_preview, path, query["preview"], channel)
+        return _preview(path, query["preview"], channel)
     if channel in _CHANNELS:
-        return await asyncio.to_thread(_channel, path, channel)
+        return _channel(path, channel)
     return serve_file(path)
 
 
@@ -103,7 +104,8 @@ _WEBP_MODES = ("RGB", "RGBA", "L")
 _CHANNELS = {"rgb": _without_alpha, "a": _alpha_only}
 
 
-async def list_files(request: web.Request) -> web.Response:
+@in_thread
+def list_files(request: web.Request) -> web.Response:
     """Return the visible files of a folder, newest first, each annotated with the folder."""
     folder_type = request.match_info["kind"]
     folder = request.app[HOST].folders.of_type(folder_type)
