@@ -16,3 +16,5 @@ MAX_UPLOAD_BYTES = 100 << 20
 MAX_PICTURE_PIXELS = 32 << 20  # in all frames of a picture together; one picture of 8K fits
 MAX_PICTURE_FRAMES = 1000
 MAX_WEBSOCKETS = 256
+MAX_HEADER_SECONDS = 60.0  # until a request's headers are complete, from the connection or the previous answer on
+MAX_BODY_PAUSE_SECONDS = 60.0  # without anything of a body that has begun

@@ -14,6 +14,7 @@ from host.server.json_http import LARGE_BODY_SLOT, one_large_body_at_a_time
 from host.server.routes import ROUTES
 from host.server.security import answer_errors, same_site_only
 from host.server.state import HOST, Host
+from host.server.time_limits import close_paused_bodies
 
 __all__ = ["make_app"]
 
@@ -28,7 +29,7 @@ def make_app(host: Host, names: Iterable[str] = ()) -> web.Application:
         host: The host's parts.
         names: Host names, besides localhost and numeric addresses, under which browsers may call it.
     """
-    middlewares = [answer_errors, same_site_only(names), one_large_body_at_a_time]
+    middlewares = [close_paused_bodies, answer_errors, same_site_only(names), one_large_body_at_a_time]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[HOST] = host
     app[LARGE_BODY_SLOT] = asyncio.Semaphore(1)

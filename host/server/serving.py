@@ -25,6 +25,7 @@ from host import context
 from host.atomic_files import delete_left_over
 from host.execution import Executor
 from host.folders import Folders, default_folders
+from host.limits import MAX_HEADER_SECONDS
 from host.packs import Registry
 from host.server.app import make_app
 from host.server.jobs.store import JobStore
@@ -104,7 +105,12 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
         _delete_old_files(folders.temp)
         context.use_folders(folders)
         host = _assemble(registry, folders, settings, stack.enter_context(record_logs()))
-        runner = web.AppRunner(make_app(host, _host_names(settings)), access_log=None, shutdown_timeout=_STOP_SECONDS)
+        runner = web.AppRunner(
+            make_app(host, _host_names(settings)),
+            access_log=None,
+            shutdown_timeout=_STOP_SECONDS,
+            keepalive_timeout=MAX_HEADER_SECONDS,
+        )
         stack.push_async_callback(_stop, host, runner)
         await runner.setup()
         _exclude_from_garbage_collection()

@@ -24,6 +24,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
+CHANGED_LIMITS = "import runpy; from host import limits; vars(limits).update({}); runpy.run_module('host', {{}}, '__main__')"
 FLAGS = {"supports_preview_metadata": True}
 
 
@@ -249,11 +250,21 @@ class HostProcess(Client):
         port: 0 for a free one.
         log: where ToySteps notes its marks.
         files: how many files it may open before it asks for more; 0 leaves that as it is.
+        limits: other values for constants of `host.limits`.
     """
 
-    def __init__(self, data: Path, packs: list[Path], port: int = 0, log: Path | None = None, files: int = 0) -> None:
+    def __init__(
+        self,
+        data: Path,
+        packs: list[Path],
+        port: int = 0,
+        log: Path | None = None,
+        files: int = 0,
+        limits: dict[str, float] | None = None,
+    ) -> None:
         data.mkdir(parents=True, exist_ok=True)
-        arguments = [sys.executable, "-m", "host", "serve", "--port", str(port), "--data-directory", str(data)]
+        program = ["-c", CHANGED_LIMITS.format(limits)] if limits else ["-m", "host"]
+        arguments = [sys.executable, *program, "serve", "--port", str(port), "--data-directory", str(data)]
         for pack in packs:
             arguments += ["--pack", str(pack)]
         if files:

@@ -56,6 +56,8 @@ def test_the_limits():
         f"uploads of {limits.MAX_UPLOAD_BYTES >> 20} MiB",
         f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels and {limits.MAX_PICTURE_FRAMES} frames",
         f"{limits.MAX_WEBSOCKETS} WebSockets",
+        f"headers of a request are not complete after {limits.MAX_HEADER_SECONDS:g} seconds",
+        f"nothing of a body arrives for {limits.MAX_BODY_PAUSE_SECONDS:g} seconds",
         f"crashed the server {MAX_ATTEMPTS} times",
     ):
         assert stated in text

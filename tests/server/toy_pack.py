@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
@@ -119,7 +120,13 @@ if routes is not None:
         """Answers with the query."""
         return web.json_response(dict(request.query))
 
+    async def slow(request):
+        """Answers after some seconds."""
+        await asyncio.sleep(float(request.query["seconds"]))
+        return web.Response()
+
     routes.register("GET", "/toy/echo", echo)
+    routes.register("GET", "/toy/slow", slow)
 
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in (ToyPicture, ToySteps, ToyFail, ToyShow)}
 NODE_DISPLAY_NAME_MAPPINGS = {"ToyPicture": "Toy Picture"}
