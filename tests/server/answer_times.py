@@ -2,9 +2,9 @@
 
     python answer_times.py PORT PID
 
-Prints a JSON list with a pair for each answer: the seconds that it took, and the CPU seconds that the host's process
-used meanwhile. A stall of the host's event loop by work that the host itself does shows in both; a machine that is busy
-with other programs makes the first one longer, but not the second.
+Prints `ready`, and at the end a JSON list with a pair for each answer: the seconds that it took, and the processor
+seconds that the host's process used meanwhile. A stall of the host's event loop by work of the host itself shows in
+both; a machine that is busy with other programs makes the first one longer, but not the second.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main(port: int, pid: int) -> None:
     connection = socket.create_connection(("127.0.0.1", port), timeout=200)
     request = f"GET /features HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
     times = []
+    print("ready", flush=True)
     while not select.select([sys.stdin], [], [], PERIOD)[0]:
         start, used = time.perf_counter(), time.clock_gettime(clock)
         connection.sendall(request)

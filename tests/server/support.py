@@ -24,7 +24,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
-CHANGED_LIMITS = "import runpy; from host import limits; vars(limits).update({}); runpy.run_module('host', {{}}, '__main__')"
+CHANGED_LIMITS = (
+    "import runpy; from host import limits; vars(limits).update({}); runpy.run_module('host', {{}}, '__main__')"
+)
 FLAGS = {"supports_preview_metadata": True}
 
 

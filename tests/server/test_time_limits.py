@@ -12,7 +12,10 @@ import pytest
 from tests.server.support import HostProcess
 
 SECONDS = 1.0
-HEAD = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
+HEAD = (
+    b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+)
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.json"\r\n\r\n'
 STOPPED = {
     "nothing": b"",
@@ -35,7 +38,7 @@ def host(toy_pack, tmp_path_factory) -> Iterator[HostProcess]:
 
 
 def connect(host: HostProcess) -> sockets.socket:
-    return sockets.create_connection(("127.0.0.1", urllib.parse.urlsplit(host.address).port), timeout=100)
+    return sockets.create_connection(("127.0.0.1", urllib.parse.urlsplit(host.address).port), timeout=20)
 
 
 def read_all(connection: sockets.socket) -> bytes:

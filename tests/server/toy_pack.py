@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 
 import torch
@@ -125,6 +126,25 @@ if routes is not None:
         await asyncio.sleep(float(request.query["seconds"]))
         return web.Response()
 
+    def hold_lock(seconds):
+        """One long call of the interpreter's C code, which holds its lock."""
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            sum(range(2_000_000))
+
+    async def busy(request):
+        """Keeps the event loop from running, in its own thread or from another one."""
+        seconds = float(request.query["seconds"])
+        if request.query["where"] == "loop":
+            hold_lock(seconds)
+        else:
+            switch = sys.getswitchinterval()
+            sys.setswitchinterval(10.0)
+            await asyncio.to_thread(hold_lock, seconds)
+            sys.setswitchinterval(switch)
+        return web.Response()
+
+    routes.register("GET", "/toy/busy", busy)
     routes.register("GET", "/toy/echo", echo)
     routes.register("GET", "/toy/slow", slow)
 

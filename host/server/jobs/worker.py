@@ -38,6 +38,7 @@ class _ActiveJob:
     """The job that runs now."""
 
     job: Job
+    extra_data: dict[str, Any]
     client_id: str | None
     events: ClientEvents
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -154,9 +155,10 @@ class Worker:
             return self._active
 
     def _activate(self, job: Job) -> _ActiveJob:
-        client_id = (job.extra_data or {}).get("client_id")
+        extra_data = job.extra_data or {}
+        client_id = extra_data.get("client_id")
         client_id = client_id if isinstance(client_id, str) else None
-        return _ActiveJob(job, client_id, ClientEvents(self._websockets, self._post, client_id))
+        return _ActiveJob(job, extra_data, client_id, ClientEvents(self._websockets, self._post, client_id))
 
     def _run_job(self, active: _ActiveJob) -> None:
         if self._stopping:
@@ -179,7 +181,7 @@ class Worker:
                 job.prompt or {},
                 job.id,
                 job.targets or [],
-                job.extra_data or {},
+                active.extra_data,
                 cancel=active.cancel,
                 emit=partial(self._emit, active),
                 before_end=partial(self._store_result, active),
