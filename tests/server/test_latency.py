@@ -150,7 +150,7 @@ def test_a_large_body(host, name):
 
 
 def test_eight_large_bodies_at_once(host):
-    before, names = host.rss(), ["one text", "numbers", "objects", "too many"] * 2
+    before, names = host.rss(), ["one text", "numbers", "one text", "too many"] * 2
     bodies = [BODIES[name][0]() for name in names]
     host.submit(graph(0.76, steps=20_000, seconds=0.05))  # the others wait for it
     with sampled(host) as answers, ThreadPoolExecutor(8) as pool:
@@ -162,16 +162,16 @@ def test_eight_large_bodies_at_once(host):
 
 
 def test_a_queue_of_large_prompts(host):
-    """Eight prompts of 28 MiB, and then everybody asks for the queue."""
+    """Four prompts of 28 MiB, and then two clients ask for the queue at once."""
     before, body = host.rss(), prompt_with('"' + "x" * (28 << 20) + '"')
     host.submit(graph(0.77, steps=20_000, seconds=0.05))
-    for _ in range(8):
+    for _ in range(4):
         assert host.post("/prompt", body).status == 200
     with sampled(host) as answers, ThreadPoolExecutor(2) as pool:
         sizes = list(pool.map(lambda _: len(host.get("/queue").body), range(2)))
-    assert min(sizes) > 8 * (28 << 20)
+    assert min(sizes) > 4 * (28 << 20)
     host.post("/queue", {"clear": True}), host.post("/interrupt")
-    assert host.peak() < before + (3 << 30)
+    assert host.peak() < before + (3 << 29)
     assert_responsive(answers)
 
 
