@@ -128,7 +128,6 @@ def fill(item: str, size: int) -> str:
 FULL = MAX_BODY_BYTES - 10_000
 BODIES = {
     "one text": (lambda: prompt_with('"' + "x" * FULL + '"'), 200),
-    "escapes": (lambda: prompt_with('"' + "x\\n" * (FULL // 3) + '"'), 200),
     "numbers": (lambda: prompt_with(fill("0.123456", 9 * (MAX_JSON_VALUES - 100))), 200),
     "long integers": (lambda: prompt_with(fill("9" * 4299, FULL // 2)), 200),
     "objects": (lambda: prompt_with(fill('{"a":{"b":"c"}}', 16 * (MAX_JSON_VALUES // 3 - 100))), 200),
