@@ -73,7 +73,7 @@ def sampled(host: HostProcess) -> Iterator[Answers]:
 
 
 def assert_responsive(answers: Answers) -> None:
-    assert len(answers.pairs) > 20
+    assert answers.pairs
     assert answers.kept_waiting() < ALLOWED_SECONDS, (answers.kept_waiting(), answers.waited())
 
 
