@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from host.error_format import show
+
 __all__ = [
     "FOLDER_TYPES",
     "ROOT",
@@ -132,7 +134,7 @@ class Folders:
         """Return the folder of a file reference's `type`: input, output or temp."""
         known = {"input": self.input, "output": self.output, "temp": self.temp}
         if folder_type not in known:
-            raise FolderError(f"type must be one of {', '.join(known)}, got {folder_type!r:.60}")
+            raise FolderError(f"type must be one of {', '.join(known)}, got {show(folder_type)}")
         return known[folder_type]
 
     def resolve(self, name: str, folder_type: str = "input") -> Path:
@@ -148,7 +150,7 @@ class Folders:
         name, folder_type = split_annotation(name, folder_type)
         folder = self.of_type(folder_type)
         path = Path(os.path.abspath(folder / name))
-        _check_inside(folder, path, f"the file name {name!r} points outside the {folder_type} folder")
+        _check_inside(folder, path, f"the file name {show(name)} points outside the {folder_type} folder")
         return path
 
     def save_image_path(self, prefix: str, folder_type: str = "output", width: int = 0, height: int = 0) -> SavePath:
@@ -168,7 +170,7 @@ class Folders:
         prefix = _NOT_IN_SAVED_NAMES.sub("_", _fill_variables(prefix, width, height))
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = top / subfolder
-        refusal = f"the file name prefix {prefix!r} points outside the {folder_type} folder {top}"
+        refusal = f"the file name prefix {show(prefix)} points outside the {folder_type} folder {top}"
         if name in ("", os.curdir, os.pardir):
             raise FolderError(refusal)
         _check_inside(top, folder, refusal)
