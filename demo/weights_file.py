@@ -170,10 +170,14 @@ def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, A
         raise DemoWeightsError(f"{file} is not a weight file of this model: its metadata lack {', '.join(missing)}")
     found = (metadata["format"], metadata["format_version"])
     if found != (FORMAT, FORMAT_VERSION):
-        raise DemoWeightsError(f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0][:80]} {found[1][:80]}")
+        raise DemoWeightsError(
+            f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0][:80]} {found[1][:80]}"
+        )
     scheduler_config = _parse_json(file, metadata, "scheduler_config")
     if scheduler_config != SCHEDULER_CONFIG:
-        raise DemoWeightsError(f"{file}: scheduler_config must be {SCHEDULER_CONFIG}, got {show(scheduler_config, 400)}")
+        raise DemoWeightsError(
+            f"{file}: scheduler_config must be {SCHEDULER_CONFIG}, got {show(scheduler_config, 400)}"
+        )
     architecture = _parse_architecture(file, metadata)
     names = _parse_json(file, metadata, "class_names")
     if not (
@@ -181,7 +185,9 @@ def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, A
         and len(names) == architecture.num_classes
         and all(isinstance(name, str) for name in names)
     ):
-        raise DemoWeightsError(f"{file}: class_names must be a list of {architecture.num_classes} names, got {show(names)}")
+        raise DemoWeightsError(
+            f"{file}: class_names must be a list of {architecture.num_classes} names, got {show(names)}"
+        )
     return scheduler_config, tuple(names), architecture
 
 

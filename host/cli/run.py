@@ -100,7 +100,9 @@ def _require_known_classes(prompt: Prompt, registry: Registry, file: str) -> Non
     """Refuse a prompt with nodes of unknown classes, and name all of them; `validate` names only the first."""
     malformed = [node_id for node_id, node in prompt.items() if not isinstance(node, dict)]
     if malformed:
-        raise UsageError(f"{file} cannot be run: node {shorten(malformed[0], 80)} must be an object with class_type and inputs")
+        raise UsageError(
+            f"{file} cannot be run: node {shorten(malformed[0], 80)} must be an object with class_type and inputs"
+        )
     unknown = [
         f"node {shorten(node_id, 80)}: no class {show(node.get('class_type'))} is known"
         for node_id, node in prompt.items()

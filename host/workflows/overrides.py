@@ -75,7 +75,9 @@ def _find_input(prompt: Prompt, target: str, text: str, registry: Registry) -> t
     if failures:
         raise OverrideError(f"{_quoted(text)}: {failures[0]}")
     nodes = [_node_label(node_id, node) for node_id, node in prompt.items()]
-    raise OverrideError(f"{_quoted(text)}: no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}")
+    raise OverrideError(
+        f"{_quoted(text)}: no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}"
+    )
 
 
 def _find_nodes(prompt: Prompt, label: str) -> list[str]:
@@ -121,7 +123,9 @@ def _read_value(node: PromptNode, name: str, value: str, text: str, registry: Re
     if isinstance(spec.type, list) or spec.type == "COMBO":
         return _read_choice(spec.type if isinstance(spec.type, list) else spec.options.get("options", []), value)
     if not is_widget(spec.type, {**spec.options, "forceInput": False}):
-        raise OverrideError(f"{_quoted(text)}: the input {show(name)} takes a {spec.type} from another node, not a value")
+        raise OverrideError(
+            f"{_quoted(text)}: the input {show(name)} takes a {spec.type} from another node, not a value"
+        )
     try:
         return _READERS.get(spec.type, _read_json)(value)
     except RecursionError:

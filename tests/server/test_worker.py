@@ -74,7 +74,9 @@ def test_a_prompt_that_keeps_ending_its_host_is_recorded_as_failed(store):
         store.claim()
     executor = FailingExecutor(RuntimeError())
     worker = begin(store, executor)
-    assert f"crashed {MAX_ATTEMPTS} times" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
+    assert (
+        f"crashed {MAX_ATTEMPTS} times" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
+    )
     worker.stop(10)
     assert executor.runs == 0
 
