@@ -159,7 +159,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return dict(opened.metadata() or {}), {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise DemoWeightsError(
-            f"{file} is not a complete safetensors file ({error}); make one with: python -m demo.train"
+            f"{file} is not a complete safetensors file ({str(error)[:300]}); make one with: python -m demo.train"
         ) from error
 
 

@@ -183,7 +183,10 @@ class Folders:
         _check_inside(top, folder, refusal)
         if _is_too_long(subfolder.split("/"), name):
             raise FolderError(f"the file name prefix {show(prefix)} is too long")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FolderError(f"the file name prefix {show(prefix)} has a file in the place of a folder") from error
         return SavePath(folder, name, _next_counter(folder, name), subfolder, prefix)
 
 

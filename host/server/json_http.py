@@ -64,7 +64,7 @@ async def _one_after_another(pieces: AsyncIterator[str] | Iterable[str]) -> Asyn
 
 
 def http_error(status: int, message: str) -> web.HTTPException:
-    """Return the exception to raise for an error response: `{"error": message}` with its status; the message's length is limited."""
+    """Return the exception to raise for an error response: `{"error": message}`, shortened, with its status."""
     return _EXCEPTIONS[status](text=dumps({"error": shorten(message)}), content_type="application/json")
 
 

@@ -6,6 +6,7 @@ A finding is printed with the command that shows it again. The exit code is 1 if
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import resource
 import sys
@@ -19,7 +20,7 @@ from tests.fuzz.runner import Tally, run
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.workbench import Target, Workbench
 
-ROUND = 300  # inputs of a target before it is the next one's turn
+ROUND = 5  # times the inputs of a short run, before it is the next target's turn
 MAX_FINDINGS = 3  # of a target, which is then left out
 
 
@@ -31,6 +32,7 @@ def main() -> int:
         print(f"TARGET must be one of {', '.join(target.name for target in TARGETS)}")
         return 2
     warnings.simplefilter("ignore")
+    logging.disable()  # nodes that fail are part of it
     tallies = {target.name: Tally() for target in chosen}
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(Path(folder) / "bench")
@@ -66,11 +68,12 @@ def _fuzz(chosen: list[Target], bench: Workbench, args: argparse.Namespace, tall
 
 def _one_round(target: Target, bench: Workbench, number: int, tally: Tally) -> None:
     try:
-        run(target, bench, ROUND, number, tally)
+        run(target, bench, ROUND * target.examples, number, tally)
     except Exception as error:
         tally.findings.append(f"{type(error).__name__}: {str(error)[:300]}")
         print(f"\nFINDING in {target.name}; again with: make fuzz TARGET={target.name} SEED={number}")
-        print("".join(traceback.format_exception(error))[-6000:], flush=True)
+        notes, error.__notes__ = getattr(error, "__notes__", []), []
+        print("".join(traceback.format_exception(error))[-4000:], "\n".join(notes)[:2000], flush=True)
 
 
 def _print_table(tallies: dict[str, Tally], host_peak: int) -> None:

@@ -206,8 +206,11 @@ def _ask(bench: Workbench, given: tuple[str, bytes]) -> str:
 
 TARGETS = [
     *(
-        Target(f"noise-files-{method}", st.deferred(lambda method=method: safetensors(noise_file(method), ("inversion",))),
-               _load_noise, (DDIMError,), examples=60)
+        Target(
+            f"noise-files-{method}",
+            st.deferred(lambda method=method: safetensors(noise_file(method), ("inversion",))),
+            _load_noise, (DDIMError,), examples=60,
+        )
         for method in ("ddim", "variance_noise")
     ),
     Target(

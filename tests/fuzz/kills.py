@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import signal
 import sqlite3
@@ -78,9 +79,17 @@ class Soak:
         self._lock = threading.Lock()
         self._checked: set[Path] = set()
 
-    def run(self, lives: int) -> Counts:
-        """Start and end hosts, then let the last one finish everything; check after each."""
+    def run(self, lives: int, minutes: float = math.inf) -> Counts:
+        """Start and end hosts, then let the last one finish everything; check after each.
+
+        Args:
+            lives: How many hosts to end.
+            minutes: After that long no further host is ended.
+        """
+        end = time.monotonic() + 60 * minutes
         for life in range(lives):
+            if time.monotonic() > end:
+                break
             host = self._start()
             self._use(host, self._random.uniform(0.05, LONGEST_LIFE))
             self._end(host)
@@ -226,10 +235,11 @@ def main() -> int:
     """Soak. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how often the host is ended")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="how long at most, beside the last host's work")
     parser.add_argument("--seed", type=int, default=1, help="decides how the hosts end")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        counts = Soak(Path(folder), args.seed).run(args.kills)
+        counts = Soak(Path(folder), args.seed).run(args.kills, args.minutes)
     print(counts)
     return 1 if counts.faults else 0
 

@@ -17,7 +17,8 @@ import websocket
 
 from host.server.routes import ROUTES as HOST_ROUTES
 from tests.fuzz.files import PICTURES
-from tests.fuzz.values import NAMES, mutated, values as json_values
+from tests.fuzz.values import NAMES, mutated
+from tests.fuzz.values import values as json_values
 from tests.fuzz.workbench import Target, Workbench
 from tests.server.support import Answer, graph
 

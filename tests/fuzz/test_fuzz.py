@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from hypothesis import strategies as st
 
 from tests.fuzz import requests
 from tests.fuzz.runner import Tally, run
@@ -26,6 +25,31 @@ def fuzz(target: Target, bench: Workbench) -> Tally:
     tally = Tally()
     run(target, bench, target.examples, SEED, tally)
     return tally
+
+
+def _misbehave(bench: Workbench, kind: int) -> str:
+    """A target with every fault."""
+    if kind == 1:
+        raise KeyError("not promised")
+    if kind == 2:
+        raise ValueError("x" * 5000)
+    if kind == 3:
+        (bench.folder / "outside" / "secret.txt").write_text("changed")
+    if kind == 4:
+        (bench.folders.temp / ".x.tmp").touch()
+    return "right"
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"), [(1, KeyError), (2, AssertionError), (3, AssertionError), (4, AssertionError)]
+)
+def test_a_fault_is_found(tmp_path, kind, found):
+    """The fuzzers can fail."""
+    bench = Workbench(tmp_path / "bench")
+    target = Target("faulty", st.just(kind), _misbehave, (ValueError,), examples=1)
+    with pytest.raises(found):
+        fuzz(target, bench)
+    bench.close()
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.name != "work-goes-on"], ids=lambda target: target.name)

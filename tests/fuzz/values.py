@@ -13,7 +13,8 @@ NAMES = [
     "sub/../../../outside/secret.safetensors", "C:x", "c:\\x", "a\\..\\b", "%2e%2e", "%2e%2e%2f", "..%2f", "\0",
     "x\0.png", "x\n", "\x7f", "CON", "nul.png", "x" * 256, "é" * 200, "x/" * 40, "\ud800", "\u202e", "..\u2215",
     "\uff0e\uff0e", "ComfyUI", "%date:yyyy-MM-dd%", "%year%/%width%", "%date:../..%", "%batch_num%", "x [output]",
-    "x.png [temp]", "../x [input]", "x [models]", "-1", "noise", "noise.safetensors", "sub/noise", "sub/../noise", ".hidden", ".tmp", "host.lock", "jobs.sqlite3",
+    "x.png [temp]", "../x [input]", "x [models]", "-1",
+    "noise", "noise.safetensors", "sub/noise", "sub/../noise", ".hidden", ".tmp", "host.lock", "jobs.sqlite3",
 ]  # fmt: skip
 
 texts = st.one_of(

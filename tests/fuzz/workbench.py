@@ -58,6 +58,8 @@ class Workbench:
         self.folders = self._make_folders(self.folder / "data")
         self._folders_before = context.use_folders(self.folders)
         self._descriptors: int | None = None
+        self._read_errors = 0  # characters of what the host said
+        assert self.registry.nodes  # loaded before anything is drawn: hypothesis takes constants from loaded modules
 
     def _make_folders(self, data: Path) -> Folders:
         """Make a data directory with links that lead out of it."""
@@ -122,7 +124,9 @@ class Workbench:
 
     def _check_host(self) -> None:
         assert self.host.process.poll() is None, "the host has ended"
-        said = self.host.errors.read_text(errors="replace")
+        with self.host.errors.open(errors="replace") as file:
+            file.seek(self._read_errors)
+            said, self._read_errors = file.read(), file.tell()
         assert "Traceback" not in said, said[said.find("Traceback") - 300 :][:3000]
         self.host.wait(lambda: len(self._open_files()) <= (self._descriptors or 0) + 2, 30)  # a database's own, at most
 
