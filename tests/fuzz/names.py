@@ -78,11 +78,17 @@ noise_names = st.builds(
     st.sampled_from(["", ".safetensors"]),
     st.sampled_from(["", " [output]", " [input]"]),
 )
+existing = st.builds(
+    lambda folder, name, mark: folder + name + mark,
+    st.sampled_from(["", "sub/", "out/", "up/input/", "sub/../", "./", "root/tmp/../"]),
+    st.sampled_from(["noise.safetensors", "secret.safetensors", "secret.png"]),
+    st.sampled_from(["", " [output]", " [input]", " [temp]"]),
+)
 TARGETS = [
     Target("names-requested", st.lists(paths, min_size=1, max_size=3), _request, (FolderError,), examples=150),
     Target("names-plain", paths, _plain, (FolderError,), examples=150),
     Target("names-resolved", st.tuples(paths, st.sampled_from(FOLDER_TYPES)), _resolve, (FolderError,), examples=150),
     Target("names-saved", st.tuples(paths, st.integers(1, 99)), _save, (FolderError,), examples=150),
-    Target("names-noise-files", noise_names, _noise_file, (DDIMError,), examples=150),
-    Target("names-loaded", paths | scalars, _load, examples=150),
+    Target("names-noise-files", existing | noise_names, _noise_file, (DDIMError,), examples=150),
+    Target("names-loaded", existing | paths | scalars, _load, examples=150),
 ]
