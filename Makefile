@@ -1,9 +1,13 @@
 # One command a task. Everything runs in a virtual environment of its own, .venv, made on first use.
 PYTHON ?= python3
 PY := .venv/bin/python
+MINUTES ?= 10
+TARGET ?=
+SEED ?=
+KILLS ?= 200
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-capabilities test-comfyui serve bench lint train clean
+.PHONY: demo test fuzz soak test-capabilities test-comfyui serve bench lint train clean
 
 demo: .venv/.host  ## run the example workflow; prints where the pictures are
 	$(PY) -m host run example_workflows/digits.json --output-directory output
@@ -14,6 +18,12 @@ serve: .venv/.host  ## open the visual editor on 127.0.0.1
 test: .venv/.test  ## every test but those that need a GPU or a ComfyUI checkout (skips are listed at the end)
 	sh tests/ensure_browser.sh
 	$(PY) -m pytest -q
+
+fuzz: .venv/.test  ## hostile inputs with new seeds; MINUTES=10, TARGET=name for one alone, SEED=n to repeat a finding
+	$(PY) -m tests.fuzz --minutes "$(MINUTES)" --target "$(TARGET)" $(if $(SEED),--seed $(SEED))
+
+soak: .venv/.test  ## end a working host again and again and count what it lost or did twice; KILLS=200
+	$(PY) -m tests.fuzz.kills --kills "$(KILLS)"
 
 test-capabilities: .venv/.test  ## the core's tests once for each set of instructions that torch can use on this processor
 	@set -e; list="$$($(PY) tests/capabilities.py)"; test -n "$$list"; for capability in $$list; do \

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Architecture", "DigitsUNet", "UNCONDITIONAL"]
+__all__ = ["Architecture", "DigitsUNet", "UNCONDITIONAL", "show"]
 
 UNCONDITIONAL = 10  # row of the class table for "no class", used by classifier-free guidance
 IMAGE_CHANNELS = 3
@@ -40,7 +41,7 @@ class Architecture:
         """Refuse sizes that cannot be built; weight files are untrusted input."""
         for name, size in asdict(self).items():
             if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
-                raise ValueError(f"{name} must be a whole number between 1 and {LARGEST_SIZE}, got {size!r}")
+                raise ValueError(f"{name} must be a whole number between 1 and {LARGEST_SIZE}, got {show(size)}")
         for name in ("fine_channels", "coarse_channels"):
             if getattr(self, name) % NORM_GROUPS:
                 raise ValueError(f"{name} must be divisible by {NORM_GROUPS}, got {getattr(self, name)}")
@@ -53,6 +54,18 @@ class Architecture:
     def as_dict(self) -> dict[str, int]:
         """Return the sizes by name, as stored in the weight file."""
         return asdict(self)
+
+
+def show(value: Any, limit: int = 80) -> str:
+    """Format a value of a weight file for an error message: its `repr`, truncated. Never raises.
+
+    As `ddim.errors.show`, which a pack inside ComfyUI cannot import under this name.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # an integer with too many digits to print, or too many levels
+        return f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def time_features(timestep: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .network import Architecture, DigitsUNet
+from .network import Architecture, DigitsUNet, show
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -159,7 +159,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return dict(opened.metadata() or {}), {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise DemoWeightsError(
-            f"{file} is not a complete safetensors file ({error}); make one with: python -m demo.train"
+            f"{file} is not a complete safetensors file ({str(error)[:300]}); make one with: python -m demo.train"
         ) from error
 
 
@@ -170,10 +170,14 @@ def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, A
         raise DemoWeightsError(f"{file} is not a weight file of this model: its metadata lack {', '.join(missing)}")
     found = (metadata["format"], metadata["format_version"])
     if found != (FORMAT, FORMAT_VERSION):
-        raise DemoWeightsError(f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0]} {found[1]}")
+        raise DemoWeightsError(
+            f"{file} must have format {FORMAT} version {FORMAT_VERSION}, got {found[0][:80]} {found[1][:80]}"
+        )
     scheduler_config = _parse_json(file, metadata, "scheduler_config")
     if scheduler_config != SCHEDULER_CONFIG:
-        raise DemoWeightsError(f"{file}: scheduler_config must be {SCHEDULER_CONFIG}, got {scheduler_config}")
+        raise DemoWeightsError(
+            f"{file}: scheduler_config must be {SCHEDULER_CONFIG}, got {show(scheduler_config, 400)}"
+        )
     architecture = _parse_architecture(file, metadata)
     names = _parse_json(file, metadata, "class_names")
     if not (
@@ -181,7 +185,9 @@ def _read_metadata(file: Path, metadata: Mapping[str, str]) -> tuple[dict[str, A
         and len(names) == architecture.num_classes
         and all(isinstance(name, str) for name in names)
     ):
-        raise DemoWeightsError(f"{file}: class_names must be a list of {architecture.num_classes} names, got {names!r}")
+        raise DemoWeightsError(
+            f"{file}: class_names must be a list of {architecture.num_classes} names, got {show(names)}"
+        )
     return scheduler_config, tuple(names), architecture
 
 
@@ -190,7 +196,7 @@ def _parse_architecture(file: Path, metadata: Mapping[str, str]) -> Architecture
     sizes = _parse_json(file, metadata, "architecture")
     expected = {field.name for field in fields(Architecture)}
     if not isinstance(sizes, dict) or set(sizes) != expected:
-        raise DemoWeightsError(f"{file}: architecture must name {sorted(expected)}, got {sizes!r}")
+        raise DemoWeightsError(f"{file}: architecture must name {sorted(expected)}, got {show(sizes)}")
     try:
         return Architecture(**sizes)
     except ValueError as error:
@@ -200,7 +206,7 @@ def _parse_architecture(file: Path, metadata: Mapping[str, str]) -> Architecture
 def _parse_json(file: Path, metadata: Mapping[str, str], key: str) -> Any:
     try:
         return json.loads(metadata[key])
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise DemoWeightsError(f"{file}: metadata {key} is not JSON: {error}") from error
 
 
@@ -222,5 +228,7 @@ def _check_tensors(file: Path, expected: Mapping[str, Tensor], tensors: Mapping[
 
 def _few(names: Mapping[str, str] | Sequence[str], most: int = 3) -> str:
     """List the first few names and count the rest."""
-    shown = [f"{name} {names[name]}" if isinstance(names, Mapping) else str(name) for name in list(names)[:most]]
+    shown = [
+        f"{name[:80]} {names[name][:20]}" if isinstance(names, Mapping) else name[:80] for name in list(names)[:most]
+    ]
     return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

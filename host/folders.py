@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from host.error_format import show
+
 __all__ = [
     "FOLDER_TYPES",
     "ROOT",
@@ -31,7 +33,7 @@ _ANNOTATION = re.compile(rf"^(?P<name>.*?)\s*\[(?P<type>{'|'.join(FOLDER_TYPES)}
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 # What a saved name cannot hold, because a request for the file would be refused: except NUL, which is an error.
-_NOT_IN_SAVED_NAMES = re.compile(r"[\x01-\x1f\x7f\\]|(?<=^[A-Za-z]):")
+_NOT_IN_SAVED_NAMES = re.compile(r"[\x01-\x1f\x7f\\\ud800-\udfff]|(?<=^[A-Za-z]):")
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 2048
 _MAX_SUBFOLDERS = 32
@@ -91,12 +93,19 @@ def _split(part: str) -> list[str]:
     except UnicodeEncodeError as error:
         raise FolderError("the path is not valid Unicode") from error
     names = [name for name in part.split("/") if name not in ("", ".")]
-    longest = max((len(name.encode()) for name in names), default=0)
-    if size > _MAX_PATH_BYTES or len(names) > _MAX_SUBFOLDERS or longest > _MAX_NAME_BYTES:
+    if size > _MAX_PATH_BYTES or _is_too_long(names):
         raise FolderError("the path is too long")
     if ".." in names:
         raise FolderError("'..' is not allowed in a path")
     return names
+
+
+def _is_too_long(names: list[str], saved_name: str = "") -> bool:
+    """Return whether a path has too many names or too long ones; `saved_name` gets a number and an ending."""
+    numbered = [f"{saved_name}_{0:09}_.png"] if saved_name else []
+    every = [name.encode() for name in (*names, *numbered)]
+    longest = max(map(len, every), default=0)
+    return len(every) > _MAX_SUBFOLDERS or longest > _MAX_NAME_BYTES or sum(map(len, every)) > _MAX_PATH_BYTES
 
 
 def split_annotation(name: str, default_type: str) -> tuple[str, str]:
@@ -132,7 +141,7 @@ class Folders:
         """Return the folder of a file reference's `type`: input, output or temp."""
         known = {"input": self.input, "output": self.output, "temp": self.temp}
         if folder_type not in known:
-            raise FolderError(f"type must be one of {', '.join(known)}, got {folder_type!r:.60}")
+            raise FolderError(f"type must be one of {', '.join(known)}, got {show(folder_type)}")
         return known[folder_type]
 
     def resolve(self, name: str, folder_type: str = "input") -> Path:
@@ -148,7 +157,7 @@ class Folders:
         name, folder_type = split_annotation(name, folder_type)
         folder = self.of_type(folder_type)
         path = Path(os.path.abspath(folder / name))
-        _check_inside(folder, path, f"the file name {name!r} points outside the {folder_type} folder")
+        _check_inside(folder, path, f"the file name {show(name)} points outside the {folder_type} folder")
         return path
 
     def save_image_path(self, prefix: str, folder_type: str = "output", width: int = 0, height: int = 0) -> SavePath:
@@ -168,11 +177,16 @@ class Folders:
         prefix = _NOT_IN_SAVED_NAMES.sub("_", _fill_variables(prefix, width, height))
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = top / subfolder
-        refusal = f"the file name prefix {prefix!r} points outside the {folder_type} folder {top}"
-        if name in ("", os.curdir, os.pardir):
+        refusal = f"the file name prefix {show(prefix)} points outside the {folder_type} folder {top}"
+        if name in ("", os.curdir, os.pardir) or "\0" in prefix:
             raise FolderError(refusal)
         _check_inside(top, folder, refusal)
-        folder.mkdir(parents=True, exist_ok=True)
+        if _is_too_long(subfolder.split("/"), name):
+            raise FolderError(f"the file name prefix {show(prefix)} is too long")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FolderError(f"the file name prefix {show(prefix)} has a file in the place of a folder") from error
         return SavePath(folder, name, _next_counter(folder, name), subfolder, prefix)
 
 

@@ -22,7 +22,8 @@ _READ_FORMATS = (*UPLOAD_FORMATS, "AVIF", "ICO")
 _LARGE_PIXELS = 4 << 20
 _large_pictures = threading.Lock()
 
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, Image.DecompressionBombError)
+# Pillow lets through whatever a damaged file leads to: OSError, SyntaxError, TypeError, KeyError, struct.error, ...
+_DECODE_ERRORS = (Exception,)
 
 
 class PictureError(ValueError):

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from host.atomic_files import claim_number, flush_to_disk, temporary_file
 from host.context import folders
-from host.folders import FolderError, SavePath
+from host.folders import SavePath
 from host.pictures import decoding_slot, frame_count, open_picture
 from host.strict_json import dumps
 
@@ -168,7 +168,7 @@ class LoadImage:
         """Check that the file exists; it may be in a sub-folder, or annotated as in "x.png [output]"."""
         try:
             found = isinstance(image, str) and folders().resolve(image).is_file()
-        except (FolderError, ValueError):
+        except (ValueError, OSError):  # a name that leaves the folder, or that no file can have
             found = False
         return True if found else f"Invalid image file: {image}"
 

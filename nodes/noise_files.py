@@ -141,7 +141,7 @@ def _resolve(name: str) -> Path:
     try:
         path = (root / name.removesuffix(OUTPUT_MARK)).resolve()
         found = path.is_relative_to(root) and _is_noise_file(path.name) and path.is_file()
-    except (OSError, ValueError):  # a name that no file system accepts
+    except (OSError, ValueError, RuntimeError):  # a name that no file system accepts, or a loop of links
         found = False
     if not found:
         raise DDIMError(

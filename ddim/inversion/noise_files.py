@@ -38,6 +38,7 @@ from .result import Inversion
 
 __all__ = ["MAX_FILE_BYTES", "load_noise", "save_noise"]
 
+MAX_REASON = 300  # characters of safetensors' own message
 _HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 
 
@@ -145,7 +146,8 @@ def load_noise(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES)
             tensors = {key: file.get_tensor(key) for key in headers}
         check_finite(tensors)
     except SafetensorError as error:
-        raise DDIMError(f"{name} must be a complete safetensors file, but reading it failed: {error}") from error
+        reason = str(error)[:MAX_REASON]  # it may quote the whole header
+        raise DDIMError(f"{name} must be a complete safetensors file, but reading it failed: {reason}") from error
     except DDIMError as error:
         raise DDIMError(f"{name} cannot be used as a noise file: {error}") from error
     return _inversion_from(description, tensors)

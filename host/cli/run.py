@@ -20,6 +20,7 @@ from typing import Any
 from host import context, folders
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.progress_bars import ProgressBars
+from host.error_format import shorten, show
 from host.execution import Executor, RunResult, node_events
 from host.folders import Folders
 from host.packs import PackError, Registry, load_pack
@@ -28,6 +29,8 @@ from host.validation import Validation, validate
 from host.workflows import OverrideError, WorkflowError, apply_overrides, read_workflow
 
 __all__ = ["add_options"]
+
+_MAX_ERROR_LINES = 30
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -97,15 +100,17 @@ def _require_known_classes(prompt: Prompt, registry: Registry, file: str) -> Non
     """Refuse a prompt with nodes of unknown classes, and name all of them; `validate` names only the first."""
     malformed = [node_id for node_id, node in prompt.items() if not isinstance(node, dict)]
     if malformed:
-        raise UsageError(f"{file} cannot be run: node {malformed[0]} must be an object with class_type and inputs")
+        raise UsageError(
+            f"{file} cannot be run: node {shorten(malformed[0], 80)} must be an object with class_type and inputs"
+        )
     unknown = [
-        f"node {node_id}: no class {node.get('class_type')!r} is known"
+        f"node {shorten(node_id, 80)}: no class {show(node.get('class_type'))} is known"
         for node_id, node in prompt.items()
         if not (isinstance(node.get("class_type"), str) and node["class_type"] in registry.nodes)
     ]
     if unknown:
         hint = "this host has this project's nodes and LoadImage, SaveImage, PreviewImage; ComfyUI has the others"
-        raise UsageError("\n  ".join([f"{file} cannot be run:", *unknown, hint]))
+        raise UsageError("\n  ".join([f"{file} cannot be run:", *_first_lines(unknown), hint]))
 
 
 def _describe_errors(checked: Validation, file: str) -> str:
@@ -114,13 +119,19 @@ def _describe_errors(checked: Validation, file: str) -> str:
     for node_id, entry in checked.node_errors.items():
         for error in entry["errors"]:
             name = error["extra_info"].get("input_name")
-            where = f"node {node_id} ({entry['class_type']})" + (f", input '{name}'" if name else "")
+            where = f"node {shorten(node_id, 80)} ({entry['class_type']})" + (f", input '{name}'" if name else "")
             details = "" if error["details"] in ("", name) else f" ({error['details']})"
             lines.append(f"{where}: {error['message']}{details}")
     if not lines and checked.error is not None:
         details = f" ({checked.error['details']})" if checked.error["details"] else ""
         lines = [f"{checked.error['message']}{details}"]
-    return f"{file} cannot be run:\n  " + "\n  ".join(lines)
+    return f"{file} cannot be run:\n  " + "\n  ".join(_first_lines(lines))
+
+
+def _first_lines(lines: list[str]) -> list[str]:
+    """Return the first lines of a long list, and how many follow."""
+    rest = len(lines) - _MAX_ERROR_LINES
+    return lines if rest <= 0 else [*lines[:_MAX_ERROR_LINES], f"and {rest} more"]
 
 
 def _require_writable(folder: Path) -> None:

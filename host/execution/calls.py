@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.context import ExecutionBlocker
+from host.error_format import show
 from host.packs import NodeClass, node_output_is_list
 from host.prompt_format import Prompt
 
@@ -113,7 +114,7 @@ def read_returns(results: Sequence[Any], node: NodeClass) -> Returned:
 
 def _checked_ui_list(node: NodeClass, key: str, values: Any) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)):
-        raise TypeError(f"{node.__name__} returned ui[{key!r}] of type {type(values).__name__}; a list is expected")
+        raise TypeError(f"{node.__name__} returned ui[{show(key)}] of type {type(values).__name__}; a list is expected")
     return values
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from host.error_format import show
 from host.execution.cache import Cache, CacheEntry, NodeKey
 from host.execution.calls import Inputs, await_tasks
 from host.execution.dynamic_prompt import DynamicPrompt
@@ -52,7 +53,7 @@ class NodeOutputs:
         """Add nodes to the graph on behalf of `parent_id`, and sign them."""
         for node_id, node in nodes.items():
             if node.get("class_type") not in self._registry.nodes:
-                raise ValueError(f"the expansion adds a node of the unknown class {node.get('class_type')!r}")
+                raise ValueError(f"the expansion adds a node of the unknown class {show(node.get('class_type'))}")
             self._graph.add_node(node_id, node, parent_id)
             self.classes[node_id] = self._registry.nodes[node["class_type"]]
         await self._call_is_changed(list(nodes), call)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from host.context import CancelFlag, ExecutionBlocker, Interrupted, NodeCall, enter_node_call
+from host.error_format import show
 from host.execution.cache import Cache
 from host.execution.calls import Inputs, Returned, await_tasks, call_all, join_outputs, read_returns
 from host.execution.dynamic_prompt import DynamicPrompt
@@ -178,7 +179,7 @@ class Run:
         for name in lacking:
             link = self._graph.get_node(node_id)["inputs"].get(name)
             if not is_link(link):
-                raise ValueError(f"check_lazy_status asks for the input {name!r}, which is not linked to a node")
+                raise ValueError(f"check_lazy_status asks for the input {show(name)}, which is not linked to a node")
             self._queue.require(node_id, link[0])
         return bool(lacking)
 

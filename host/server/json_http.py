@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from host.error_format import shorten
 from host.strict_json import dumps, parse_untrusted
 
 __all__ = [
@@ -63,8 +64,8 @@ async def _one_after_another(pieces: AsyncIterator[str] | Iterable[str]) -> Asyn
 
 
 def http_error(status: int, message: str) -> web.HTTPException:
-    """Return the exception to raise for an error response: `{"error": message}` with its status."""
-    return _EXCEPTIONS[status](text=dumps({"error": message}), content_type="application/json")
+    """Return the exception to raise for an error response: `{"error": message}`, shortened, with its status."""
+    return _EXCEPTIONS[status](text=dumps({"error": shorten(message)}), content_type="application/json")
 
 
 async def read_json(request: web.Request) -> Any:

@@ -132,7 +132,10 @@ class WebSockets:
             max_msg_size=MAX_RECEIVED_BYTES, timeout=_CLOSE_SECONDS, heartbeat=HEARTBEAT_SECONDS
         )
         status = await asyncio.to_thread(self.status)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ValueError as error:  # a key that is no Base64, for one
+            raise http_error(400, "the handshake of the web socket is malformed") from error
         client = _Client(socket, abort=lambda: _abort(request))
         self._clients[client_id] = client
         self._sockets.add(client)

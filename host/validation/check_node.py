@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from host.error_format import ErrorInfo, error_info, qualified_name
+from host.error_format import ErrorInfo, error_info, qualified_name, shorten, show
 from host.packs import InputSpec, NodeClass, Registry, find_input, input_types, visible_inputs
 from host.prompt_format import Prompt, is_link, types_match
 from host.validation.check_value import check_value
@@ -63,7 +63,7 @@ def check_node(
         log.warning("validating node %s (%s) raised", node_id, class_type, exc_info=True)
         lines = traceback.format_tb(error.__traceback__)
         info = {"exception_type": qualified_name(type(error)), "traceback": lines}
-        report.errors.append(_exception_error(str(error), info))
+        report.errors.append(_exception_error(shorten(str(error)), info))
     return report
 
 
@@ -124,11 +124,11 @@ def _link_fault(value: list[Any], prompt: Prompt, registry: Registry) -> str | N
         return "must be a length-2 list of [node_id, slot_index]"
     source, slot = value
     if source not in prompt:
-        return f"it leads to node {source!r}, which is not in the prompt"
+        return f"it leads to node {show(source)}, which is not in the prompt"
     class_type = prompt[source]["class_type"]
     count = len(registry.nodes[class_type].RETURN_TYPES)
     if not 0 <= slot < count:
-        return f"it takes output {slot} of node {source!r}, but {class_type} has {count} outputs, counted from 0"
+        return f"it takes output {slot} of node {show(source)}, but {class_type} has {count} outputs, counted from 0"
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from host.error_format import ErrorInfo, error_info
+from host.error_format import ErrorInfo, error_info, show
 from host.limits import MAX_PROMPT_DEPTH, MAX_PROMPT_NODES
 from host.packs import Registry, is_output_node
 from host.prompt_format import Prompt, PromptNode, node_title
@@ -82,7 +82,7 @@ def _shape_error(prompt: Any, targets: Any) -> ErrorInfo | None:
         return _invalid(f"a prompt has at most {MAX_PROMPT_NODES} nodes, got {len(prompt)}")
     for node_id, node in prompt.items():
         if not isinstance(node_id, str):
-            return _invalid(f"node ids must be strings, got {node_id!r}")
+            return _invalid(f"node ids must be strings, got {show(node_id)}")
         if not isinstance(node, dict):
             return _invalid(f"node {node_id} must be an object with class_type and inputs, got {type(node).__name__}")
     if nests_deeper_than(prompt, MAX_PROMPT_DEPTH):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from host.error_format import ErrorInfo, error_info
+from host.error_format import ErrorInfo, error_info, shorten
 from host.packs import InputSpec
 from host.prompt_format import unwrap_constant
 
@@ -57,7 +57,7 @@ def _conversion_error(name: str, spec: InputSpec, value: Any, error: Exception) 
             "input_name": name,
             "input_config": [spec.type, spec.options],
             "received_value": value,
-            "exception_message": str(error),
+            "exception_message": shorten(str(error)),
         },
     )
 

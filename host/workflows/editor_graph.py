@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from host.error_format import shorten, show
 from host.limits import MAX_EDITOR_NODES
 
 __all__ = [
@@ -30,11 +31,16 @@ __all__ = [
 ]
 
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; with any other value it runs
+_MAX_LABEL_CHARACTERS = 120
+
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"  # the ids of a subgraph's own input and output ends
 
 
 class WorkflowError(ValueError):
-    """A file is not a workflow, or a malformed one. The message says where."""
+    """A file is not a workflow, or a malformed one. The message says where, and how long it may get is limited."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten(message))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class EditorNode:
     @property
     def label(self) -> str:
         """The node's name in error messages."""
-        return f"node {self.id} ({self.class_type})"
+        return shorten(f"node {self.id} ({self.class_type})", _MAX_LABEL_CHARACTERS)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def _object_list(value: Any, name: str) -> list[dict[str, Any]]:
 
 def _read_node(entry: dict[str, Any]) -> EditorNode:
     if "id" not in entry or not isinstance(entry.get("type"), str):
-        raise WorkflowError(f"a node needs an id and a type, got {str(entry)[:100]}")
+        raise WorkflowError(f"a node needs an id and a type, got {show(entry, 100)}")
     node_id, class_type = str(entry["id"]), entry["type"]
     values, properties = entry.get("widgets_values"), entry.get("properties")
     if values is None:
@@ -210,5 +216,5 @@ def _read_link(entry: Any) -> tuple[str, EditorLink]:
     if isinstance(entry, dict):
         entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
     if not isinstance(entry, list) or len(entry) < 5 or not all(isinstance(entry[i], int) for i in (2, 4)):
-        raise WorkflowError(f"a link needs an id, an origin, a target and their slots, got {str(entry)[:100]}")
+        raise WorkflowError(f"a link needs an id, an origin, a target and their slots, got {show(entry, 100)}")
     return str(entry[0]), EditorLink(str(entry[1]), entry[2], str(entry[3]), entry[4])

@@ -7,15 +7,24 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from host.error_format import shorten, show
+from host.limits import MAX_PROMPT_DEPTH
 from host.packs import InputSpec, Registry, find_input, input_types, visible_inputs
 from host.prompt_format import Prompt, PromptNode, node_title
+from host.strict_json import nests_deeper_than
 from host.workflows.editor_widgets import is_widget
 
 __all__ = ["OverrideError", "apply_overrides"]
 
+_MAX_LABEL_CHARACTERS = 120  # of what is quoted without quotation marks
+_MAX_LISTED = 20  # nodes or inputs that an error names
+
 
 class OverrideError(ValueError):
-    """A `--set` that matches nothing, or whose value has the wrong type."""
+    """A `--set` that matches nothing, or whose value has the wrong type. The message's length is limited."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten(message))
 
 
 def apply_overrides(prompt: Prompt, overrides: Iterable[str], registry: Registry) -> Prompt:
@@ -28,17 +37,20 @@ def apply_overrides(prompt: Prompt, overrides: Iterable[str], registry: Registry
         registry: The node classes.
 
     Raises:
-        OverrideError: No node or several nodes match, or VALUE does not have the input's type.
+        OverrideError: No node or several nodes match, VALUE does not have the input's type, or the prompt nests too
+            deeply to be copied.
     """
+    if nests_deeper_than(prompt, MAX_PROMPT_DEPTH):
+        raise OverrideError(f"the values of a prompt nest at most {MAX_PROMPT_DEPTH} deep")
     result = copy.deepcopy(prompt)
     for text in overrides:
         target, equals, value = text.partition("=")
         if not equals or "." not in target:
-            raise OverrideError(f"--set expects NODE.INPUT=VALUE, got {text!r}")
+            raise OverrideError(f"--set expects NODE.INPUT=VALUE, got {show(text)}")
         node_id, name = _find_input(result, target, text, registry)
         inputs = result[node_id].setdefault("inputs", {})
         if not isinstance(inputs, dict):
-            raise OverrideError(f"--set {text}: {_node_label(node_id, result[node_id])} has no object 'inputs'")
+            raise OverrideError(f"{_quoted(text)}: {_node_label(node_id, result[node_id])} has no object 'inputs'")
         inputs[name] = _read_value(result[node_id], name, value, text, registry)
     return result
 
@@ -51,19 +63,21 @@ def _find_input(prompt: Prompt, target: str, text: str, registry: Registry) -> t
         nodes = _find_nodes(prompt, label)
         if len(nodes) > 1:
             raise OverrideError(
-                f"--set {text}: {len(nodes)} nodes are called {label!r}; name one by its id: {', '.join(nodes)}"
+                f"{_quoted(text)}: {len(nodes)} nodes are called {show(label)}; name one by its id: {_listed(nodes)}"
             )
         for node_id in nodes:
             if _input_spec(prompt[node_id], name, registry) is not None:
                 return node_id, name
             failures.append(
-                f"{_node_label(node_id, prompt[node_id])} has no input {name!r}; it has "
-                f"{', '.join(_input_names(prompt[node_id], registry)) or 'none'}"
+                f"{_node_label(node_id, prompt[node_id])} has no input {show(name)}; it has "
+                f"{_listed(_input_names(prompt[node_id], registry)) or 'none'}"
             )
     if failures:
-        raise OverrideError(f"--set {text}: {failures[0]}")
+        raise OverrideError(f"{_quoted(text)}: {failures[0]}")
     nodes = [_node_label(node_id, node) for node_id, node in prompt.items()]
-    raise OverrideError(f"--set {text}: no node is called {target.rpartition('.')[0]!r}; there are {', '.join(nodes)}")
+    raise OverrideError(
+        f"{_quoted(text)}: no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}"
+    )
 
 
 def _find_nodes(prompt: Prompt, label: str) -> list[str]:
@@ -75,7 +89,18 @@ def _find_nodes(prompt: Prompt, label: str) -> list[str]:
 
 
 def _node_label(node_id: str, node: PromptNode) -> str:
-    return f"node {node_id} ({node.get('class_type')})"
+    return shorten(f"node {node_id} ({node.get('class_type')})", _MAX_LABEL_CHARACTERS)
+
+
+def _quoted(text: str) -> str:
+    """Return the beginning of an override as it was given."""
+    return shorten(f"--set {text}", _MAX_LABEL_CHARACTERS)
+
+
+def _listed(names: list[str]) -> str:
+    """List the first names, and count the rest."""
+    more = [f"and {len(names) - _MAX_LISTED} more"] if len(names) > _MAX_LISTED else []
+    return ", ".join([*(shorten(name, _MAX_LABEL_CHARACTERS) for name in names[:_MAX_LISTED]), *more])
 
 
 def _input_names(node: PromptNode, registry: Registry) -> list[str]:
@@ -98,12 +123,16 @@ def _read_value(node: PromptNode, name: str, value: str, text: str, registry: Re
     if isinstance(spec.type, list) or spec.type == "COMBO":
         return _read_choice(spec.type if isinstance(spec.type, list) else spec.options.get("options", []), value)
     if not is_widget(spec.type, {**spec.options, "forceInput": False}):
-        raise OverrideError(f"--set {text}: the input {name!r} takes a {spec.type} from another node, not a value")
+        raise OverrideError(
+            f"{_quoted(text)}: the input {show(name)} takes a {spec.type} from another node, not a value"
+        )
     try:
         return _READERS.get(spec.type, _read_json)(value)
+    except RecursionError:
+        raise OverrideError(f"{_quoted(text)}: the value of {show(name)} nests too deeply") from None
     except ValueError:
         expected = _EXPECTED.get(spec.type, spec.type)
-        raise OverrideError(f"--set {text}: the input {name!r} takes {expected}, got {value!r}") from None
+        raise OverrideError(f"{_quoted(text)}: the input {show(name)} takes {expected}, got {show(value)}") from None
 
 
 def _read_choice(choices: Iterable[Any], value: str) -> Any:

@@ -142,7 +142,7 @@ def _checked(name: str, kind: Any, options: Mapping[str, Any], value: Any) -> An
         raise DDIMError(f"{name} must be {expected}, got {_shown(value)}")
     low, high = options.get("min", -float("inf")), options.get("max", float("inf"))
     if kind in ("INT", "FLOAT") and not low <= value <= high:
-        raise DDIMError(f"{name} must be between {low} and {high}, got {value}")
+        raise DDIMError(f"{name} must be between {low} and {high}, got {_shown(value)}")
     return value
 
 

@@ -83,6 +83,10 @@ CHANGES = {
     "a newer version": (lambda t, m: m.update(format_version="2"), "version 1, got ddim-demo-digits 2"),
     "broken JSON": (lambda t, m: m.update(scheduler_config="{"), "metadata scheduler_config is not JSON"),
     "deep JSON": (lambda t, m: m.update(class_names="[" * 100_000), "metadata class_names is not JSON"),
+    "a number of thousands of digits": (
+        lambda t, m: m.update(architecture='{"fine_channels": ' + "9" * 5000 + "}"),
+        "metadata architecture is not JSON",
+    ),
     "another schedule": (
         lambda t, m: m.update(scheduler_config=json.dumps(SCHEDULER_CONFIG | {"beta_end": 0.02})),
         "scheduler_config must be .* got .*0.02",
@@ -106,6 +110,14 @@ def test_a_file_with_this_is_refused(good: Path, what: str) -> None:
     change, message = CHANGES[what]
     with pytest.raises(DemoWeightsError, match=message):
         load_demo_model(rewrite(good, change))
+
+
+@pytest.mark.parametrize("key", ["format", "format_version", "scheduler_config", "class_names", "architecture"])
+def test_an_error_quotes_the_beginning_of_what_a_file_says(good: Path, key: str) -> None:
+    long = json.dumps(["x" * 20_000] * 3)
+    with pytest.raises(DemoWeightsError) as refused:
+        load_demo_model(rewrite(good, lambda t, m: m.update({key: long})))
+    assert len(str(refused.value)) < 1500
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:

@@ -118,3 +118,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_a_damaged_picture_is_refused_whatever_its_decoder_raises(folders: Folders):
+    """Here the second frame of a TIFF has no width: Pillow raises TypeError."""
+    path = folders.input / "x.tiff"
+    file = io.BytesIO()
+    Image.new("1", (13, 7)).save(file, "TIFF", save_all=True, append_images=[Image.new("1", (13, 7))])
+    data = file.getvalue()
+    second = data.rindex(b"\x00\x01\x04\x00\x01\x00\x00\x00\x0d")  # the tag of the width
+    path.write_bytes(data[:second] + b"\xf0" + data[second + 1 :])
+    with pytest.raises(PictureError, match="frames of the picture cannot be counted"):
+        open_picture(path)

@@ -49,11 +49,20 @@ def test_no_file_leaves_the_output_folder(folders: Folders, prefix):
     assert not any(path.is_file() for path in folders.output.parent.rglob("*"))
 
 
-@pytest.mark.parametrize("prefix", ["a\\b", "v:x", "a\tb", "a\nb", "a\x7fb"])
+@pytest.mark.parametrize("prefix", ["a\\b", "v:x", "a\tb", "a\nb", "a\x7fb", "a\ud800b"])
 def test_a_saved_file_has_a_name_that_can_be_asked_for(folders: Folders, prefix):
     (entry,) = save(prefix)
     path = requested_path(folders.output, entry["subfolder"], entry["filename"])
     assert path.is_file() and path.name == f"{prefix[0]}_{prefix[-1]}_00001_.png"
+
+
+@pytest.mark.parametrize("prefix", ["x" * 250, "é" * 125, "x" * 300 + "/x", "x/" * 40 + "x", "file/x", "file/x/x"])
+def test_a_prefix_that_no_file_can_have_is_refused_in_a_sentence(folders: Folders, prefix):
+    folders.output.mkdir()
+    (folders.output / "file").touch()
+    with pytest.raises(FolderError, match="is too long|a file in the place of a folder") as refused:
+        save(prefix)
+    assert len(str(refused.value)) < 200
 
 
 def test_a_link_out_of_the_output_folder_is_not_followed(folders: Folders, tmp_path):

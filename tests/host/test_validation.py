@@ -326,3 +326,35 @@ def test_a_long_chain_is_checked_without_recursion(check, node):
     assert check(prompt | {"x": node("ToyShow", value=["2899", 0])}).ok
     prompt["0"] = node("ToyAdd", a=["2899", 0], b=1.0)
     assert len(check(prompt | {"x": node("ToyShow", value=["2899", 0])}).node_errors) == 2900
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {LONG: 3},
+        {LONG: {"inputs": {}}},
+        {"1": {"class_type": LONG, "inputs": {}}},
+        {"1": {"class_type": "ToyShow", "inputs": {"value": [LONG, 0]}}},
+        {"1": {"class_type": "ToyNumber", "inputs": {"mode": LONG, "value": LONG, "seed": 1}}, "2": {
+            "class_type": "ToyShow", "inputs": {"value": ["1", 0]}}},
+        {"1": {"class_type": "LoadImage", "inputs": {"image": LONG}}, "2": {
+            "class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}},
+    ],
+    ids=["node", "id", "class", "link", "values", "picture"],
+)  # fmt: skip
+def test_an_error_quotes_the_beginning_of_what_was_sent(check, prompt):
+    found = check(prompt)
+    assert found.error is not None
+    errors = [found.error, *(error for entry in found.node_errors.values() for error in entry["errors"])]
+    for error in errors:
+        assert max(len(error["message"]), len(error["details"])) < 2100
+        assert len(error["extra_info"].get("exception_message", "")) < 2100
+
+
+def test_an_integer_of_thousands_of_digits(check, node):
+    """It cannot be printed, also not in an error."""
+    found = check({"1": node("ToyNumber", value=10**5000, seed=0, mode="plain"), "2": node("ToyShow", value=["1", 0])})
+    assert found.node_errors["1"]["errors"]

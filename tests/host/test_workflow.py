@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from host.workflows import WorkflowError, read_workflow
+from host.error_format import show
+from host.limits import MAX_PROMPT_DEPTH
+from host.workflows import OverrideError, WorkflowError, apply_overrides, read_workflow
 
 API = {
     "1": {"class_type": "ToyNumber", "inputs": {"value": 2.0, "seed": 7, "mode": "plain"}},
@@ -146,3 +148,80 @@ def test_anything_is_read_or_refused(registry, value):
     except WorkflowError:
         return
     assert isinstance(prompt, dict)
+
+
+LONG = "x" * 50_000
+NESTED = "[" * 100_000
+
+
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "override",
+    [LONG, f"{LONG}.value=1", f"1.{LONG}=1", f"1.value={LONG}", f"1.seed={'9' * 5000}", f"{LONG}.{LONG}={LONG}"],
+    ids=["no equals sign", "node", "input", "number", "digits", "everything"],
+)
+def test_an_override_is_quoted_in_part(registry, override):
+    with pytest.raises(OverrideError) as refused:
+        apply_overrides(API, [override], registry)
+    assert str(refused.value).startswith("--set") and len(str(refused.value)) < 700
+
+
+def test_an_override_of_a_prompt_with_long_and_many_names(registry):
+    prompt = {f"{i}{LONG}": {"class_type": f"{i}{LONG}", "inputs": {}} for i in range(50)}
+    with pytest.raises(OverrideError, match="there are node 0x") as refused:
+        apply_overrides(prompt, ["none.value=1"], registry)
+    assert len(str(refused.value)) < 2100
+
+
+def test_an_override_that_nests_too_deeply(registry, monkeypatch):
+    """It may be given where an input's type is the editor's own, and is then read as JSON."""
+
+    class Curved:
+        RETURN_TYPES = ()
+        FUNCTION = "run"
+        OUTPUT_NODE = True
+
+        @classmethod
+        def INPUT_TYPES(cls):
+            return {"required": {"curve": ("CURVE",)}}
+
+    monkeypatch.setitem(registry.nodes, "Curved", Curved)
+    prompt = {"1": {"class_type": "Curved", "inputs": {}}}
+    with pytest.raises(OverrideError, match="nests too deeply"):
+        apply_overrides(prompt, [f"1.curve={NESTED}"], registry)
+    assert apply_overrides(prompt, ["1.curve=[[1]]"], registry)["1"]["inputs"] == {"curve": [[1]]}
+
+
+@pytest.mark.parametrize("depth", [100, 100_000])
+def test_overrides_of_a_prompt_that_nests_too_deeply(registry, depth):
+    prompt = {"1": {"class_type": "ToyNumber", "inputs": {"value": nested(depth)}}}
+    with pytest.raises(OverrideError, match=f"at most {MAX_PROMPT_DEPTH} deep"):
+        apply_overrides(prompt, ["1.seed=3"], registry)
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        {"nodes": [{"id": LONG}]},
+        {"nodes": [{"id": LONG, "type": LONG, "inputs": 3}]},
+        {"nodes": [{"id": LONG, "type": LONG, "inputs": [{"name": LONG, "link": LONG}]}]},
+        {"nodes": [{"id": 1, "type": LONG, "inputs": [{"name": LONG, "link": 1}]}], "links": [[1, LONG, 0, 1, 0]]},
+        {"nodes": [], "links": [[LONG]]},
+    ],
+    ids=["type", "inputs", "link", "origin", "links"],
+)
+def test_a_malformed_workflow_is_quoted_in_part(registry, workflow):
+    with pytest.raises(WorkflowError) as refused:
+        read_workflow(dumped(workflow), registry)
+    assert len(str(refused.value)) < 2100
+
+
+@pytest.mark.parametrize("broken", [10**5000, nested(100_000), object()], ids=["digits", "depth", "object"])
+def test_any_value_can_be_quoted(broken):
+    assert 5 < len(show(broken)) <= 83

@@ -244,14 +244,16 @@ def test_other_files_are_refused(tmp_path: Path, good: Path) -> None:
         "text": b"hello, world, this is not a tensor file",
         "huge header": (2**40).to_bytes(8, "little") + b"{}",
         "zero header": bytes(64),
+        "long text": (30_020).to_bytes(8, "little") + b'{"__metadata__":"' + b"x" * 30_001 + b'"}',
         "cut": good.read_bytes()[:-100],
         "longer": good.read_bytes() + b"more",
     }
     for name, content in contents.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(DDIMError, match=name):
+        with pytest.raises(DDIMError, match=name) as refused:
             load_noise(tmp_path / name)
+        assert len(str(refused.value)) < 1000
 
 
 def test_a_large_file_is_refused_unread(tmp_path: Path, good: Path) -> None:

@@ -244,6 +244,7 @@ def test_a_changed_file_is_read_again(world: Any, picture: Any, call: Any, nodes
         "../secret.safetensors [output]",
         "/etc/passwd",
         "link.safetensors",
+        "loop",
         "notes.txt",
         "",
         ".",
@@ -256,6 +257,7 @@ def test_no_name_leads_out_of_the_folder(call: Any, folders: Path, name: str) ->
     (folders / "secret.safetensors").write_bytes(b"secret")
     (folders / "input" / "notes.txt").write_bytes(b"")
     (folders / "input" / "link.safetensors").symlink_to(folders / "secret.safetensors")
+    (folders / "input" / "loop").symlink_to("loop")
     with pytest.raises(DDIMError, match="there is no noise file"):
         call("DDIMLoadNoise", noise_file=name)
 

@@ -106,6 +106,18 @@ def test_huge_and_broken_frames_end_only_their_own_socket(server):
     good.close()
 
 
+def test_a_malformed_handshake_is_refused(server):
+    """A key that is no Base64 is answered 400 by aiohttp; one that is no ASCII was an error of the host."""
+    address = urllib.parse.urlsplit(server.address)
+    for key in (b"AAAA", b"\x80AAAAAAAAAAAAAAAAAAAAA=="):
+        with sockets.create_connection((address.hostname, address.port), timeout=60) as connection:
+            connection.sendall(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
+            )
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_half_a_request_stops_nobody(server):
     port = urllib.parse.urlsplit(server.address).port
     halves = []

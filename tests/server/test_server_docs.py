@@ -13,7 +13,8 @@ from PIL import Image
 
 from host import limits
 from host.folders import ROOT
-from host.server.jobs.store import MAX_ATTEMPTS
+from host.server.jobs.store import MAX_ATTEMPTS, TRUSTED_ATTEMPTS
+from host.server.jobs.worker import SUSPECT_SECONDS
 from host.server.routes import ROUTES
 from tests.server.support import graph
 
@@ -59,5 +60,6 @@ def test_the_limits():
         f"headers of a request are not complete after {limits.MAX_HEADER_SECONDS:g} seconds",
         f"nothing of a body arrives for {limits.MAX_BODY_PAUSE_SECONDS:g} seconds",
         f"crashed the server {MAX_ATTEMPTS} times",
+        f"After {TRUSTED_ATTEMPTS} of them it starts only when the server has been up for {SUSPECT_SECONDS:g} seconds",
     ):
         assert stated in text

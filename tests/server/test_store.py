@@ -92,9 +92,13 @@ class StoreAgainstList(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
         self.folder = copy
         self.store = JobStore(copy / "jobs.sqlite3")
-        self.store.recover()
+        given_up = self.store.recover()
         if self.running is not None:
             self._requeue()
+        for name in given_up:
+            self.store.finish(name, Result("failed"), {})
+            self.done.append(name)
+        self.waiting = [entry for entry in self.waiting if entry[2] not in given_up]
 
     def _requeue(self):
         self.waiting.append(self.running)
@@ -128,6 +132,17 @@ def test_a_prompt_that_keeps_ending_its_host_is_given_up(store):
         assert store.recover() == []
         assert store.claim().id == "poison"
     assert store.recover() == ["poison"]
+
+
+def test_a_suspect_is_left_out_and_does_not_hold_up_the_others(store):
+    store.add("suspect", PROMPT, {}, ["1"])
+    store.add("other", PROMPT, {}, ["1"])
+    for _ in range(module.TRUSTED_ATTEMPTS):
+        assert store.claim(with_suspects=False).id == "suspect"
+        store.recover()
+    assert store.claim(with_suspects=False).id == "other"
+    assert store.claim(with_suspects=False) is None
+    assert store.claim(with_suspects=True).id == "suspect"
 
 
 def test_a_release_is_no_attempt(store):

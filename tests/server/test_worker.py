@@ -11,9 +11,9 @@ import pytest
 
 from host.execution import RunResult
 from host.server.jobs import worker as worker_module
-from host.server.jobs.store import MAX_ATTEMPTS, JobStore
+from host.server.jobs.store import MAX_ATTEMPTS, TRUSTED_ATTEMPTS, JobStore
 from host.server.jobs.views import job_item
-from host.server.jobs.worker import Worker
+from host.server.jobs.worker import SUSPECT_SECONDS, Worker
 from host.server.websockets import WebSockets
 
 PROMPT = {"1": {"class_type": "X", "inputs": {}}}
@@ -74,9 +74,73 @@ def test_a_prompt_that_keeps_ending_its_host_is_recorded_as_failed(store):
         store.claim()
     executor = FailingExecutor(RuntimeError())
     worker = begin(store, executor)
-    assert "crashed too often" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
+    assert (
+        f"crashed {MAX_ATTEMPTS} times" in job_item(wait_done(store, "poison"))["execution_error"]["exception_message"]
+    )
     worker.stop(10)
     assert executor.runs == 0
+
+
+class ManyStarts:
+    """Each life of a server that dies: a worker on the same store, whose clock is moved."""
+
+    def __init__(self, store, monkeypatch) -> None:
+        self.store, self.now, self.ran = store, 0.0, []
+        monkeypatch.setattr(worker_module.time, "monotonic", lambda: self.now)
+
+    def life(self, seconds: float) -> None:
+        """The server starts, is up for some seconds, and dies in whatever job it claims at the end of them."""
+        worker = Worker(self.store, None, WebSockets({}), lambda call, *arguments: None)
+        worker._thread = threading.Thread(target=lambda: None)
+        worker.start()
+        self.now += seconds
+        if (active := worker._claim()) is not None:
+            self.ran.append(active.job.id)
+
+
+def test_a_machine_that_is_switched_off_soon_after_each_start_fails_no_prompt(store, monkeypatch):
+    store.add("innocent", PROMPT, {}, ["1"])
+    lives = ManyStarts(store, monkeypatch)
+    for _ in range(5 * MAX_ATTEMPTS):
+        lives.life(SUSPECT_SECONDS / 2)
+    assert store.get("innocent").status == "pending" and lives.ran == ["innocent"] * TRUSTED_ATTEMPTS
+    worker = begin(store, EmptyExecutor())
+    lives.now += SUSPECT_SECONDS
+    worker.notify()
+    assert wait_done(store, "innocent").status == "completed"
+    worker.stop(10)
+
+
+def test_a_prompt_that_ends_its_host_at_once_is_given_up_and_the_others_run(store, monkeypatch):
+    store.add("poison", PROMPT, {}, ["1"])
+    lives = ManyStarts(store, monkeypatch)
+    while store.get("poison").status != "failed":
+        assert len(lives.ran) <= MAX_ATTEMPTS
+        lives.life(SUSPECT_SECONDS if len(lives.ran) >= TRUSTED_ATTEMPTS else 0.0)
+    assert lives.ran == ["poison"] * MAX_ATTEMPTS
+
+
+def test_a_node_that_does_not_stop_with_its_host_is_not_blamed(store):
+    """The host ends it, on purpose, while it runs."""
+    stuck = threading.Event()
+
+    class StuckExecutor:
+        def run(self, *_, **__):
+            stuck.wait()
+
+    store.add("slow", PROMPT, {}, ["1"])
+    workers = []
+    for _ in range(TRUSTED_ATTEMPTS + 1):
+        workers.append(begin(store, StuckExecutor()))
+        end = time.monotonic() + 60
+        while store.get("slow").status != "in_progress":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        workers[-1].stop(0.01)
+        assert workers[-1].is_running() and store.get("slow").status == "pending"
+    stuck.set()
+    for worker in workers:
+        worker.stop(10)
 
 
 class EmptyExecutor:
@@ -133,10 +197,10 @@ def test_a_store_that_is_locked_while_jobs_are_claimed_delays_them(store, monkey
     monkeypatch.setattr(worker_module, "_FIRST_RETRY_SECONDS", 0.01)
     claim, failures = store.claim, iter([sqlite3.OperationalError("database is locked")] * 3)
 
-    def locked_at_first():
+    def locked_at_first(**options):
         for error in failures:
             raise error
-        return claim()
+        return claim(**options)
 
     monkeypatch.setattr(store, "claim", locked_at_first)
     store.add("one", PROMPT, {}, ["1"])

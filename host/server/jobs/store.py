@@ -18,10 +18,11 @@ from typing import Any
 from host.server.jobs.job import FULL_COLUMNS, LIGHT_COLUMNS, Job, Result, read_job
 from host.strict_json import dumps
 
-__all__ = ["MAX_ATTEMPTS", "DuplicateId", "JobStore"]
+__all__ = ["MAX_ATTEMPTS", "TRUSTED_ATTEMPTS", "DuplicateId", "JobStore"]
 
 MAX_HISTORY = 10_000  # results; the oldest are dropped
-MAX_ATTEMPTS = 10  # a prompt that has crashed the server this often is not run again
+MAX_ATTEMPTS = 10  # a prompt that was running this often when the server died is not run again
+TRUSTED_ATTEMPTS = 3  # after so many it is a suspect, which `claim` can leave out
 _BATCH_SIZE, _BATCH_CHARACTERS = 50, 4 << 20  # of the jobs that are read at once
 
 _SCHEMA_VERSION = 1
@@ -85,7 +86,7 @@ class JobStore:
         """Make the jobs pending that were running when the server crashed.
 
         Returns:
-            The ids of jobs that have crashed the server `MAX_ATTEMPTS` times. The caller records them as failed.
+            The ids of jobs that were running at `MAX_ATTEMPTS` crashes. The caller records them as failed.
         """
         with self._transaction():
             self._db.execute("UPDATE jobs SET status='pending', start_time=NULL WHERE status='in_progress'")
@@ -138,12 +139,12 @@ class JobStore:
             self._db.execute("UPDATE jobs SET number=? WHERE seq=?", (number, seq))
         return number
 
-    def claim(self) -> Job | None:
-        """Mark the next job as in progress and return it, or return None if none is pending."""
+    def claim(self, *, with_suspects: bool = True) -> Job | None:
+        """Mark the next job as in progress and return it, or return None if none is pending, or only suspects are."""
+        limit = MAX_ATTEMPTS if with_suspects else TRUSTED_ATTEMPTS
+        query = "SELECT seq FROM jobs WHERE status='pending' AND attempts<? ORDER BY number, seq LIMIT 1"
         with self._transaction():
-            row = self._db.execute(
-                "SELECT seq FROM jobs WHERE status='pending' ORDER BY number, seq LIMIT 1"
-            ).fetchone()
+            row = self._db.execute(query, (limit,)).fetchone()
             if row is None:
                 return None
             self._db.execute(
@@ -196,8 +197,7 @@ class JobStore:
         """Return the number of jobs that run or wait."""
         with self._lock:
             query = "SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'in_progress')"
-            count: int = self._db.execute(query).fetchone()[0]
-            return count
+            return int(self._db.execute(query).fetchone()[0])
 
     def queue(self, status: str) -> list[Job]:
         """Return the complete jobs that run (`in_progress`) or wait (`pending`), in running order."""

@@ -2,11 +2,17 @@
 
 A result is in the store *before* its client learns that the run ended, so that a client that then asks for the history
 finds it. The last event of a run is `executing` with node null, which the oldest clients wait for.
+
+A job that was running when the server died is run again, but not for ever: it may be the cause. Nor may a job be blamed
+because the machine was switched off soon after each start. So a job with some such deaths is a suspect. It starts when
+the server has been up for a while, and until then the jobs behind it run: a server that dies earlier does not count
+against it, and a job that kills the server at once still reaches the limit.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -19,17 +25,18 @@ from typing import Any
 from host.execution import Executor, RunResult
 from host.server.jobs.client_events import ClientEvents
 from host.server.jobs.job import Job, Result
-from host.server.jobs.store import JobStore
+from host.server.jobs.store import MAX_ATTEMPTS, JobStore
 from host.server.jobs.views import summarise
 from host.server.websockets import WebSockets
 
-__all__ = ["Worker"]
+__all__ = ["SUSPECT_SECONDS", "Worker"]
 
 log = logging.getLogger(__name__)
 
 _STATUSES = {"success": "completed", "error": "failed", "interrupted": "cancelled"}
 _ENDS = ("execution_success", "execution_error", "execution_interrupted")
 _POLL_SECONDS = 60.0
+SUSPECT_SECONDS = 20.0  # how long the server must be up before a suspect starts
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0  # the waits double
 
 
@@ -65,12 +72,14 @@ class Worker:
         self._free_requested = threading.Event()
         self._unrecorded: list[tuple[str, Result]] = []  # results that the store did not take yet
         self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._suspects_from = math.inf  # when suspects may start, by the monotonic clock
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
         """Record jobs that keep crashing the server as failed, then run everything in the queue."""
         for job_id in self._store.recover():
             self._finish(job_id, Result("failed", messages=[["execution_error", _crash_event(job_id)]]))
+        self._suspects_from = time.monotonic() + SUSPECT_SECONDS
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
@@ -80,6 +89,8 @@ class Worker:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        if (active := self._active) is not None:  # its node does not stop: it is ended with the process, on purpose
+            self._release(active.job.id)
 
     def is_running(self) -> bool:
         """Return whether the thread lives, in a node that does not stop."""
@@ -139,7 +150,7 @@ class Worker:
             if self._unrecorded:
                 self._record_again(idle=active is None)
             elif active is None:
-                self._wake.wait(_POLL_SECONDS)
+                self._wake.wait(self._seconds_until_suspects() or _POLL_SECONDS)
         self._record_again(idle=False)
 
     def _free_if_requested(self) -> None:
@@ -150,9 +161,12 @@ class Worker:
     def _claim(self) -> _ActiveJob | None:
         """Claim a job; from now on it can be interrupted."""
         with self._lock:
-            job = self._store.claim()
+            job = self._store.claim(with_suspects=self._seconds_until_suspects() == 0)
             self._active = None if job is None else self._activate(job)
             return self._active
+
+    def _seconds_until_suspects(self) -> float:
+        return max(self._suspects_from - time.monotonic(), 0.0)
 
     def _activate(self, job: Job) -> _ActiveJob:
         extra_data = job.extra_data or {}
@@ -197,14 +211,17 @@ class Worker:
         """Store the result, or put the job back into the queue if it was interrupted because the host stops."""
         if self._stopping and result.status == "interrupted":
             active.is_silent = True
-            try:
-                self._store.release(active.job.id)
-            except sqlite3.Error as error:  # it stays in progress, and the next start runs it all the same
-                log.warning("job %s is not back in the queue yet: %s", active.job.id, error)
+            self._release(active.job.id)
         else:
             messages = [list(message) for message in result.messages]
             stored = Result(_STATUSES[result.status], result.outputs, result.meta, messages)
             self._finish(active.job.id, stored)
+
+    def _release(self, job_id: str) -> None:
+        try:
+            self._store.release(job_id)
+        except sqlite3.Error as error:  # it stays in progress, and the next start runs it all the same
+            log.warning("job %s is not back in the queue yet: %s", job_id, error)
 
     def _finish(self, job_id: str, result: Result) -> None:
         """Record a result; one that the store does not take now is kept, and recorded later."""
@@ -259,5 +276,5 @@ def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
 
 
 def _crash_event(job_id: str) -> dict[str, Any]:
-    message = "the server crashed too often while it ran this prompt; it is not run again"
+    message = f"the server crashed {MAX_ATTEMPTS} times while it ran this prompt, which is not run again"
     return _error_event(job_id, RuntimeError(message))
