@@ -54,7 +54,9 @@ def test_the_limits():
         f"{limits.MAX_JSON_VALUES // 1000} 000 values in a request",
         f"{limits.MAX_PROMPT_NODES} nodes in a prompt",
         f"uploads of {limits.MAX_UPLOAD_BYTES >> 20} MiB",
-        f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels and {limits.MAX_PICTURE_FRAMES} frames",
+        f"pictures of {limits.MAX_PICTURE_PIXELS >> 20} megapixels",
+        f"animations of {limits.MAX_PICTURE_FRAMES} frames and {limits.MAX_ANIMATION_PIXELS >> 20} megapixels",
+        f"{limits.MAX_SETTINGS_BYTES >> 20} MiB of settings",
         f"{limits.MAX_WEBSOCKETS} WebSockets",
         f"crashed the server {MAX_ATTEMPTS} times",
     ):

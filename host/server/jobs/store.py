@@ -66,7 +66,8 @@ class JobStore:
         self._lock = threading.RLock()
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         os.chmod(path, 0o600)  # prompts and workflows are their user's own; SQLite's other files copy the mode
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        # A cached statement would keep the texts that it wrote last, for as long as the store is open.
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, cached_statements=0)
         if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
             self._db.close()
             raise sqlite3.DatabaseError("it was written by another version of this host")
@@ -196,8 +197,7 @@ class JobStore:
         """Return the number of jobs that run or wait."""
         with self._lock:
             query = "SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'in_progress')"
-            count: int = self._db.execute(query).fetchone()[0]
-            return count
+            return int(self._db.execute(query).fetchone()[0])
 
     def queue(self, status: str) -> list[Job]:
         """Return the complete jobs that run (`in_progress`) or wait (`pending`), in running order."""
