@@ -13,8 +13,11 @@ MAX_BODY_BYTES = 32 << 20  # a JSON request
 MAX_JSON_DEPTH = 100  # nested lists and objects in a JSON request
 MAX_JSON_VALUES = 300_000  # in a JSON request or an uploaded JSON file; 100 for each node of the largest workflow
 MAX_UPLOAD_BYTES = 100 << 20
-MAX_PICTURE_PIXELS = 32 << 20  # in all frames of a picture together; one picture of 8K fits
+# For each pixel, `LoadImage` takes 20 bytes for one picture and up to 30 for an animation. Both stay below 1 GiB.
+MAX_PICTURE_PIXELS = 45 << 20  # in one picture; a photo of 45 megapixels fits
+MAX_ANIMATION_PIXELS = 32 << 20  # in all frames together
 MAX_PICTURE_FRAMES = 1000
+MAX_SETTINGS_BYTES = 4 << 20  # all settings of the editor together
 MAX_WEBSOCKETS = 256
 MAX_HEADER_SECONDS = 60.0  # until a request's headers are complete, from the connection or the previous answer on
 MAX_BODY_PAUSE_SECONDS = 60.0  # without anything of a body that has begun

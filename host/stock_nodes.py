@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from host.atomic_files import claim_number, flush_to_disk, temporary_file
 from host.context import folders
 from host.folders import SavePath
-from host.pictures import decoding_slot, frame_count, open_picture
+from host.pictures import decoded_frames
 from host.strict_json import dumps
 
 __all__ = ["LoadImage", "PreviewImage", "SaveImage"]
@@ -28,7 +28,8 @@ __all__ = ["LoadImage", "PreviewImage", "SaveImage"]
 log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ico"})
-_STRIP_PIXELS = 1 << 20
+_STRIP_PIXELS = 1 << 18
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 _EMPTY_MASK_SIZE = 64  # the side of the all-zero mask of a picture without alpha channel
 
 
@@ -80,7 +81,7 @@ class SaveImage:
             prompt: The prompt, stored in the file.
             extra_pnginfo: Further metadata by name, e.g. the editor's workflow.
         """
-        if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        if images.ndim != 4 or images.shape[-1] not in _MODES:
             raise ValueError(f"images must have shape (B, H, W, C) with 1, 3 or 4 channels, got {tuple(images.shape)}")
         target = folders().save_image_path(filename_prefix, self.folder_type, images.shape[2], images.shape[1])
         metadata = _metadata(prompt, extra_pnginfo)
@@ -151,8 +152,8 @@ class LoadImage:
         Raises:
             PictureError: The file is not a picture in a known format, or has too many pixels.
         """
-        with open_picture(folders().resolve(image)) as file, decoding_slot(file):
-            return _read_frames(file)
+        with decoded_frames(folders().resolve(image)) as (count, frames):
+            return _read_frames(count, frames)
 
     @classmethod
     def IS_CHANGED(cls, image: str) -> str:
@@ -177,29 +178,36 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()
 
 
-def _read_frames(file: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+def _read_frames(count: int, frames: Iterator[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return every frame that has the first one's size, and the masks: in one tensor each, which is filled in place."""
-    count, size = frame_count(file), sorted(file.size)
     pictures = masks = torch.zeros(0)
-    used, has_alpha = 0, False
-    for frame in ImageSequence.Iterator(file):
+    used, has_alpha, size = 0, False, None
+    for frame in frames:
+        size = size or sorted(frame.size)
         if sorted(frame.size) != size:  # compared before it is decoded: only the first frame's size is limited
             continue
-        upright = ImageOps.exif_transpose(frame)
+        upright = _upright(frame, alone=count == 1)
         height, width = upright.height, upright.width
         if not used:
             pictures = torch.empty((count, height, width, 3))
         elif pictures.shape[1:3] != (height, width):
             continue
-        alpha = _with_alpha(upright)
-        if alpha is not None and not has_alpha:
+        if _has_alpha(upright) and not has_alpha:
             masks, has_alpha = torch.zeros((count, height, width)), True
         for rows in _strips(height, width):
             _fill_rgb(pictures[used, rows], upright, rows)
-            if alpha is not None:
-                _fill_mask(masks[used, rows], alpha, rows)
+            if _has_alpha(upright):
+                _fill_mask(masks[used, rows], upright, rows)
         used += 1
     return pictures[:used], masks[:used] if has_alpha else torch.zeros((used, _EMPTY_MASK_SIZE, _EMPTY_MASK_SIZE))
+
+
+def _upright(frame: Image.Image, *, alone: bool) -> Image.Image:
+    """Apply the camera's orientation: to an only picture in place, to save a copy."""
+    if not alone:  # the decoder of an animation needs a frame as it is, to draw the next one on it
+        return ImageOps.exif_transpose(frame)
+    ImageOps.exif_transpose(frame, in_place=True)
+    return frame
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
@@ -219,24 +227,26 @@ def _fill_rgb(out: torch.Tensor, picture: Image.Image, rows: slice) -> None:
         np.divide(np.asarray(strip.convert("RGB")), np.float32(255.0), out=out.numpy())
 
 
-def _with_alpha(picture: Image.Image) -> Image.Image | None:
-    """Return the picture in a mode with an alpha channel, or None if it has no transparency."""
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
-    return picture if "A" in picture.getbands() else None
+def _has_alpha(picture: Image.Image) -> bool:
+    return "A" in picture.getbands() or (picture.mode == "P" and "transparency" in picture.info)
 
 
 def _fill_mask(out: torch.Tensor, picture: Image.Image, rows: slice) -> None:
     """Write 1 - alpha of rows of a picture into `out`, (rows, W)."""
-    strip = picture.crop((0, rows.start, picture.width, rows.stop)).getchannel("A")
-    np.subtract(np.float32(1.0), np.asarray(strip) / np.float32(255.0), out=out.numpy())
+    strip = picture.crop((0, rows.start, picture.width, rows.stop))
+    alpha = (strip.convert("RGBA") if strip.mode == "P" else strip).getchannel("A")
+    np.subtract(np.float32(1.0), np.asarray(alpha) / np.float32(255.0), out=out.numpy())
 
 
 def _to_pil(image: torch.Tensor) -> Image.Image:
     """Return (H, W, C) in [0, 1] as a picture; values outside are clipped, and NaN is black."""
-    values = np.nan_to_num(255.0 * image.detach().float().cpu().numpy(), nan=0.0)
-    pixels = np.clip(values, 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    height, width, channels = image.shape
+    picture = Image.new(_MODES[channels], (width, height))
+    for rows in _strips(height, width):
+        values = np.nan_to_num(255.0 * image[rows].detach().float().cpu().numpy(), nan=0.0)
+        pixels = np.clip(values, 0, 255).astype(np.uint8)
+        picture.paste(Image.fromarray(pixels[..., 0] if channels == 1 else pixels), (0, rows.start))
+    return picture
 
 
 def _metadata(prompt: Any, extra: Any) -> PngInfo:

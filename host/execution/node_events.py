@@ -18,6 +18,7 @@ __all__ = ["Ending", "Failure", "NodeError", "NodeEvents"]
 log = logging.getLogger(__name__)
 
 _MAX_SHOWN_INPUT = 2000  # characters of an input in an error event
+_MAX_SHOWN_MESSAGE = 10_000  # characters of an error's text, which may repeat an input; every list of jobs shows it
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class NodeEvents:
             return Ending("interrupted", "execution_interrupted", ids, Failure(node_id, ids["node_type"], None))
         log.error("node %s (%s) raised", node_id, ids["node_type"], exc_info=cause)
         data = ids | {
-            "exception_message": f"{cause}\n",
+            "exception_message": f"{str(cause)[:_MAX_SHOWN_MESSAGE]}\n",
             "exception_type": qualified_name(type(cause)),
             "traceback": traceback.format_tb(cause.__traceback__),
             "current_inputs": {name: list(map(_shown_input, values)) for name, values in error.inputs.items()},

@@ -31,6 +31,7 @@ from host.server.app import make_app
 from host.server.jobs.store import JobStore
 from host.server.jobs.worker import Worker
 from host.server.log_buffer import LogBuffer, record_logs
+from host.server.memory import return_large_blocks
 from host.server.routes.system import FEATURES
 from host.server.state import Host
 from host.server.websockets import WebSockets
@@ -97,6 +98,7 @@ def _end_process(out: IO[str]) -> None:
 async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
     """Serve until a signal. Returns whether a node is still running."""
     _raise_file_limit()
+    return_large_blocks()
     async with AsyncExitStack() as stack:
         folders = _make_folders(settings.data)
         stack.enter_context(_lock(settings.data))

@@ -6,6 +6,10 @@ import io
 import os
 import subprocess
 import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +17,8 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from host.folders import ROOT, Folders
-from host.limits import MAX_PICTURE_FRAMES, MAX_PICTURE_PIXELS
-from host.pictures import PictureError, open_picture
+from host.limits import MAX_ANIMATION_PIXELS, MAX_PICTURE_FRAMES, MAX_PICTURE_PIXELS
+from host.pictures import PictureError, decoded_picture, open_picture
 from host.server.routes.view import open_image
 from host.stock_nodes import LoadImage
 
@@ -61,7 +65,7 @@ def animation(frames: int, side: int, kind: str = "GIF") -> bytes:
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_all_frames_together_are_limited(tmp_path, kind):
     side = 1100
-    fitting = MAX_PICTURE_PIXELS // side**2
+    fitting = MAX_ANIMATION_PIXELS // side**2
     for frames, is_accepted in ((fitting, True), (fitting + 1, False)):
         (tmp_path / "x").write_bytes(animation(frames, side, kind))
         if is_accepted:
@@ -91,6 +95,60 @@ def test_frames_with_and_without_transparency(folders: Folders):
     assert torch.allclose(mask, torch.tensor([0.0, 0.8])[:, None, None].expand(2, 2, 4))
 
 
+def test_a_camera_picture_with_a_preview_is_its_first_frame(folders: Folders):
+    """Like a photo of 45 megapixels with its preview: both together have more pixels than an animation may have."""
+    large, preview = Image.new("RGB", (8192, MAX_ANIMATION_PIXELS // 8192), (255, 0, 0)), Image.new("RGB", (8192, 8))
+    large.save(folders.input / "x.jpg", "MPO", save_all=True, append_images=[preview])
+    image, _ = LoadImage().load_image("x.jpg")
+    assert image.shape == (1, MAX_ANIMATION_PIXELS // 8192, 8192, 3)
+
+
+def most_at_once(path: Path, count: int = 6) -> int:
+    """How many of `count` threads hold the decoded picture at the same time, at most."""
+    ready, lock, inside, most = threading.Barrier(count), threading.Lock(), 0, 0
+
+    def decode():
+        nonlocal inside, most
+        ready.wait()
+        with decoded_picture(path):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.1)  # long enough for every other thread to come in
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(decode) for _ in range(count)]:
+            done.result()
+    return most
+
+
+def test_large_pictures_are_decoded_one_after_another(tmp_path):
+    Image.new("L", (2500, 2500)).save(tmp_path / "large.png")
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    assert most_at_once(tmp_path / "large.png") == 1
+    assert most_at_once(tmp_path / "small.png") > 1, "small ones are not held up, and the count can be above 1"
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_decoder_is_gone_when_its_picture_is_used(tmp_path, monkeypatch, kind):
+    """It would hold twice as much memory as the picture."""
+    opened = []
+
+    def remember(*arguments):
+        file = open_picture(*arguments)
+        opened.append(weakref.ref(file))
+        return file
+
+    monkeypatch.setattr("host.pictures.open_picture", remember)
+    Image.new("RGB", (64, 64)).save(tmp_path / "x", kind)
+    with decoded_picture(tmp_path / "x") as picture:
+        assert picture.format == kind and picture.getpixel((0, 0)) == (0, 0, 0)
+        (file,) = opened
+        assert file() is None
+
+
 @pytest.mark.parametrize(("kind", "mode"), [("png", "RGBA"), ("webp", "RGB"), ("jpeg", "RGB")])
 def test_loading_the_largest_picture_takes_less_than_a_gibibyte(tmp_path, kind, mode):
     (tmp_path / "input").mkdir()
@@ -100,7 +158,7 @@ def test_loading_the_largest_picture_takes_less_than_a_gibibyte(tmp_path, kind, 
 
 def test_loading_the_longest_animation_takes_less_than_a_gibibyte(tmp_path):
     (tmp_path / "input").mkdir()
-    (tmp_path / "input/x.gif").write_bytes(animation(MAX_PICTURE_PIXELS // 1000**2, 1000))
+    (tmp_path / "input/x.gif").write_bytes(animation(MAX_ANIMATION_PIXELS // 1000**2, 1000))
     assert _peak_growth(tmp_path, "x.gif") < 1 << 30
 
 

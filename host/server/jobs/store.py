@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from host.server.jobs.job import FULL_COLUMNS, LIGHT_COLUMNS, Job, Result, read_job
+from host.server.jobs.schema import SCHEMA, SCHEMA_VERSION
 from host.strict_json import dumps
 
 __all__ = ["MAX_ATTEMPTS", "TRUSTED_ATTEMPTS", "DuplicateId", "JobStore"]
@@ -24,29 +25,6 @@ MAX_HISTORY = 10_000  # results; the oldest are dropped
 MAX_ATTEMPTS = 10  # a prompt that was running this often when the server died is not run again
 TRUSTED_ATTEMPTS = 3  # after so many it is a suspect, which `claim` can leave out
 _BATCH_SIZE, _BATCH_CHARACTERS = 50, 4 << 20  # of the jobs that are read at once
-
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    number REAL NOT NULL DEFAULT 0,
-    status TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    create_time INTEGER NOT NULL,
-    start_time INTEGER,
-    end_time INTEGER,
-    done_seq INTEGER,
-    workflow_id TEXT,
-    prompt TEXT NOT NULL,
-    extra_data TEXT NOT NULL,
-    targets TEXT NOT NULL,
-    result TEXT,
-    summary TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, number, seq);
-CREATE INDEX IF NOT EXISTS jobs_by_done ON jobs (done_seq);
-"""
 
 
 class DuplicateId(ValueError):
@@ -67,15 +45,16 @@ class JobStore:
         self._lock = threading.RLock()
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         os.chmod(path, 0o600)  # prompts and workflows are their user's own; SQLite's other files copy the mode
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
+        # A cached statement would keep the texts that it wrote last, for as long as the store is open.
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, cached_statements=0)
+        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, SCHEMA_VERSION):
             self._db.close()
             raise sqlite3.DatabaseError("it was written by another version of this host")
-        self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA journal_size_limit=16777216")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(SCHEMA)
 
     def close(self) -> None:
         """Write everything to the file and close it."""

@@ -23,7 +23,7 @@ from host.folders import Folders, plain_file_name, requested_path
 from host.limits import MAX_BODY_BYTES, MAX_UPLOAD_BYTES
 from host.pictures import UPLOAD_FORMATS
 from host.server.json_http import http_error, json_response
-from host.server.routes.view import locate, open_image
+from host.server.routes.view import alpha_of, locate, open_image
 from host.server.state import HOST
 from host.server.threads import entered_in_thread
 from host.strict_json import parse_untrusted
@@ -235,18 +235,23 @@ def _original(folders: Folders, text: str) -> Path:
 
 def _apply_mask(source: Path, mask: Path) -> None:
     """Replace the mask file by the source's picture and metadata with the mask's transparency."""
-    _check_image(mask)
-    with open_image(mask) as drawn:
-        alpha = drawn.convert("RGBA").getchannel("A")
+    alpha = _drawn_alpha(mask)
     with open_image(source) as original:
         metadata = PngInfo()
-        for key, text in getattr(original, "text", {}).items():
-            metadata.add_text(key, text)
+        for key, text in original.info.items() if original.format == "PNG" else ():
+            if isinstance(key, str) and isinstance(text, str):
+                metadata.add_text(key, text)
         picture = original.convert("RGBA")
         if alpha.size != picture.size:
             alpha = alpha.resize(picture.size, Image.Resampling.BILINEAR)
         picture.putalpha(alpha)
         picture.save(mask, format="PNG", pnginfo=metadata, compress_level=4)
+
+
+def _drawn_alpha(mask: Path) -> Image.Image:
+    """Return the drawn transparency alone, so that the rest of the picture is not in memory beside the source."""
+    with open_image(mask, UPLOAD_FORMATS) as drawn:
+        return alpha_of(drawn)
 
 
 ROUTES = [web.post("/upload/image", upload_image), web.post("/upload/mask", upload_mask)]

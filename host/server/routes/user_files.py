@@ -14,6 +14,7 @@ from aiohttp import web
 
 from host.atomic_files import write_file
 from host.folders import requested_path
+from host.limits import MAX_SETTINGS_BYTES
 from host.server.file_responses import file_info, serve_file
 from host.server.json_http import http_error, json_response, read_json, read_object
 from host.server.state import HOST, Host
@@ -88,7 +89,10 @@ def _change_settings(host: Host, changes: dict[str, Any]) -> None:
             kept = path.with_suffix(".json.bak")
             os.replace(path, kept)
             log.warning("%s cannot be read; it is kept as %s", path, kept.name)
-        write_file(path, dumps({**_settings(host), **changes}).encode())
+        content = dumps({**_settings(host), **changes}).encode()
+        if len(content) > MAX_SETTINGS_BYTES:  # all of them are read for each request, and each request may add some
+            raise web.HTTPRequestEntityTooLarge(MAX_SETTINGS_BYTES, len(content))
+        write_file(path, content)
 
 
 @in_thread

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from aiohttp import web
+from aiohttp.payload import IOBasePayload
 from PIL import Image
 
 from host.folders import Folders, requested_path, split_annotation
-from host.pictures import PictureError, decoding_slot, open_picture
+from host.pictures import READ_FORMATS, PictureError, decoded_picture
 from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST
 from host.server.threads import in_thread
 
-__all__ = ["ROUTES", "locate", "open_image"]
+__all__ = ["ROUTES", "alpha_of", "locate", "open_image"]
 
 _MAX_SIDE = {"webp": 16_383, "jpeg": 65_500}  # the formats of previews, and the most pixels that each can have in a row
+_LARGE_PIXELS = 4 << 20
+_METHOD, _FAST_METHOD = 4, 2  # of WebP; from 3 on, its encoder holds all of a large picture's symbols in memory
 
 
 def locate(folders: Folders, name: str, subfolder: str, folder_type: str) -> Path:
@@ -31,22 +34,17 @@ def locate(folders: Folders, name: str, subfolder: str, folder_type: str) -> Pat
 
 
 @contextmanager
-def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+def open_image(path: Path, formats: tuple[str, ...] = READ_FORMATS) -> Iterator[Image.Image]:
     """Open and decode a picture, for the block.
 
     Raises:
         web.HTTPException: 400 for a file that is not a picture in these formats, is truncated, or has too many pixels.
     """
     try:
-        picture = open_picture(path) if formats is None else open_picture(path, formats)
+        with decoded_picture(path, formats) as picture:
+            yield picture
     except PictureError as error:
         raise http_error(400, str(error)) from error
-    with picture, decoding_slot(picture):
-        try:
-            picture.load()
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise http_error(400, "the file is not a picture that can be decoded") from error
-        yield picture
 
 
 @in_thread
@@ -58,13 +56,13 @@ def view(request: web.Request) -> web.StreamResponse:
         raise http_error(404, "there is no such file")
     channel = query.get("channel", "")
     if "preview" in query:
-        return _preview(path, query["preview"], channel)
+        return _preview(folders, path, query["preview"], channel)
     if channel in _CHANNELS:
-        return _channel(path, channel)
+        return _channel(folders, path, channel)
     return serve_file(path)
 
 
-def _preview(path: Path, requested: str, channel: str) -> web.Response:
+def _preview(folders: Folders, path: Path, requested: str, channel: str) -> web.Response:
     """Return a preview in the requested format and quality, e.g. `webp;90`."""
     image_format, *rest = requested.split(";")
     if image_format not in _MAX_SIDE or "a" in channel:
@@ -75,25 +73,38 @@ def _preview(path: Path, requested: str, channel: str) -> web.Response:
         if max(image.size) > limit:
             image.thumbnail((limit, limit))
         needs_rgb = image_format == "jpeg" or channel == "rgb" or image.mode not in _WEBP_MODES
-        return _encode(image.convert("RGB") if needs_rgb else image, image_format, quality=min(max(quality, 1), 100))
+        picture = image.convert("RGB") if needs_rgb else image
+        return _encode(folders, picture, image_format, quality=min(max(quality, 1), 100))
 
 
-def _channel(path: Path, channel: str) -> web.Response:
+def _channel(folders: Folders, path: Path, channel: str) -> web.Response:
     with open_image(path) as image:
-        return _encode(_CHANNELS[channel](image), "png")
+        return _encode(folders, _CHANNELS[channel](image), "png")
 
 
-def _encode(image: Image.Image, image_format: str, quality: int = 90) -> web.Response:
-    buffer = io.BytesIO()
-    image.save(buffer, format=image_format, quality=quality)
-    return web.Response(body=buffer.getvalue(), content_type=f"image/{image_format}")
+def _encode(folders: Folders, image: Image.Image, image_format: str, quality: int = 90) -> web.Response:
+    """Return the picture as a response. It lies in an unnamed file, because clients may be many, and slow to read."""
+    is_large = image.width * image.height > _LARGE_PIXELS
+    file = TemporaryFile(dir=folders.temp)
+    try:
+        image.save(file, format=image_format, quality=quality, method=_FAST_METHOD if is_large else _METHOD)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return web.Response(body=IOBasePayload(file, disposition=""), content_type=f"image/{image_format}")
 
 
 def _alpha_only(image: Image.Image) -> Image.Image:
     """Return the picture's transparency as the alpha of an otherwise black picture."""
-    alpha = Image.new("RGBA", image.size)
-    alpha.putalpha(image.convert("RGBA").getchannel("A"))
-    return alpha
+    picture = Image.new("RGBA", image.size)
+    picture.putalpha(alpha_of(image))
+    return picture
+
+
+def alpha_of(image: Image.Image) -> Image.Image:
+    """Return a picture's opacity, 255 where nothing is transparent, as a picture of one channel."""
+    return (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:

@@ -1,0 +1,1 @@
+"""Measurements of the embedded host under load: ``python -m bench.server``."""
