@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["DDIMError", "check_choice", "check_integer", "check_number", "show"]
 
@@ -44,9 +44,9 @@ def check_integer(name: str, value: Any, low: float, high: float = math.inf, *, 
     Raises:
         DDIMError: for booleans, fractions, other types and numbers outside the range.
     """
-    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
-    if isinstance(value, bool) or not whole or not low <= int(value) <= high:
+    if isinstance(value, bool) or not _is_whole(value) or not low <= int(value) <= high:
         limit = f" between {low} and {high}" if high != math.inf else f" of at least {low}" if low != -math.inf else ""
+        limit = f" of at most {high}" if low == -math.inf and high != math.inf else limit
         raise DDIMError(f"{name} must be a whole number{limit}{why}, got {show(value)}")
     return int(value)
 
@@ -61,6 +61,13 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     if not math.isfinite(number) or not low <= number <= high:
         raise DDIMError(f"{name} must be a finite number{_range_text(low, high)}{why}, got {show(value)}")
     return number
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        return isinstance(value, Integral) or (isinstance(value, Real) and int(cast(Any, value)) == value)
+    except (OverflowError, ValueError):  # infinity and NaN
+        return False
 
 
 def _range_text(low: float, high: float) -> str:

@@ -7,10 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from .arguments import as_real_tensor, check_batch, check_pair, check_tensor
 from .errors import DDIMError, check_integer, show
 from .precision import working_dtype
 
 __all__ = ["slerp", "slerp_path"]
+
+MAX_FRAMES = 100_000  # an hour of video has 86,400
 
 # Below this angle dividing by sin(theta) loses precision, and the arc equals a straight line up to rounding.
 _SMALL_ANGLE = 1e-6
@@ -36,11 +39,13 @@ def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     Raises:
         DDIMError: If shapes, devices or dtypes are unsuitable, or t is outside [0, 1].
     """
-    _check_pair(a, b)
+    check_batch("a", a)
+    check_pair("b", b, "a", a)
     images = len(a) if a.ndim > 1 else 1
     t_rows = _t_per_image(t, images, a.device)
-    rows_a, rows_b = (x.reshape(images, -1).to(torch.float64) for x in (a, b))
-    mixed = _slerp_rows(rows_a, rows_b, t_rows[:, None]).reshape(a.shape)
+    rows_a, rows_b = ((x.flatten(1) if x.ndim > 1 else x[None]).to(torch.float64) for x in (a, b))
+    scale = _power_of_two_near(rows_a, rows_b)
+    mixed = (_slerp_rows(rows_a / scale, rows_b / scale, t_rows[:, None]) * scale).reshape(a.shape)
     t_rows = t_rows.reshape(-1, *[1] * (a.ndim - 1)) if a.ndim > 1 else t_rows
     mixed = torch.where(t_rows == 0, a.to(torch.float64), torch.where(t_rows == 1, b.to(torch.float64), mixed))
     return mixed.to(working_dtype(a.dtype)).to(a.dtype)
@@ -51,7 +56,7 @@ def slerp_path(points: Tensor, frames: int, *, closed: bool = False) -> Tensor:
 
     Args:
         points: Shape ``(P, ...)``, P at least 1, in the order in which the path visits them.
-        frames: N, at least 1; with N = 1 the frame is the first point.
+        frames: N, in 1..100000; with N = 1 the frame is the first point.
         closed: Return from the last point to the first, which is not repeated at the end.
 
     Returns:
@@ -62,7 +67,9 @@ def slerp_path(points: Tensor, frames: int, *, closed: bool = False) -> Tensor:
         DDIMError: If there are no points or no frames.
     """
     frames = check_integer("frames", frames, 1)
-    if points.ndim < 2 or len(points) == 0:
+    if frames > MAX_FRAMES:
+        raise DDIMError(f"a path has at most {MAX_FRAMES} frames, got {show(frames)}; make longer ones arc by arc")
+    if check_tensor("points", points).ndim < 2 or len(points) == 0:
         raise DDIMError(f"a path needs points of shape (P, ...), P at least 1, got {tuple(points.shape)}")
     arcs = len(points) if closed else len(points) - 1
     if arcs == 0:
@@ -76,19 +83,9 @@ def slerp_path(points: Tensor, frames: int, *, closed: bool = False) -> Tensor:
     return slerp(points[starts.to(points.device)], points[ends.to(points.device)], t)
 
 
-def _check_pair(a: Tensor, b: Tensor) -> None:
-    if a.shape != b.shape or a.device != b.device:
-        raise DDIMError(
-            f"slerp needs two tensors of the same shape and device, got {tuple(a.shape)} on {a.device} and "
-            f"{tuple(b.shape)} on {b.device}"
-        )
-    if not (a.is_floating_point() and b.is_floating_point()) or a.ndim == 0:
-        raise DDIMError(f"slerp needs floating-point tensors of shape (B, ...), got {a.dtype} of {tuple(a.shape)}")
-
-
 def _t_per_image(t: float | Tensor, images: int, device: torch.device) -> Tensor:
     """The argument t in float64, shape ``(images,)``."""
-    t_rows = torch.as_tensor(t, dtype=torch.float64, device=device)
+    t_rows = as_real_tensor("t", t).to(device)
     if t_rows.ndim > 1 or t_rows.numel() not in (1, images):
         raise DDIMError(f"t must be one number, or one per image ({images}), got shape {tuple(t_rows.shape)}")
     t_rows = t_rows.reshape(-1).expand(images)
@@ -112,6 +109,18 @@ def _slerp_rows(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     half_turn = norm * ((math.pi * t).cos() * unit_a + (math.pi * t).sin() * _perpendicular(unit_a))
     parallel = (theta < _SMALL_ANGLE) | (norm_a == 0) | (norm_b == 0)
     return torch.where(parallel, straight, torch.where(math.pi - theta < _SMALL_ANGLE, half_turn, arc))
+
+
+def _power_of_two_near(a: Tensor, b: Tensor) -> Tensor:
+    """A power of two near the largest element of each pair of rows, shape ``(B, 1)``.
+
+    Divided by it, the squares of very small or very large elements do not leave the range of float64; no digit changes.
+    """
+    if not a.numel():
+        return a.new_ones((len(a), 1))
+    largest = torch.maximum(a.abs().amax(1, keepdim=True), b.abs().amax(1, keepdim=True))
+    mantissa, _ = torch.frexp(largest)
+    return torch.where((largest > 0) & largest.isfinite(), largest / (2 * mantissa), 1.0)
 
 
 def _one_if_zero(divisor: Tensor) -> Tensor:

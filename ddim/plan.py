@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from .schedule.noise_levels import NoiseSchedule
-from .schedule.settings import SchedulerConfig, Settings, noise_schedule_of, plan_of
+from .schedule.settings import SchedulerConfig, Settings, check_config, noise_schedule_of, plan_of
 from .schedule.timesteps import TimestepPlan, plan_from_timesteps
 from .scheduler.forward import DDIMScheduler
 from .scheduler.inverse import DDIMInverseScheduler
@@ -100,7 +100,7 @@ def make_schedule(
     Raises:
         DDIMError: as :func:`make_plan` does.
     """
-    config = config or SchedulerConfig()
+    config = SchedulerConfig() if config is None else check_config(config)
     if timesteps is not None:
         return Schedule(config, plan_from_timesteps(timesteps, config.num_train_timesteps))
     return Schedule(config, plan_of(config, num_inference_steps))

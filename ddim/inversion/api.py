@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import check_dtype, describe, is_usable
 from ..errors import DDIMError, check_choice, check_integer, check_number
+from ..sampling.loop import check_model
 from ..scheduler.forward import DDIMScheduler
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
@@ -20,6 +22,8 @@ from .stochastic import NOISE_PATHS
 from .trajectory import Callback, Model, Trajectory
 
 __all__ = ["INVERSION_METHODS", "NOISE_PATHS", "invert", "model_calls", "reconstruct"]
+
+MAX_REFINEMENTS = 1000  # of a step; it converges within a few, or not at all
 
 INVERSION_METHODS: tuple[str, ...] = tuple(METHODS)
 
@@ -65,7 +69,7 @@ def invert(
         eta: As for :func:`ddim.sample`; by default 1 for ``variance_noise`` and 0 for the other methods.
         seed: Seed of the path of ``variance_noise``; image i gets the same path alone or in a batch.
         callback: Called as ``callback(i, t, x_t, x0)`` after each of S steps; an exception in it stops the inversion.
-        refinements: K, how often ``fixed_point`` may improve each step, at least 0 (0 is ``ddim``).
+        refinements: K, how often ``fixed_point`` may improve each step, 0 to 1000 (0 is ``ddim``).
         tolerance: Relative error at which ``fixed_point`` stops; by default near rounding.
         mixing: p of ``edict``, in (0, 1]; by default 0.93 to the power of 50 / S.
         noise_path: ``"cycle"`` (CycleDiffusion: a path that sampling itself could have taken; z is standard normal if
@@ -86,6 +90,7 @@ def invert(
         DDIMError: For invalid arguments, before the first model call.
     """
     encode = METHODS[check_choice("method", method, INVERSION_METHODS)]
+    check_model(model, scheduler)
     _check_image(x0, scheduler)
     etas = _etas_for(method, eta, len(scheduler.plan))
     trajectory = Trajectory(model, scheduler, etas, x0.dtype, use_clipped_model_output, callback)
@@ -94,11 +99,11 @@ def invert(
     default_tolerance = 10 * torch.finfo(x0.dtype if x0.dtype == torch.float64 else torch.float32).eps
     options = Options(
         seed=scheduler.unseeded_key() if seed is None else check_integer("seed", seed, -math.inf),
-        refinements=check_integer("refinements", refinements, 0),
+        refinements=check_integer("refinements", refinements, 0, MAX_REFINEMENTS),
         tolerance=check_number("tolerance", default_tolerance if tolerance is None else tolerance, 0.0),
         mixing=check_number("mixing", default_mixing(len(trajectory)) if mixing is None else mixing, 1e-6, 1.0),
         noise_path=check_choice("noise_path", noise_path, NOISE_PATHS),
-        noise_dtype=_checked_noise_dtype(noise_dtype),
+        noise_dtype=None if noise_dtype is None else check_dtype("noise_dtype", noise_dtype),
         image_indices=image_indices,
         check=check,
     )
@@ -117,6 +122,7 @@ def model_calls(method: str, steps: int, refinements: int = 4, *, check: bool = 
         refinements: As for :func:`invert`.
         check: As for :func:`invert`.
     """
+    steps, refinements = check_integer("steps", steps, 0), check_integer("refinements", refinements, 0)
     return {
         "ddim": steps * (1 + check),
         "fixed_point": steps * ((refinements + 2 if refinements else 1) + (3 if refinements else 1) * check),
@@ -140,19 +146,14 @@ def _etas_for(method: str, eta: Eta | Sequence[Eta] | None, steps: int) -> tuple
     return etas
 
 
-def _checked_noise_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise DDIMError(f"noise_dtype must be a floating-point dtype or None, got {dtype!r:.80}; use torch.float16")
-    return dtype
-
-
 def _check_image(x0: Tensor, scheduler: DDIMScheduler) -> None:
     if scheduler.num_inference_steps is None:
         raise DDIMError(
             "the scheduler must have a plan, got one without; call scheduler.set_timesteps(num_inference_steps) first"
         )
-    if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 2 or x0.numel() == 0:
-        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise DDIMError(f"x0 must be a floating-point tensor of shape (B, ...) with at least one image, got {got}")
+    if not is_usable(x0) or x0.ndim < 2 or x0.numel() == 0:
+        raise DDIMError(
+            f"x0 must be a floating-point tensor of shape (B, ...) with at least one image, got {describe(x0)}"
+        )
     if not bool(torch.isfinite(x0).all()):
         raise DDIMError("x0 must be finite, got NaN or infinite values; check the image or its encoder")

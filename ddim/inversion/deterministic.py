@@ -107,7 +107,7 @@ def _refine(
     Plain iteration diverges where steps are long, so each new iterate extrapolates the last few (Anderson 1965;
     Walker & Ni 2011, "Anderson acceleration for fixed-point iterations", section 2).
     """
-    goal = tolerance**2 * mean_square(y)
+    goal = tolerance * tolerance * mean_square(y)
     best, best_error = guess, torch.full_like(goal, math.inf)
     xs: list[Tensor] = []
     gaps: list[Tensor] = []

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError, show
+from ..arguments import check_dtype, check_path
+from ..errors import DDIMError, check_integer
 from ..files import write_atomically
 from ..noise.recorded import VarianceNoise
 from .noise_file_checks import (
@@ -34,7 +35,7 @@ from .noise_file_checks import (
     header_size,
 )
 from .noise_file_description import Description, metadata_of, parse_metadata
-from .result import Inversion
+from .result import Inversion, check_inversion
 
 __all__ = ["MAX_FILE_BYTES", "load_noise", "save_noise"]
 
@@ -69,27 +70,26 @@ def save_noise(
     """
     from safetensors.torch import save_file
 
+    target = check_path("path", path)
+    max_bytes = check_integer("max_bytes", max_bytes, 0)
     try:
         tensors, metadata = _tensors_of(inversion, dtype), metadata_of(inversion)
         _check_loadable(tensors, metadata, max_bytes)
     except DDIMError as error:
         raise DDIMError(f"this inversion cannot be saved as a noise file: {error}") from error
-    target = Path(path)
     write_atomically(target, lambda temporary: save_file(tensors, temporary, metadata))
     return target.stat().st_size
 
 
 def _tensors_of(inversion: Inversion, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Return the tensors of an inversion by their names in the file."""
-    tensors = {"latent": inversion.latent}
+    tensors = {"latent": check_inversion(inversion).latent}
+    dtype = None if dtype is None else check_dtype("dtype", dtype)
     if inversion.second_latent is not None:
         # A copy, because safetensors writes no tensors that share memory.
         tensors["second"] = inversion.second_latent.clone()
     if inversion.variance_noise is not None:
         noise = inversion.variance_noise.as_subclass(Tensor)
-        expected = (len(inversion.schedule.plan), *inversion.latent.shape)
-        if noise.shape != expected:
-            raise DDIMError(f"variance_noise must have the shape {expected}, got {tuple(noise.shape)}")
         tensors["last"] = noise[-1]
         if len(noise) > 1:
             tensors["noise"] = noise[:-1] if dtype is None else _converted(noise[:-1], dtype)
@@ -97,8 +97,6 @@ def _tensors_of(inversion: Inversion, dtype: torch.dtype | None) -> dict[str, Te
 
 
 def _converted(noise: Tensor, dtype: torch.dtype) -> Tensor:
-    if dtype not in DTYPES.values():
-        raise DDIMError(f"dtype must be one of {', '.join(map(str, DTYPES.values()))} or None, got {show(dtype)}")
     largest = float(noise.abs().max())
     if largest > torch.finfo(dtype).max:
         raise DDIMError(f"the noise must fit into {dtype}, got values up to {largest:g}; store it in float32")
@@ -135,7 +133,8 @@ def load_noise(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES)
     """
     from safetensors import SafetensorError, safe_open
 
-    name = Path(path).name
+    name = check_path("path", path).name
+    max_bytes = check_integer("max_bytes", max_bytes, 0)
     try:
         check_size(*_sizes_of(Path(path)), max_bytes)
         with safe_open(path, framework="pt", device="cpu") as file:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..plan import Schedule
-from ..sampling.loop import sample
+from ..sampling.loop import check_run, sample
 from ..scheduler.forward import DDIMScheduler
 from .edict import decode_edict
-from .result import Inversion
+from .result import Inversion, check_inversion
 from .trajectory import Callback, Model, Trajectory
 
 __all__ = ["reconstruct"]
@@ -37,8 +37,9 @@ def reconstruct(
     Raises:
         DDIMError: If the scheduler's plan differs from the inversion's.
     """
-    x = inversion.latent
+    x = check_inversion(inversion).latent
     scheduler = inversion.schedule.scheduler(x.device) if scheduler is None else scheduler
+    check_run(model, x, scheduler)
     inversion.check_fits(Schedule.of(scheduler), inversion.eta, x.shape)
     if inversion.second_latent is not None and inversion.mixing is not None:
         trajectory = Trajectory(model, scheduler, inversion.eta, x.dtype, use_clipped_model_output, callback)

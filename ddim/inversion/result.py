@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError
+from ..arguments import check_batch, check_list, check_pair, check_tensor
+from ..errors import DDIMError, show
 from ..noise.recorded import VarianceNoise
 from ..plan import Schedule
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
 
-__all__ = ["Inversion"]
+__all__ = ["Inversion", "check_inversion"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,8 @@ class Inversion:
         Raises:
             DDIMError: Naming the first of steps, timesteps, kind of model, noise levels, eta and shape that differs.
         """
+        if not isinstance(schedule, Schedule):
+            raise DDIMError(f"schedule must be a Schedule, got {show(schedule)}")
         own, steps = self.schedule, len(schedule.plan)
         if len(own.plan) != steps:
             raise _mismatch("steps", f"{len(own.plan)} steps", f"{steps}")
@@ -72,8 +75,28 @@ class Inversion:
         etas = eta_of_each_step(eta, steps)
         if etas != self.eta:
             raise _mismatch("eta", f"eta {_summary(self.eta)}", _summary(etas))
-        if tuple(shape) != tuple(self.latent.shape):
+        if tuple(check_list("shape", shape)) != tuple(self.latent.shape):
             raise _mismatch("shape", f"shape {tuple(self.latent.shape)}", f"{tuple(shape)}")
+
+
+def check_inversion(inversion: Inversion) -> Inversion:
+    """Return an inversion if its tensors can be calculated with.
+
+    Raises:
+        DDIMError: Otherwise.
+    """
+    if not isinstance(inversion, Inversion):
+        raise DDIMError(f"inversion must be an Inversion, which invert or load_noise gives, got {show(inversion)}")
+    shape = check_batch("latent", inversion.latent).shape
+    check_tensor("residual", inversion.residual)
+    if inversion.second_latent is not None:
+        check_pair("second_latent", inversion.second_latent, "latent", inversion.latent)
+    if inversion.variance_noise is not None:
+        expected = (len(inversion.schedule.plan), *shape)
+        if check_tensor("variance_noise", inversion.variance_noise).shape != expected:
+            got = tuple(inversion.variance_noise.shape)
+            raise DDIMError(f"variance_noise must have the shape {expected}, got {got}")
+    return inversion
 
 
 def _mismatch(what: str, expected: str, given: str) -> DDIMError:

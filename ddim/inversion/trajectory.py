@@ -9,7 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..guidance.cfg import Guided
 from ..plan import Schedule
+from ..sampling.loop import checked_output
 from ..scheduler.forward import DDIMScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.equations import Eta, StepCoefficients
@@ -18,7 +20,7 @@ from ..step.levels import FLOW, Level
 
 __all__ = ["Callback", "Model", "Trajectory", "mean_square"]
 
-Model = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[[Tensor, Tensor], Tensor | Guided]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -64,9 +66,14 @@ class Trajectory:
         return self._levels[index], self._levels[index + 1]
 
     def output(self, index: int, x: Tensor) -> Tensor:
-        """Return the model's output for ``x``, the sample before a step."""
+        """Return the model's output for ``x``, the sample before a step; a guided one is combined.
+
+        Raises:
+            DDIMError: If it cannot be the output for ``x``.
+        """
         # A copy, because the model may keep its argument or write into it.
-        return self.model(x.to(self.model_dtype, copy=True), self.scheduler.timesteps[index])
+        output = checked_output(self.model(x.to(self.model_dtype, copy=True), self.scheduler.timesteps[index]), x)
+        return output.tensor() if isinstance(output, Guided) else output
 
     def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
         """Return the result of a step without its noise, in the working dtype of ``x``, exactly as sampling does."""

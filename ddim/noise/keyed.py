@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_device, check_dtype, check_list
 from ..errors import DDIMError, check_integer
 from ..triton_support import kernels_run_on
 from .philox import MAX_ELEMENTS, key_of_seed, normals
 
 __all__ = ["KeyedStep", "NoiseKey", "keyed_noise"]
 
+MAX_IMAGES = 1 << 24  # of a batch; more are a mistake, and their indices would take all memory
 _MAX_WORD = 0xFFFFFFFF
 
 
@@ -34,7 +36,7 @@ def keyed_noise(
     float32 values, cast last. ``noise/philox.py`` defines the numbers.
 
     Args:
-        shape: ``(B, ...)``, at most 2^34 elements per image.
+        shape: ``(B, ...)``, at most 2^24 images of at most 2^34 elements.
         seed: any whole number.
         step: index of the step, in 0..2^32 - 1.
         image_indices: which image of the run each row is, in 0..2^32 - 1, length B; by default 0..B-1.
@@ -44,9 +46,9 @@ def keyed_noise(
     Raises:
         DDIMError: for numbers out of range or indices that do not fit the batch.
     """
-    place = torch.empty(0, device=device).device  # resolves None to the default device
-    key = NoiseKey.of(shape, seed, image_indices, place)
-    return KeyedStep(key, check_integer("step", step, 0, _MAX_WORD)).draw().to(dtype)
+    sizes = tuple(check_integer("each size in shape", size, 0) for size in check_list("shape", shape))
+    key = NoiseKey.of(sizes, seed, image_indices, check_device("device", device))
+    return KeyedStep(key, check_integer("step", step, 0, _MAX_WORD)).draw().to(check_dtype("dtype", dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,14 @@ class NoiseKey:
     def of(cls, shape: Sequence[int], seed: int, image_indices: Sequence[int] | None, device: torch.device) -> NoiseKey:
         """The key of a run of samples of ``shape``; arguments and errors as for :func:`keyed_noise`."""
         seed = check_integer("seed", seed, -math.inf)
+        if not shape or shape[0] > MAX_IMAGES:
+            raise DDIMError(
+                f"keyed noise needs a shape (B, ...) of at most {MAX_IMAGES} images, got {tuple(shape)}; "
+                "draw larger batches in parts, with image_indices"
+            )
         if math.prod(shape[1:]) > MAX_ELEMENTS:
             raise DDIMError(f"keyed noise has at most {MAX_ELEMENTS} elements per image, got shape {tuple(shape)}")
-        images = np.array(_checked_images(shape[0], image_indices), np.uint64)
+        images = _checked_images(shape[0], image_indices)
         return cls(key_of_seed(seed), images, tuple(shape), device)
 
     @cached_property
@@ -108,13 +115,14 @@ class KeyedStep:
         return noise.to(self.key.device)
 
 
-def _checked_images(rows: int, image_indices: Sequence[int] | None) -> list[int]:
-    """Which image of the run each row of a batch is."""
+def _checked_images(rows: int, image_indices: Sequence[int] | None) -> np.ndarray:
+    """Which image of the run each row of a batch is, uint64."""
     if image_indices is None:
-        return list(range(rows))
-    if len(image_indices) != rows:
-        raise DDIMError(f"image_indices must name one image per row: {rows} expected, got {len(image_indices)}")
-    return [check_integer("each of image_indices", index, 0, _MAX_WORD) for index in image_indices]
+        return np.arange(rows, dtype=np.uint64)
+    indices = check_list("image_indices", image_indices)
+    if len(indices) != rows:
+        raise DDIMError(f"image_indices must name one image per row: {rows} expected, got {len(indices)}")
+    return np.array([check_integer("each of image_indices", index, 0, _MAX_WORD) for index in indices], np.uint64)
 
 
 @lru_cache(maxsize=32)  # so that a captured graph finds them on the device

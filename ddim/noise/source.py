@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError
+from ..arguments import check_tensor, fits, refuse_pair
+from ..errors import DDIMError, show
 from .keyed import KeyedStep, NoiseKey
 from .recorded import VarianceNoise
 
@@ -19,6 +20,7 @@ __all__ = [
     "KeyedNoise",
     "NoiseSource",
     "RecordedNoise",
+    "check_generators",
     "check_variance_noise",
     "noise_source",
 ]
@@ -77,9 +79,10 @@ class GeneratorNoise:
     def __post_init__(self) -> None:
         if isinstance(self.generator, torch.Generator):
             return
-        if len(self.generator) != self.shape[0]:
+        images = self.shape[0] if self.shape else 1
+        if len(check_generators(self.generator)) != images:
             raise DDIMError(
-                f"a list of generators must hold one per image: {self.shape[0]} expected, got {len(self.generator)}"
+                f"a list of generators must hold one per image: {images} expected, got {len(self.generator)}"
             )
 
     def at(self, step: int, sigma: float) -> Tensor | None:
@@ -146,6 +149,7 @@ def noise_source(
     if len(given) > 1:
         raise DDIMError(f"give one source of step noise, got {' and '.join(given)}")
     if variance_noise is not None:
+        check_tensor("variance_noise", variance_noise)
         expected = (steps, *x.shape)
         if tuple(variance_noise.shape) != expected:
             raise DDIMError(
@@ -155,6 +159,17 @@ def noise_source(
     if generator is not None:
         return GeneratorNoise(generator, x.shape, x.device, unused_draws=unused_draws)
     return KeyedNoise(NoiseKey.of(x.shape, unseeded if seed is None else seed, image_indices, x.device), first)
+
+
+def check_generators(generator: Any) -> Sequence[torch.Generator]:
+    """Return a list of generators if it is one.
+
+    Raises:
+        DDIMError: otherwise.
+    """
+    if not isinstance(generator, list | tuple) or not all(isinstance(one, torch.Generator) for one in generator):
+        raise DDIMError(f"generator must be a torch.Generator, or a list of one per image, got {show(generator)}")
+    return generator
 
 
 def check_variance_noise(sample: Tensor, generator: Generators | None, variance_noise: Tensor | None) -> None:
@@ -167,10 +182,5 @@ def check_variance_noise(sample: Tensor, generator: Generators | None, variance_
         return
     if generator is not None:
         raise DDIMError("give generator or variance_noise, not both: each would decide the step's noise")
-    if not variance_noise.is_floating_point():
-        raise DDIMError(f"variance_noise must be floating point, got {variance_noise.dtype}")
-    if variance_noise.shape != sample.shape or variance_noise.device != sample.device:
-        raise DDIMError(
-            f"variance_noise must have the sample's shape and device, {tuple(sample.shape)} on "
-            f"{sample.device}, got {tuple(variance_noise.shape)} on {variance_noise.device}"
-        )
+    if not fits(variance_noise, sample):
+        refuse_pair("variance_noise", variance_noise, "the sample's shape and device", sample)

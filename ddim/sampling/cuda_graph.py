@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import check_tensor
 from ..errors import DDIMError
 from ..scheduler.forward import DDIMScheduler
 from ..step.equations import Eta
-from .loop import sample
+from .loop import check_run, sample
 
 __all__ = ["CapturedSample", "capture_sample"]
 
@@ -48,7 +49,7 @@ class CapturedSample:
         Raises:
             DDIMError: If the shapes or dtypes differ from those of the capture.
         """
-        if x.shape != self._x.shape or x.dtype != self._x.dtype:
+        if check_tensor("x", x).shape != self._x.shape or x.dtype != self._x.dtype:
             raise DDIMError(
                 f"x must have the shape and dtype of the capture, {tuple(self._x.shape)} and {self._x.dtype}, "
                 f"got {tuple(x.shape)} and {x.dtype}"
@@ -59,7 +60,7 @@ class CapturedSample:
                 raise DDIMError(
                     "the run was captured without variance_noise; capture it with variance_noise to replace it"
                 )
-            if variance_noise.shape != self._noise.shape:
+            if check_tensor("variance_noise", variance_noise).shape != self._noise.shape:
                 raise DDIMError(
                     f"variance_noise must have the shape of the capture, {tuple(self._noise.shape)}, "
                     f"got {tuple(variance_noise.shape)}"
@@ -99,6 +100,7 @@ def capture_sample(
     Raises:
         DDIMError: If ``x`` or the timesteps are not on a CUDA device.
     """
+    check_run(model, x, scheduler)
     if not (x.is_cuda and scheduler.timesteps.is_cuda):
         raise DDIMError(
             f"a CUDA graph needs x and the scheduler's timesteps on a CUDA device, got {x.device} and "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ..arguments import check_batch, check_function, describe, fits
 from ..errors import DDIMError
 from ..guidance.cfg import Guided
 from ..noise.source import Generators, noise_source
@@ -17,7 +18,7 @@ from ..step.equations import Eta
 from ..step.half_precision import steps_from_rounded_sample
 from ..triton_support import kernels_run_on
 
-__all__ = ["sample"]
+__all__ = ["check_model", "check_run", "checked_output", "sample"]
 
 Model = Callable[[Tensor, Tensor], Tensor | Guided]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
@@ -63,6 +64,7 @@ def sample(
     Raises:
         DDIMError: before the first model call, for arguments that do not fit the plan.
     """
+    check_run(model, x, scheduler)
     etas = eta_of_each_step(eta, len(scheduler.plan))
     coefficients = [scheduler.coefficients(i, value) for i, value in enumerate(etas)]
     source = noise_source(
@@ -97,6 +99,27 @@ def sample(
     return as_dtype(state, x.dtype)
 
 
+def check_run(model: Model, x: Tensor, scheduler: DDIMScheduler) -> None:
+    """Check what every run needs.
+
+    Raises:
+        DDIMError: unless there is a model to call, a batch to start from, and a scheduler to step with.
+    """
+    check_model(model, scheduler)
+    check_batch("x", x)
+
+
+def check_model(model: Model, scheduler: DDIMScheduler) -> None:
+    """Check that there is a model to call, and a scheduler to step with.
+
+    Raises:
+        DDIMError: otherwise.
+    """
+    check_function("model", model)
+    if not isinstance(scheduler, DDIMScheduler):
+        raise DDIMError(f"scheduler must be a DDIMScheduler, got {type(scheduler).__name__}")
+
+
 def checked_output(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:
     """The model's output, if it can be the output for ``x``.
 
@@ -106,9 +129,9 @@ def checked_output(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:
     if isinstance(output, Guided):
         checked_output(output.uncond, x)
         checked_output(output.text, x)
-    elif not isinstance(output, Tensor) or output.shape != x.shape or not output.is_floating_point():
-        got = f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise DDIMError(f"model(x_t, t) must return a floating-point tensor of shape {tuple(x.shape)}, got {got}")
-    elif output.device != x.device:
-        raise DDIMError(f"model(x_t, t) must return a tensor on {x.device}, the device of x, got {output.device}")
+    elif not fits(output, x):
+        raise DDIMError(
+            f"model(x_t, t) must return a floating-point tensor of shape {tuple(x.shape)} on {x.device}, got "
+            f"{describe(output)}"
+        )
     return output

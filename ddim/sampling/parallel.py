@@ -27,7 +27,7 @@ from ..step.apply import apply_step
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta, StepCoefficients
 from ..step.half_precision import steps_from_rounded_sample
-from .loop import checked_output
+from .loop import check_run, checked_output
 
 __all__ = ["ParallelSample", "sample_parallel"]
 
@@ -91,8 +91,10 @@ def sample_parallel(
         DDIMError: Before the first model call, if an argument does not fit the plan; or if the model's output does not
             fit its input.
     """
+    check_run(model, x, scheduler)
     steps = len(scheduler.plan)
     window = min(check_integer("window", window, 1), steps)
+    window = window if x.numel() else 1  # an empty batch has nothing to iterate on
     tolerance = check_number("tolerance", tolerance, 0.0)
     etas = eta_of_each_step(eta, steps)
     picard = _PicardIteration(
@@ -197,6 +199,6 @@ def _count_converged(improved: list[Tensor], before: list[Tensor], tolerance: fl
     if not improved:
         return 0
     changes = torch.stack(
-        [(new - old).flatten(1).square().mean(1).amax() for new, old in zip(improved, before, strict=True)]
+        [(new - old).reshape(len(new), -1).square().mean(1).amax() for new, old in zip(improved, before, strict=True)]
     )
     return int((changes.sqrt() <= tolerance).long().cumprod(0).sum())

@@ -13,9 +13,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..errors import check_choice
+from ..arguments import check_tensor
+from ..errors import DDIMError, check_choice
 
-__all__ = ["BETA_SCHEDULES", "MAX_BETA", "betas_from_alpha_bar", "make_betas"]
+__all__ = [
+    "BETA_SCHEDULES",
+    "MAX_BETA",
+    "betas_from_alpha_bar",
+    "check_levels",
+    "make_betas",
+]
 
 # Nichol & Dhariwal 2021 (2102.09672), section 3.2: betas are clipped to avoid a singularity at the last timestep.
 MAX_BETA = 0.999
@@ -115,6 +122,27 @@ def make_betas(
     return rule(num_train_timesteps, beta_start, beta_end, dtype)
 
 
+def check_levels(alpha_bar: Tensor) -> Tensor:
+    """Return levels in float64 (float32 stays), if they can be those of a schedule.
+
+    Raises:
+        DDIMError: unless they are a tensor of shape ``(T,)``, in [0, 1], and not increasing.
+    """
+    if check_tensor("alpha_bar", alpha_bar).ndim != 1 or not len(alpha_bar):
+        raise DDIMError(f"alpha_bar must have the shape (T,), T at least 1, got {tuple(alpha_bar.shape)}")
+    alpha_bar = alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)
+    inside = (alpha_bar >= 0) & (alpha_bar <= 1)
+    falling = alpha_bar[1:] <= alpha_bar[:-1]
+    if not bool(inside.all() & falling.all()):
+        wrong = (~(inside & torch.cat([inside[:1], falling]))).nonzero()[0]
+        raise DDIMError(
+            "alpha_bar must decrease with the timestep, within [0, 1], got "
+            f"{float(alpha_bar[wrong]):g} at timestep {int(wrong)}; if these are betas, pass "
+            "torch.cumprod(1 - betas, 0)"
+        )
+    return alpha_bar
+
+
 def betas_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
     """Compute the betas that give these levels: beta_t = 1 - alpha_bar_t / alpha_bar_(t-1).
 
@@ -123,7 +151,12 @@ def betas_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
 
     Returns:
         Tensor of shape ``(T,)``: float32 if ``alpha_bar`` is float32, otherwise float64.
+
+    Raises:
+        DDIMError: for anything else.
     """
-    alpha_bar = alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)
+    alpha_bar = check_levels(alpha_bar)
+    if bool((alpha_bar[:-1] == 0).any()):
+        raise DDIMError("alpha_bar may be 0 at the last timestep only, got 0 before it, where no beta follows from it")
     previous = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
     return 1.0 - alpha_bar / previous

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import check_list
 from ..errors import DDIMError, check_number, show
 
 __all__ = [
@@ -53,7 +54,7 @@ def check_numbers(name: str, values: Any, largest: float = math.inf) -> tuple[fl
     Raises:
         DDIMError: for anything else, or a number that is negative, above ``largest`` or not finite.
     """
-    listed = values.tolist() if hasattr(values, "tolist") else values
+    listed = check_list(name, values) if hasattr(values, "tolist") else values
     if not isinstance(listed, (list, tuple)) or not 1 <= len(listed) <= MAX_TRAIN_TIMESTEPS:
         raise DDIMError(
             f"{name} must be a flat list, array or tensor of numbers, one per training timestep "

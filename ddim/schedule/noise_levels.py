@@ -6,15 +6,18 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ..arguments import as_real_tensor, check_batch, check_pair, check_tensor, check_timesteps_tensor
 from ..errors import DDIMError, check_integer, check_number, show
 from ..parity import parity_of
 from ..precision import per_image, working_dtype
 from ..step.levels import FLOW, VARIANCE_PRESERVING, Level, Levels, LevelTable
-from .betas import betas_from_alpha_bar, make_betas
+from .betas import betas_from_alpha_bar, check_levels, make_betas
+from .common_settings import MAX_TRAIN_TIMESTEPS
 
 __all__ = ["NoiseSchedule", "make_noise_schedule", "rescale_zero_terminal_snr"]
 
@@ -102,11 +105,12 @@ class NoiseSchedule:
 
     def level_at(self, timestep: int) -> Level:
         """Return the level of a timestep below T; any negative timestep stands for the end of sampling."""
-        return self.table.levels.at(max(timestep, -1))
+        return self.table.levels.at(max(check_integer("timestep", timestep, -math.inf, len(self) - 1), -1))
 
     def alpha_bar_at(self, timestep: int) -> float:
         """Return ``alpha_bar`` of a timestep below T; any negative timestep stands for the end of sampling."""
-        return self.levels[timestep] if timestep >= 0 else self.final_alpha_bar
+        t = check_integer("timestep", timestep, -math.inf, len(self) - 1)
+        return self.levels[t] if t >= 0 else self.final_alpha_bar
 
     def log_snr_at(self, timestep: int) -> float:
         """Return ln(alpha^2 / sigma^2) of a timestep: -inf for pure noise, inf for clean data."""
@@ -132,6 +136,7 @@ class NoiseSchedule:
         Raises:
             DDIMError: for a time of no level. (Not checked for times on a device, which would synchronise with it.)
         """
+        check_tensor("times", times)
         own = self.times.to(times.device, torch.float32)
         distance = (times.float().flatten()[:, None] - own).abs()
         index = distance.argmin(1)
@@ -174,13 +179,8 @@ class NoiseSchedule:
 
     def _alpha_and_sigma(self, x0: Tensor, z: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights of equation (4) in the working dtype, shape ``(B or 1, 1, ...)``."""
-        if z.shape != x0.shape or z.device != x0.device:
-            raise DDIMError(
-                f"noise must have the sample's shape and device, {tuple(x0.shape)} on {x0.device}, "
-                f"got {tuple(z.shape)} on {z.device}"
-            )
-        if not (x0.is_floating_point() and z.is_floating_point()):
-            raise DDIMError(f"samples and noise must be floating point, got {x0.dtype} and {z.dtype}")
+        check_batch("the sample", x0)
+        check_pair("noise", z, "the sample", x0)
         timesteps = self._checked_timesteps(t, x0)
         key = (x0.device, working_dtype(x0.dtype))
         if key not in self._weights:
@@ -190,16 +190,28 @@ class NoiseSchedule:
 
     def _checked_timesteps(self, t: int | Tensor, like: Tensor) -> Tensor:
         if not isinstance(t, Tensor):
-            return torch.tensor([check_integer("timestep", t, 0, len(self) - 1)])
-        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
-            raise DDIMError(f"timesteps must be an integer tensor, got a {t.dtype} tensor")
-        if t.numel() not in (1, like.shape[0]):
+            t = torch.tensor([check_integer("timestep", t, 0, len(self) - 1)], device="cpu")
+        if check_timesteps_tensor(t).numel() not in (1, like.shape[0]):
             raise DDIMError(f"timesteps must have 1 entry, or one per image ({like.shape[0]}), got {t.numel()} entries")
         if t.is_cpu and not torch.compiler.is_compiling() and t.numel():
             low, high = (int(limit) for limit in torch.aminmax(t))
             if low < 0 or high >= len(self):
                 raise DDIMError(f"timesteps must be in 0..{len(self) - 1}, got {low} to {high}")
+            if not self._all_usable:
+                self._check_usable(t)
         return t
+
+    @cached_property
+    def _all_usable(self) -> bool:
+        return 0.0 <= min(self.levels) and max(self.levels) <= 1.0
+
+    def _check_usable(self, timesteps: Tensor) -> None:
+        unusable = [t for t in timesteps.flatten().tolist() if not 0.0 <= self.levels[t] <= 1.0]
+        if unusable:
+            raise DDIMError(
+                f"alpha_bar must be in [0, 1], got {self.levels[unusable[0]]:g} at timestep {unusable[0]}; a beta "
+                "above 1 makes the timesteps after it unusable"
+            )
 
 
 def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
@@ -214,15 +226,10 @@ def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
         Tensor of shape ``(T,)``: float32 if ``alpha_bar`` is float32, otherwise float64.
 
     Raises:
-        DDIMError: if the first entry is not above the last one.
+        DDIMError: for other values, or if the first entry is not above the last one.
     """
-    root = (alpha_bar if alpha_bar.dtype == torch.float32 else alpha_bar.to(torch.float64)).sqrt()
+    root = check_levels(alpha_bar).sqrt()
     first, last = root[0].clone(), root[-1].clone()
-    if first < last:
-        raise DDIMError(
-            "rescale_zero_terminal_snr expects alpha_bar, which decreases with the timestep, got values from "
-            f"{float(first**2):g} to {float(last**2):g}; if these are betas, pass torch.cumprod(1 - betas, 0)"
-        )
     if len(root) < 2 or first == last:
         raise DDIMError(
             "rescale_betas_zero_snr needs at least two timesteps with different noise levels, got "
@@ -260,13 +267,15 @@ def make_noise_schedule(
     """
     dtype = parity_of(parity).table_dtype
     if trained_betas is None:
-        total = check_integer("num_train_timesteps", num_train_timesteps, 1)
+        total = check_integer("num_train_timesteps", num_train_timesteps, 1, MAX_TRAIN_TIMESTEPS)
         start, end = check_number("beta_start", beta_start, 0.0), check_number("beta_end", beta_end, 0.0)
         betas = make_betas(beta_schedule, total, start, end, dtype)
     else:
         betas = _betas_as_tensor(trained_betas, dtype)
     _check_betas(betas)
     alpha_bar = torch.cumprod(1 - betas, dim=0)
+    # Two betas above 1 give a positive product again, which would be used as a level.
+    alpha_bar = torch.where((betas > 1).cumsum(0) > 0, -alpha_bar.abs(), alpha_bar)
     if rescale_betas_zero_snr:
         alpha_bar = rescale_zero_terminal_snr(alpha_bar)
         betas = betas_from_alpha_bar(alpha_bar)
@@ -277,10 +286,7 @@ def make_noise_schedule(
 
 
 def _betas_as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype) -> Tensor:
-    try:
-        betas = torch.as_tensor(values, dtype=dtype, device="cpu").detach().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DDIMError(f"trained_betas must be a list, array or tensor of numbers, got {show(values)}") from error
+    betas = as_real_tensor("trained_betas", values, dtype).detach().to("cpu", copy=True)
     if betas.ndim != 1 or len(betas) == 0:
         raise DDIMError(
             f"trained_betas must be a flat list of one number per training timestep, got shape {tuple(betas.shape)}"

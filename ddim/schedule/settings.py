@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from ..errors import check_choice, check_integer, check_number
+from ..errors import DDIMError, check_choice, check_integer, check_number, show
 from ..parity import parity_of
 from ..step.checks import PREDICTION_TYPES
 from .betas import BETA_SCHEDULES
@@ -22,7 +22,9 @@ from .noise_levels import NoiseSchedule, make_noise_schedule
 from .sigma_settings import SigmaConfig
 from .timesteps import TIMESTEP_SPACINGS, TimestepPlan, make_plan
 
-__all__ = ["SETTINGS", "SchedulerConfig", "Settings", "noise_schedule_of", "plan_of"]
+__all__ = ["SETTINGS", "SchedulerConfig", "Settings", "check_config", "noise_schedule_of", "plan_of"]
+
+_LONGEST_KEPT = 10_000  # training timesteps; the cache then holds at most about 30 MB, whatever files are read
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,30 @@ SETTINGS: tuple[str, ...] = SchedulerConfig.names()
 Settings: TypeAlias = SchedulerConfig | SigmaConfig  # of a scheduler: a model of any kind
 
 
+def check_config(value: object) -> Settings:
+    """Return ``value`` if it holds settings.
+
+    Raises:
+        DDIMError: otherwise.
+    """
+    if not isinstance(value, SchedulerConfig | SigmaConfig):
+        raise DDIMError(f"config must be a SchedulerConfig or a SigmaConfig, got {show(value)}")
+    return value
+
+
 def noise_schedule_of(config: Settings) -> NoiseSchedule:
-    """Return the noise schedule of a configuration; kept, since both are immutable."""
-    return config.noise_schedule if isinstance(config, SigmaConfig) else _of_betas(config)
+    """Return the noise schedule of a configuration; kept unless it is very long, since both are immutable."""
+    if isinstance(config, SigmaConfig):
+        return config.noise_schedule
+    return _kept_schedule(config) if config.num_train_timesteps <= _LONGEST_KEPT else _new_schedule(config)
 
 
 @lru_cache(maxsize=32)
-def _of_betas(config: SchedulerConfig) -> NoiseSchedule:
+def _kept_schedule(config: SchedulerConfig) -> NoiseSchedule:
+    return _new_schedule(config)
+
+
+def _new_schedule(config: SchedulerConfig) -> NoiseSchedule:
     return make_noise_schedule(
         config.num_train_timesteps,
         config.beta_start,

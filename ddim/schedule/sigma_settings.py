@@ -65,7 +65,10 @@ class SigmaConfig(FrozenSettings):
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, tuple(SIGMA_PREDICTION_TYPES))
         allowed = SIGMA_PREDICTION_TYPES[self.kind]
-        self._set("prediction_type", check_choice("prediction_type", self.prediction_type or allowed[0], allowed))
+        asked = (
+            allowed[0] if isinstance(self.prediction_type, str) and not self.prediction_type else self.prediction_type
+        )
+        self._set("prediction_type", check_choice("prediction_type", asked, allowed))
         self._set("sigmas", check_numbers("sigmas", self.sigmas, _LARGEST_SIGMA[self.kind]))
         self._set("final_sigma", check_number("final_sigma", self.final_sigma, 0.0))
         for lower, higher in pairwise((self.final_sigma, *self.sigmas)):

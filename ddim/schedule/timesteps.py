@@ -5,16 +5,18 @@ A plan is an immutable list of pairs ``(t, t_next)``, so that the target of a st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from ..arguments import check_list
 from ..errors import DDIMError, check_choice, check_integer, check_number
 from ..parity import parity_of
+from .common_settings import MAX_TRAIN_TIMESTEPS
 
 __all__ = ["END", "TIMESTEP_SPACINGS", "TimestepPlan", "make_plan", "plan_from_timesteps"]
 
@@ -48,7 +50,8 @@ class TimestepPlan:
         Raises:
             DDIMError: if the range is empty or exceeds the plan.
         """
-        stop = len(self) if stop is None else stop
+        start = check_integer("start", start, -math.inf)
+        stop = len(self) if stop is None else check_integer("stop", stop, -math.inf)
         if not 0 <= start < stop <= len(self):
             raise DDIMError(
                 f"a part must lie within the plan's {len(self)} steps and contain at least one of them, "
@@ -144,7 +147,7 @@ def make_plan(
     Raises:
         DDIMError: for a count outside its range, an unknown name, or a plan that diffusers cannot run either.
     """
-    total = check_integer("num_train_timesteps", num_train_timesteps, 1)
+    total = check_integer("num_train_timesteps", num_train_timesteps, 1, MAX_TRAIN_TIMESTEPS)
     steps = check_integer("num_inference_steps", num_steps, 1, total, why=" (the number of training timesteps)")
     offset = check_integer("steps_offset", steps_offset, 0, total - 1)
     spacing = check_choice("timestep_spacing", spacing, TIMESTEP_SPACINGS)
@@ -163,8 +166,9 @@ def plan_from_timesteps(timesteps: Iterable[int], num_train_timesteps: int) -> T
     Raises:
         DDIMError: if the list is empty, not strictly decreasing, or leaves the range.
     """
-    given: list[Any] = list(timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps)
-    listed = [check_integer("each of timesteps", t, 0, num_train_timesteps - 1) for t in given]
+    total = check_integer("num_train_timesteps", num_train_timesteps, 1, MAX_TRAIN_TIMESTEPS)
+    given = check_list("timesteps", timesteps, total + 1)  # a longer list cannot be strictly decreasing
+    listed = [check_integer("each of timesteps", t, 0, total - 1) for t in given]
     if not listed:
         raise DDIMError("timesteps must contain at least one timestep, got none")
     for t, t_next in pairwise(listed):

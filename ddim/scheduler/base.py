@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError, show
+from ..errors import DDIMError, check_integer, show
 from ..parity import Parity, parity_of
 from ..schedule.noise_levels import NoiseSchedule
 from ..schedule.settings import Settings, noise_schedule_of, plan_of
@@ -137,7 +137,8 @@ class PlannedScheduler(ConfiguredScheduler):
             plan = plan_of(self._settings, num_inference_steps)
         else:
             plan = plan_from_timesteps(timesteps, len(self))
-            if num_inference_steps not in (None, len(plan)):
+            asked = len(plan) if num_inference_steps is None else num_inference_steps
+            if check_integer("num_inference_steps", asked, 1) != len(plan):
                 raise DDIMError(
                     f"timesteps has {len(plan)} entries but num_inference_steps is {show(num_inference_steps)}; "
                     "leave num_inference_steps out"
@@ -192,6 +193,8 @@ class PlannedScheduler(ConfiguredScheduler):
         self.timesteps = self._run.timesteps
 
     def _check_plan(self, plan: TimestepPlan) -> None:
+        if not isinstance(plan, TimestepPlan) or not len(plan):
+            raise DDIMError(f"plan must be a TimestepPlan of at least one step, got {show(plan)}; see ddim.make_plan")
         top = max(max(plan.timesteps), max(t_next for _, t_next in plan.pairs))
         if top >= len(self):
             raise DDIMError(f"the plan visits timestep {top}, but the noise schedule has timesteps 0..{len(self) - 1}")
@@ -225,7 +228,11 @@ class PlannedScheduler(ConfiguredScheduler):
             DDIMError: for a wrong eta, or a step that has no values.
         """
         run = self._planned_run()
-        return self._coefficients_at(run, run.visited[index], eta)
+        try:
+            t = run.visited[index]
+        except (IndexError, TypeError) as error:
+            raise DDIMError(f"index must be that of one of {len(run.visited)} steps, got {show(index)}") from error
+        return self._coefficients_at(run, t, eta)
 
     def _coefficients_at(self, run: Run, t: int, eta: Eta) -> StepCoefficients:
         return run.table.row(t, run.next_of(t), self._checked_eta(eta))

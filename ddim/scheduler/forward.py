@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_list
 from ..noise.keyed import KeyedStep
 from ..noise.source import Generators, check_variance_noise
 from ..schedule.settings import SchedulerConfig
@@ -194,7 +195,9 @@ class DDIMScheduler(PlannedScheduler):
         Args:
             etas: of every step.
         """
-        return frozenset(i for i, eta in enumerate(etas) if eta != 0.0 and self._parity.draws_unused_noise)
+        return frozenset(
+            i for i, eta in enumerate(check_list("etas", etas)) if eta != 0.0 and self._parity.draws_unused_noise
+        )
 
     def unseeded_key(self) -> int:
         """Seed of the step noise where none is given.

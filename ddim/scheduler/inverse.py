@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError
+from ..errors import DDIMError, show
 from ..schedule.settings import SchedulerConfig
 from ..schedule.timesteps import TimestepPlan
 from ..step.checks import check_tensors
@@ -103,9 +104,9 @@ class DDIMInverseScheduler(PlannedScheduler):
             )
 
     def _checked_eta(self, eta: Eta) -> Eta:
-        if eta != 0.0:
-            raise DDIMError(f"inversion follows the deterministic process, so eta must be 0, got {eta!r}")
-        return 0.0
+        if isinstance(eta, Real) and eta == 0.0:
+            return 0.0
+        raise DDIMError(f"inversion follows the deterministic process, so eta must be 0, got {show(eta)}")
 
     def step(
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True

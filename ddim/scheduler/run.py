@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_device, describe
 from ..errors import DDIMError, show
 from ..noise.keyed import KeyedStep
 from ..precision import HALF, as_dtype
@@ -61,7 +63,7 @@ class Run:
             called_with = torch.tensor(visited)
             if times is not None:
                 called_with = times[called_with].float()
-            self.timesteps = called_with.to(device)
+            self.timesteps = called_with.to(check_device("device", device))
         self._storage = (self.timesteps.device, self.timesteps.untyped_storage().data_ptr())
         # On the CPU a view of the tensor's memory: values that a caller has written there are seen.
         self._values: Sequence[float] | np.ndarray = (
@@ -84,16 +86,21 @@ class Run:
         device to read it.
 
         Raises:
-            DDIMError: for a tensor of more than one element, or a time at which the run does not call the model.
+            DDIMError: for a tensor of more than one element or without values, or a time at which the run does not call
+                the model.
         """
         if not isinstance(timestep, Tensor):
             return self._by_value(timestep)
         if timestep.numel() != 1:
-            raise DDIMError(f"timestep must be one number, or one per image, got shape {tuple(timestep.shape)}")
-        same = timestep.dtype == self.timesteps.dtype
-        if same and self._storage == (timestep.device, timestep.untyped_storage().data_ptr()):
-            return self._by_value(self._values[int(timestep.storage_offset())])
-        return self._by_value(timestep.item())
+            raise DDIMError(f"timestep must be one number, or one per image, got {describe(timestep)}")
+        try:
+            same = timestep.dtype == self.timesteps.dtype
+            if same and self._storage == (timestep.device, timestep.untyped_storage().data_ptr()):
+                return self._by_value(self._values[int(timestep.storage_offset())])
+            value = timestep.item()
+        except RuntimeError as error:  # it is on meta, or has no storage
+            raise DDIMError(f"timestep must hold a number, got {describe(timestep)}") from error
+        return self._by_value(value)
 
     def _by_value(self, value: Any) -> int:
         if self._by_time is None:
@@ -114,10 +121,13 @@ class Run:
         Raises:
             DDIMError: if ``t`` is not in the plan.
         """
-        found = self._next.get(t)
+        try:
+            found = self._next.get(t)
+        except TypeError:  # a list or an array, which no dict can look up
+            found = None
         if found is not None:
             return found
-        if self._stride is not None and t in range(self._total):
+        if self._stride is not None and isinstance(t, Integral) and t is not True and t in range(self._total):
             return t - self._stride
         raise self._not_planned(t)
 

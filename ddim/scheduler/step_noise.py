@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import DDIMError
 from ..noise.keyed import KeyedStep, NoiseKey
-from ..noise.source import GeneratorNoise, Generators, KeyedNoise, RecordedNoise
+from ..noise.source import GeneratorNoise, Generators, KeyedNoise, RecordedNoise, check_generators
 from ..parity import Parity
 from ..step.equations import Eta
 from .run import Run
@@ -75,7 +75,7 @@ class StepNoise(NamedTuple):
         return torch.cat([KeyedStep(key, first + at).draw() for key, at in zip(keys, positions, strict=True)])
 
     def _drawn_by(self, generator: Generators, unused_draws: tuple[int, ...] = ()) -> GeneratorNoise:
-        if not isinstance(generator, torch.Generator) and len(generator) == 1:
+        if not isinstance(generator, torch.Generator) and len(check_generators(generator)) == 1:
             generator = generator[0]  # as in diffusers, a list of one serves the whole batch
         return GeneratorNoise(
             generator,

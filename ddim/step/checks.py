@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
 
+from ..arguments import check_list, check_tensor, describe, fits, is_usable, refuse_pair
 from ..errors import DDIMError, check_choice, check_number
 from .equations import PREDICTIONS, SIGMA_HAT, Eta
 
@@ -46,9 +48,9 @@ def eta_of_each_step(eta: Eta | Sequence[Eta], steps: int) -> tuple[Eta, ...]:
     Raises:
         DDIMError: for a wrong value, or a list that is not ``steps`` long.
     """
-    if isinstance(eta, str | float | int):
+    if isinstance(eta, str | Real):
         return (check_eta(eta),) * steps
-    values = tuple(check_eta(value) for value in eta)
+    values = tuple(check_eta(value) for value in check_list("eta", eta))
     if len(values) != steps:
         raise DDIMError(f"eta must be one number or one per step: {steps} expected, got {len(values)}")
     return values
@@ -73,24 +75,26 @@ def check_prediction(prediction_type: str, alpha_bar: float) -> None:
 
 
 def check_tensors(model_output: Tensor, sample: Tensor) -> None:
-    """Check that a model output matches the sample's shape and device, and that both are floating point.
+    """Check that a model output matches the sample's shape and device, and that both can be calculated with.
 
     Raises:
         DDIMError: otherwise.
     """
-    shape, device = sample.shape, sample.device
-    if model_output.shape != shape or model_output.device != device:
-        raise DDIMError(
-            f"model_output must have the sample's shape and device, {tuple(shape)} on {device}, got "
-            f"{tuple(model_output.shape)} on {model_output.device}"
-            + ("; drop the learned variance channels" if _has_variance_channels(model_output, sample) else "")
-        )
-    if not (sample.is_floating_point() and model_output.is_floating_point()):
-        raise DDIMError(f"sample and model_output must be floating point, got {sample.dtype} and {model_output.dtype}")
+    if not is_usable(sample):
+        check_tensor("sample", sample)
+    if not fits(model_output, sample):
+        hint = "; drop the learned variance channels" if _has_variance_channels(model_output, sample) else ""
+        refuse_pair("model_output", model_output, "the sample's shape and device", sample, hint)
 
 
 def _has_variance_channels(model_output: Tensor, sample: Tensor) -> bool:
-    return sample.ndim > 1 and model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]
+    return (
+        isinstance(model_output, Tensor)
+        and not model_output.is_nested
+        and sample.ndim > 1
+        and model_output.ndim > 1
+        and model_output.shape[1] == 2 * sample.shape[1]
+    )
 
 
 def check_out(out: Tensor, sample: Tensor, others: Sequence[Tensor | None]) -> None:
@@ -104,14 +108,25 @@ def check_out(out: Tensor, sample: Tensor, others: Sequence[Tensor | None]) -> N
     Raises:
         DDIMError: if it does not fit, overlaps what is read, or autograd would have to follow the write.
     """
-    if out.shape != sample.shape or out.dtype != sample.dtype or out.device != sample.device:
+    if not (
+        isinstance(out, Tensor)
+        and out.dtype == sample.dtype
+        and out.layout is torch.strided
+        and not out.is_nested
+        and out.shape == sample.shape
+        and out.device == sample.device
+    ):
         raise DDIMError(
             f"out must have the sample's shape, dtype and device, {tuple(sample.shape)}, {sample.dtype} on "
-            f"{sample.device}, got {tuple(out.shape)}, {out.dtype} on {out.device}"
+            f"{sample.device}, got {describe(out)}"
         )
     read = [tensor for tensor in (sample, *others) if tensor is not None]
     if torch.is_grad_enabled() and (out.requires_grad or any(tensor.requires_grad for tensor in read)):
         raise DDIMError("out cannot be written where gradients are recorded; leave it out, or use torch.no_grad()")
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        raise DDIMError("out cannot be written outside inference mode, where it was made; pass out.clone()")
+    if _has_shared_elements(out):
+        raise DDIMError(f"out must have memory for each of its elements, got strides {out.stride()}; pass out.clone()")
     if any(other is not None and _overlap(out, other) for other in others):
         raise DDIMError("out must not share memory with model_output or variance_noise, which are still read")
     if out is not sample and _overlap(out, sample) and not _same_place(out, sample):
@@ -133,3 +148,15 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 def _extent(tensor: Tensor) -> tuple[int, int]:
     span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
     return tensor.data_ptr(), tensor.data_ptr() + span * tensor.element_size()
+
+
+def _has_shared_elements(tensor: Tensor) -> bool:
+    """Whether two elements may have one place in memory, as in an expanded tensor."""
+    if tensor.is_contiguous():
+        return False
+    span = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < span:
+            return tensor.numel() > 0
+        span += (size - 1) * stride
+    return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import DDIMError
+from ..arguments import check_tensor, check_timesteps_tensor
+from ..errors import DDIMError, check_integer, check_number
 from ..parity import Parity, diffusers_noise_and_direction
 from ..precision import Linear
 from .checks import check_prediction
@@ -180,6 +182,8 @@ class StepTable:
         Raises:
             DDIMError: for a timestep outside the plan. Inside ``torch.compile`` the sample becomes NaN instead.
         """
+        if not like.ndim:
+            raise DDIMError("a timestep for each image needs a sample of shape (B, ...), got one without dimensions")
         device = torch.device("cpu") if like.device.type == "mps" else like.device  # which has no float64
         table = self._on_device(device)
         rows = table.steps[self._indices(timesteps, like.shape[0], table)]
@@ -217,10 +221,15 @@ class StepTable:
 
     def _indices(self, timesteps: int | Tensor, images: int, table: _DeviceTable) -> Tensor:
         """The rows of the table for timesteps, as the model is called with them; T for one that has none."""
-        if not isinstance(timesteps, Tensor):
-            timesteps = torch.full((1,), timesteps, dtype=torch.int64 if table.times is None else torch.float32)
         whole = table.times is None
-        if timesteps.is_floating_point() == whole or timesteps.numel() not in (1, images):
+        if not isinstance(timesteps, Tensor):
+            number: float = timesteps
+            if not torch.compiler.is_compiling():
+                low, high = (0, self._total) if whole else (-math.inf, math.inf)
+                number = (check_integer if whole else check_number)("timesteps", timesteps, low, high)
+            timesteps = torch.full((1,), number, dtype=torch.int64 if whole else torch.float32)
+        timesteps = check_timesteps_tensor(timesteps) if whole else check_tensor("timesteps", timesteps)
+        if timesteps.numel() not in (1, images):
             raise DDIMError(
                 f"timesteps must be {'whole' if whole else 'floating-point'} numbers, one for all images or one each "
                 f"(1 or {images}), got {timesteps.numel()} of {timesteps.dtype}"

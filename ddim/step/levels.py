@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import DDIMError, check_number
+
 __all__ = ["FLOW", "KINDS", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "Level", "LevelTable", "Levels"]
 
 VARIANCE_PRESERVING = "variance_preserving"  # alpha^2 + sigma^2 = 1
@@ -31,8 +33,17 @@ class Level(NamedTuple):
 
     @classmethod
     def of(cls, level: float | Level) -> Level:
-        """A level, given as itself or as the ``alpha_bar`` of a variance preserving model."""
-        return level if isinstance(level, Level) else cls(math.sqrt(level), math.sqrt(1 - level))
+        """A level, given as itself or as the ``alpha_bar`` of a variance preserving model.
+
+        Raises:
+            DDIMError: for an ``alpha_bar`` outside [0, 1].
+        """
+        if isinstance(level, Level):
+            return level
+        alpha_bar = check_number("alpha_bar", level)
+        if not 0.0 <= alpha_bar <= 1.0:
+            raise DDIMError(f"alpha_bar must be in [0, 1], got {alpha_bar:g}")
+        return cls(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
     @property
     def length(self) -> float:

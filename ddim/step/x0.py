@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DDIMError
 from ..precision import Linear, Number, as_dtype, per_image, working_dtype
 from .equations import StepCoefficients
 
@@ -46,7 +47,16 @@ class Threshold:
     cap: float
 
     def __call__(self, x0: Tensor) -> Tensor:
-        """Thresholded x_0, shape ``(B, ...)``, a new tensor."""
+        """Thresholded x_0, shape ``(B, ...)``, a new tensor.
+
+        Raises:
+            DDIMError: for an image without elements.
+        """
+        if x0.ndim < 2 or not x0.numel():
+            raise DDIMError(
+                f"thresholding needs a sample of shape (B, ...) with at least one element, got {tuple(x0.shape)}: it "
+                "takes a quantile of each image"
+            )
         sizes = as_dtype(x0.abs().flatten(1), working_dtype(x0.dtype))
         s = per_image(quantile(sizes, self.ratio).clamp(1.0, self.cap), x0)
         return torch.clamp(x0, -s, s).div_(s)

@@ -128,7 +128,7 @@ def test_the_inputs_are_left_alone() -> None:
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), 1.5), "between 0 and 1"),
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), math.nan), "between 0 and 1"),
         (lambda: slerp(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3)), "one per image"),
-        (lambda: slerp(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), 0.5), "floating-point"),
+        (lambda: slerp(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), 0.5), "floating point"),
         (lambda: slerp_path(torch.zeros(0, 3), 2), "needs points"),
         (lambda: slerp_path(torch.zeros(2, 3), 0), "frames must be"),
     ],

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from ...errors import show
-from ...schedule.settings import SchedulerConfig, Settings
+from ...errors import DDIMError, show
+from ...schedule.settings import SchedulerConfig, Settings, check_config
 from .files import (
     CONFIG_NAME,
     ConfigDict,
@@ -117,8 +117,10 @@ class ConfiguredScheduler:
     @classmethod
     def from_settings(cls: type[Self], config: Settings, extras: Mapping[str, Any] | None = None) -> Self:
         """Make a scheduler from settings that are already validated, of a model of any kind."""
+        if not isinstance(extras, Mapping | None):
+            raise DDIMError(f"extras must be a mapping of settings or None, got {show(extras)}")
         scheduler = cls.__new__(cls)
-        scheduler._given = frozenset(config)
+        scheduler._given = frozenset(check_config(config))
         scheduler._set_up(config, extras)
         return scheduler
 

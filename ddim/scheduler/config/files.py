@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ...arguments import check_path
 from ...errors import DDIMError
 from ...files import write_atomically
 from ...schedule.settings import Settings
@@ -110,7 +111,7 @@ def write_config_file(config: Mapping[str, Any], folder: str | os.PathLike[str])
     Raises:
         DDIMError: if ``folder`` is a file, or a value cannot be written as JSON.
     """
-    target = Path(folder)
+    target = check_path("save_directory", folder)
     if target.is_file():
         raise DDIMError(f"save_config needs a folder, got the file {target}; pass its parent folder")
     content = {key: value for key, value in config.items() if key != "_use_default_values"}
@@ -132,7 +133,7 @@ def read_config_file(path: str | os.PathLike[str], subfolder: str | None = None)
     Raises:
         DDIMError: if there is no such file, if it is not a JSON object, or if it is too large.
     """
-    file = _find_file(Path(path), subfolder)
+    file = _find_file(check_path("folder", path), None if subfolder is None else check_path("subfolder", subfolder))
     if file.stat().st_size > MAX_FILE_BYTES:
         raise DDIMError(f"{file} is larger than {MAX_FILE_BYTES} bytes, so it is not a scheduler's configuration")
     try:
@@ -144,7 +145,7 @@ def read_config_file(path: str | os.PathLike[str], subfolder: str | None = None)
     return content
 
 
-def _find_file(path: Path, subfolder: str | None) -> Path:
+def _find_file(path: Path, subfolder: Path | None) -> Path:
     if path.is_file():
         return path
     folders = [path / subfolder, path] if subfolder else [path, path / "scheduler"]

@@ -142,7 +142,8 @@ def _explicit_settings(config: Any) -> dict[str, Any]:
     for key in config:
         if not isinstance(key, str):
             raise DDIMError(f"the keys of a scheduler's configuration must be strings, got {show(key)}")
-    filled_in = config.get("_use_default_values") or ()
+    filled_in = config.get("_use_default_values")
+    filled_in = () if filled_in is None else filled_in
     if not isinstance(filled_in, (list, tuple)):
         raise DDIMError(f"_use_default_values must be a list of names, got {show(filled_in)}")
     skip = {name for name in filled_in if isinstance(name, str)} | {"_use_default_values"}
@@ -156,7 +157,12 @@ def _class_name(config: Mapping[str, Any]) -> str:
 
 def _refuse_unsupported_models(source_class: str, config: Mapping[str, Any]) -> None:
     reasons = [why for part, why in UNSUPPORTED_MODELS.items() if part in source_class]
-    if config.get("prediction_type") == "flow_prediction" or config.get("use_flow_sigmas") is True:
+    prediction_type = config.get("prediction_type")
+    if (
+        isinstance(prediction_type, str)
+        and prediction_type == "flow_prediction"
+        or config.get("use_flow_sigmas") is True
+    ):
         reasons.append(UNSUPPORTED_MODELS["FlowMatch"])
     if reasons:
         raise DDIMError(
@@ -202,6 +208,8 @@ def _shift_snr(source_class: str, given: Mapping[str, Any], lists: _ReportLists)
 
 
 def _checked_overrides(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if not isinstance(overrides, Mapping | None):
+        raise DDIMError(f"overrides must be a mapping of settings, got {show(overrides)}")
     for name in overrides or {}:
         check_choice("an override", name, SETTINGS)
     return tuple(overrides or {})
