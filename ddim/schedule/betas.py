@@ -7,7 +7,7 @@ diffusers' float32 rounding is reproduced.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_BETA",
     "betas_from_alpha_bar",
     "check_levels",
+    "check_usable",
     "make_betas",
 ]
 
@@ -141,6 +142,20 @@ def check_levels(alpha_bar: Tensor) -> Tensor:
             "torch.cumprod(1 - betas, 0)"
         )
     return alpha_bar
+
+
+def check_usable(levels: Sequence[float], timesteps: Tensor) -> None:
+    """Check that the levels of some timesteps are in [0, 1].
+
+    Raises:
+        DDIMError: if one is not, because a beta is above 1.
+    """
+    for t in timesteps.flatten().tolist():
+        if not 0.0 <= levels[t] <= 1.0:
+            raise DDIMError(
+                f"alpha_bar must be in [0, 1], got {levels[t]:g} at timestep {t}; a beta above 1 makes the timesteps "
+                "after it unusable"
+            )
 
 
 def betas_from_alpha_bar(alpha_bar: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..errors import DDIMError, check_integer, check_number, show
 from ..parity import parity_of
 from ..precision import per_image, working_dtype
 from ..step.levels import FLOW, VARIANCE_PRESERVING, Level, Levels, LevelTable
-from .betas import betas_from_alpha_bar, check_levels, make_betas
+from .betas import betas_from_alpha_bar, check_levels, check_usable, make_betas
 from .common_settings import MAX_TRAIN_TIMESTEPS
 
 __all__ = ["NoiseSchedule", "make_noise_schedule", "rescale_zero_terminal_snr"]
@@ -198,20 +198,12 @@ class NoiseSchedule:
             if low < 0 or high >= len(self):
                 raise DDIMError(f"timesteps must be in 0..{len(self) - 1}, got {low} to {high}")
             if not self._all_usable:
-                self._check_usable(t)
+                check_usable(self.levels, t)
         return t
 
     @cached_property
     def _all_usable(self) -> bool:
         return 0.0 <= min(self.levels) and max(self.levels) <= 1.0
-
-    def _check_usable(self, timesteps: Tensor) -> None:
-        unusable = [t for t in timesteps.flatten().tolist() if not 0.0 <= self.levels[t] <= 1.0]
-        if unusable:
-            raise DDIMError(
-                f"alpha_bar must be in [0, 1], got {self.levels[unusable[0]]:g} at timestep {unusable[0]}; a beta "
-                "above 1 makes the timesteps after it unusable"
-            )
 
 
 def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:

@@ -228,11 +228,7 @@ class PlannedScheduler(ConfiguredScheduler):
             DDIMError: for a wrong eta, or a step that has no values.
         """
         run = self._planned_run()
-        try:
-            t = run.visited[index]
-        except (IndexError, TypeError) as error:
-            raise DDIMError(f"index must be that of one of {len(run.visited)} steps, got {show(index)}") from error
-        return self._coefficients_at(run, t, eta)
+        return self._coefficients_at(run, run.visited_at(index), eta)
 
     def _coefficients_at(self, run: Run, t: int, eta: Eta) -> StepCoefficients:
         return run.table.row(t, run.next_of(t), self._checked_eta(eta))

@@ -115,6 +115,17 @@ class Run:
             raise self._not_planned(value)
         return found
 
+    def visited_at(self, index: int) -> int:
+        """The timestep of a step.
+
+        Raises:
+            DDIMError: if there is no such step.
+        """
+        try:
+            return self.visited[index]
+        except (IndexError, TypeError) as error:
+            raise DDIMError(f"index must be that of one of {len(self.visited)} steps, got {show(index)}") from error
+
     def next_of(self, t: int) -> int:
         """Where the plan goes from ``t``.
 
