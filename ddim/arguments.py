@@ -126,7 +126,7 @@ def check_timesteps_tensor(timesteps: object) -> Tensor:
         DDIMError: otherwise.
     """
     if not isinstance(timesteps, Tensor) or timesteps.dtype not in _INTEGERS or not _has_values(timesteps):
-        raise DDIMError(f"timesteps must be a dense tensor of whole numbers, got {describe(timesteps)}")
+        raise DDIMError(f"timesteps must be an integer tensor, got {describe(timesteps)}")
     return timesteps
 
 

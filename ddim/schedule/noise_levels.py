@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..arguments import as_real_tensor, check_batch, check_pair, check_tensor, check_timesteps_tensor
+from ..arguments import as_real_tensor, check_batch, check_tensor, check_timesteps_tensor, fits, refuse_pair
 from ..errors import DDIMError, check_integer, check_number, show
 from ..parity import parity_of
 from ..precision import per_image, working_dtype
@@ -180,7 +180,8 @@ class NoiseSchedule:
     def _alpha_and_sigma(self, x0: Tensor, z: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights of equation (4) in the working dtype, shape ``(B or 1, 1, ...)``."""
         check_batch("the sample", x0)
-        check_pair("noise", z, "the sample", x0)
+        if not fits(z, x0):
+            refuse_pair("noise", z, "the sample's shape and device", x0)
         timesteps = self._checked_timesteps(t, x0)
         key = (x0.device, working_dtype(x0.dtype))
         if key not in self._weights:
