@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError, check_choice, check_integer, check_number
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
 from .edict import default_mixing
@@ -27,7 +27,7 @@ INVERSION_METHODS: tuple[str, ...] = tuple(METHODS)
 def invert(
     model: Model,
     x0: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     method: str = "ddim",
     eta: Eta | Sequence[Eta] | None = None,
@@ -146,7 +146,7 @@ def _checked_noise_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return dtype
 
 
-def _check_image(x0: Tensor, scheduler: DDIMScheduler) -> None:
+def _check_image(x0: Tensor, scheduler: ForwardScheduler) -> None:
     if scheduler.num_inference_steps is None:
         raise DDIMError(
             "the scheduler must have a plan, got one without; call scheduler.set_timesteps(num_inference_steps) first"

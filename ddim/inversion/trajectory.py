@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..plan import Schedule
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.equations import Eta, StepCoefficients
 from ..step.half_precision import steps_from_rounded_sample
@@ -36,7 +36,7 @@ class Trajectory:
     """
 
     model: Model
-    scheduler: DDIMScheduler
+    scheduler: ForwardScheduler
     etas: tuple[Eta, ...]
     model_dtype: torch.dtype
     use_clipped_model_output: bool = False

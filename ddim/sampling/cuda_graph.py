@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.equations import Eta
 from .loop import sample
 
@@ -72,7 +72,7 @@ class CapturedSample:
 def capture_sample(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     eta: Eta | Sequence[Eta] = 0.0,
     seed: int | None = None,

@@ -10,7 +10,7 @@ from ..errors import DDIMError
 from ..guidance.cfg import Guided
 from ..noise.source import Generators, noise_source
 from ..precision import as_dtype, working_dtype
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
@@ -26,7 +26,7 @@ Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 def sample(
     model: Model,
     x: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     eta: Eta | Sequence[Eta] = 0.0,
     seed: int | None = None,

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from ..errors import DDIMError, check_choice, check_integer, check_number, show
+from ..errors import DDIMError, check_choice, check_integer, check_number
 from ..step.checks import check_eta
 from ..step.equations import Eta
-from .settings import MAX_TRAIN_TIMESTEPS
+from .common_settings import MAX_TRAIN_TIMESTEPS, FrozenSettings, check_switches, keep_number_type
 
 __all__ = ["FLOW_SETTINGS", "MAX_SHIFT", "MIN_SHIFT", "TIME_SHIFT_TYPES", "FlowConfig"]
 
@@ -25,7 +21,7 @@ _MAX_TERMINAL = 0.999
 
 
 @dataclass(frozen=True)
-class FlowConfig(Mapping[str, Any]):
+class FlowConfig(FrozenSettings):
     """Settings of a :class:`~ddim.DDIMFlowScheduler`; also readable as a mapping.
 
     All but ``eta`` are those of diffusers' ``FlowMatchEulerDiscreteScheduler``, with its names, order and defaults.
@@ -68,23 +64,19 @@ class FlowConfig(Mapping[str, Any]):
     eta: Eta = 0.0
 
     def __post_init__(self) -> None:
-        self._check_flags()
+        self._check_switches()
         for name in ("num_train_timesteps", "base_image_seq_len", "max_image_seq_len"):
             self._set(name, check_integer(name, getattr(self, name), 1, MAX_TRAIN_TIMESTEPS))
         for name, (low, high, may_be_none) in _NUMBERS.items():
             given = getattr(self, name)
             if given is not None or not may_be_none:
-                checked = check_number(name, given, low, high)
-                # A plain int or float stays as it was given, since files distinguish 1 from 1.0.
-                self._set(name, given if type(given) in (int, float) else checked)
+                self._set(name, keep_number_type(check_number(name, given, low, high), given))
         check_choice("time_shift_type", self.time_shift_type, TIME_SHIFT_TYPES)
         self._set("eta", check_eta(self.eta))
 
-    def _check_flags(self) -> None:
-        for name in _FLAGS:
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise DDIMError(f"{name} must be True or False, got {show(getattr(self, name))}")
-            self._set(name, bool(getattr(self, name)))
+    def _check_switches(self) -> None:
+        for name, value in check_switches({name: getattr(self, name) for name in _SWITCHES}).items():
+            self._set(name, value)
         spacings = [name for name in _SPACINGS if getattr(self, name)]
         if len(spacings) > 1:
             raise DDIMError(f"only one of {', '.join(_SPACINGS)} can be True, got {' and '.join(spacings)}")
@@ -94,25 +86,11 @@ class FlowConfig(Mapping[str, Any]):
                 "eta above 0 (eta=1 for DDPM's share of fresh noise) for a stochastic step"
             )
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
 
-    def __getitem__(self, key: str) -> Any:
-        if key not in FLOW_SETTINGS:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(FLOW_SETTINGS)
-
-    def __len__(self) -> int:
-        return len(FLOW_SETTINGS)
-
-
-FLOW_SETTINGS: tuple[str, ...] = tuple(field.name for field in fields(FlowConfig))
+FLOW_SETTINGS: tuple[str, ...] = FlowConfig.names()
 
 _SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-_FLAGS = ("use_dynamic_shifting", "invert_sigmas", *_SPACINGS, "stochastic_sampling")
+_SWITCHES = ("use_dynamic_shifting", "invert_sigmas", *_SPACINGS, "stochastic_sampling")
 
 # The numeric settings: minimum, maximum, and whether None is allowed.
 _NUMBERS: dict[str, tuple[float, float, bool]] = {

@@ -8,7 +8,7 @@ settings say so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,23 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError, check_integer, check_number, show
+from ..step.levels import FLOW
+from .common_settings import MAX_TRAIN_TIMESTEPS
 from .flow_settings import MAX_SHIFT, MIN_SHIFT, FlowConfig
-from .settings import MAX_TRAIN_TIMESTEPS
+from .sigma_settings import SigmaConfig
 
-__all__ = ["FlowSigmas", "Numbers", "dynamic_shift", "flow_sigmas", "shifted", "trained_sigmas"]
+__all__ = [
+    "FlowSigmas",
+    "Numbers",
+    "as_sigma_config",
+    "dynamic_shift",
+    "flow_sigmas",
+    "shifted",
+    "trained_run",
+    "trained_sigmas",
+]
 
-Numbers = Sequence[float] | np.ndarray | Tensor
+Numbers = Iterable[float] | Tensor
 
 _MAX_MU = math.log(MAX_SHIFT)
 
@@ -36,6 +47,17 @@ class FlowSigmas(NamedTuple):
 
     sigmas: Tensor
     times: Tensor
+
+
+def as_sigma_config(config: FlowConfig, run: FlowSigmas) -> SigmaConfig:
+    """The settings of a run: its sigmas are the whole table, rising."""
+    return SigmaConfig(
+        kind=FLOW,
+        sigmas=tuple(run.sigmas.flip(0).tolist()),
+        time_scale=float(config.num_train_timesteps),
+        times=tuple(run.times.flip(0).tolist()),
+        prediction_type="inverted_flow_prediction" if config.invert_sigmas else "flow_prediction",
+    )
 
 
 def shifted(sigmas: Tensor, shift: float) -> Tensor:
@@ -65,6 +87,16 @@ def trained_sigmas(config: FlowConfig) -> Tensor:
     total = config.num_train_timesteps
     even = torch.arange(total, 0, -1, dtype=torch.float64) / total
     return even if config.use_dynamic_shifting else shifted(even, float(config.shift))
+
+
+def trained_run(config: FlowConfig) -> FlowSigmas:
+    """The levels and times of all training timesteps."""
+    sigmas = trained_sigmas(config)
+    return FlowSigmas(sigmas, _times(config, sigmas))
+
+
+def _times(config: FlowConfig, sigmas: Tensor) -> Tensor:
+    return (1 - sigmas if config.invert_sigmas else sigmas) * config.num_train_timesteps
 
 
 def flow_sigmas(
@@ -104,9 +136,8 @@ def flow_sigmas(
             first, last = float(levels[0]), float(levels[-1])
             levels = spacing(first, last, _fractions(steps)).clamp(last, first)  # rounding must not pass the ends
     _check_distinct(levels)
-    if config.invert_sigmas:
-        return FlowSigmas(levels, (1 - levels) * config.num_train_timesteps)
-    return FlowSigmas(levels, levels * config.num_train_timesteps if given is None else given)
+    times = given if given is not None and not config.invert_sigmas else _times(config, levels)
+    return FlowSigmas(levels, times)
 
 
 def _number_of_steps(count: int | None, levels: Tensor | None, times: Tensor | None) -> int:
@@ -124,7 +155,8 @@ def _number_of_steps(count: int | None, levels: Tensor | None, times: Tensor | N
 def _falling(name: str, values: Numbers, high: float) -> Tensor:
     """Convert a list, array or tensor that must fall strictly, within (0, high]."""
     try:
-        numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().clone()
+        listed = values if isinstance(values, (Tensor, np.ndarray)) else list(values)
+        numbers = torch.as_tensor(listed, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DDIMError(f"{name} must be a list, array or tensor of numbers, got {show(values)}") from error
     if numbers.ndim != 1 or not 1 <= len(numbers) <= MAX_TRAIN_TIMESTEPS:

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..errors import DDIMError, show
 from ..parity import Parity, parity_of
 from ..schedule.noise_levels import NoiseSchedule
-from ..schedule.settings import Settings, noise_schedule_of, plan_of
+from ..schedule.settings import SchedulerConfig, Settings, noise_schedule_of, plan_of
 from ..schedule.timesteps import TimestepPlan, plan_from_timesteps
 from ..step.coefficients import StepTable
 from ..step.equations import Eta, StepCoefficients
 from ..step.x0 import ProcessX0, x0_processor
 from .config.configured import ConfiguredScheduler
+from .config.readers import FileSettings
 from .run import Run
 
 __all__ = ["PlannedScheduler"]
@@ -52,9 +53,10 @@ class PlannedScheduler(ConfiguredScheduler):
         self._number_of_runs = 0
         self._forget_plan()
 
-    def _adopt(self, config: Settings, extras: Mapping[str, Any]) -> None:
+    def _adopt(self, config: FileSettings, extras: Mapping[str, Any]) -> None:
+        assert isinstance(config, SchedulerConfig)
         steps, device = self.num_inference_steps, self.timesteps.device
-        super()._adopt(config, extras)
+        self._set_up(config, extras)
         if steps is not None:
             self.set_timesteps(steps, device)
 
@@ -230,7 +232,7 @@ class PlannedScheduler(ConfiguredScheduler):
     def _coefficients_at(self, run: Run, t: int, eta: Eta) -> StepCoefficients:
         return run.table.row(t, run.next_of(t), self._checked_eta(eta))
 
-    def step_index(self, timestep: int | Tensor) -> int:
+    def _position_of(self, timestep: float | Tensor) -> int:
         """Position of a timestep in the run.
 
         Raises:

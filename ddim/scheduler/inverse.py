@@ -88,6 +88,14 @@ class DDIMInverseScheduler(PlannedScheduler):
         """``(t_from, t_to)`` of every step: the forward pairs reversed; the first comes from the end (-1)."""
         return tuple((t_next, t) for t, t_next in reversed(self.plan.pairs))
 
+    def step_index(self, timestep: int | Tensor) -> int:
+        """Position of a timestep in the run.
+
+        Raises:
+            DDIMError: if the timestep is not in the plan.
+        """
+        return self._position_of(timestep)
+
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
         return plan.timesteps[::-1]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from ddim.schedule.flow_sigmas import flow_sigmas, shifted, trained_sigmas
 
 diffusers = pytest.importorskip("diffusers")
 
-TO_ROUNDING = 2e-6  # diffusers computes in float32, and the shift and the stretch amplify its rounding
+TO_ROUNDING = 2e-6  # diffusers computes in float32, and the shift amplifies its rounding
 
 SPACINGS = ({}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True})
 
@@ -25,17 +27,29 @@ SPACINGS = ({}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {
 def theirs(config: FlowConfig, **arguments) -> tuple[torch.Tensor, torch.Tensor]:
     """diffusers' sigmas without the terminal one, as levels of noise, and its timesteps."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**{name: config[name] for name in FLOW_SETTINGS[:-1]})
+    logging.disable(logging.WARNING)  # it logs one about timesteps without sigmas, and the next run another
     scheduler.set_timesteps(**arguments)
+    logging.disable(logging.NOTSET)
     sigmas = scheduler.sigmas[:-1].double()
     return 1 - sigmas if config.invert_sigmas else sigmas, scheduler.timesteps.double()
+
+
+def rounding_of(config: FlowConfig, **arguments) -> float:
+    """How far float32 may be off: a stretch divides by 1 - sigma, and a spacing by the sigma that it ends at."""
+    if not config.shift_terminal:
+        return TO_ROUNDING
+    plain = replace(config, shift_terminal=None, **{name: False for spacing in SPACINGS for name in spacing})
+    stretched = 5e-7 / (1 - float(flow_sigmas(plain, **arguments).sigmas[-1]))
+    return TO_ROUNDING + stretched + 5e-7 / config.shift_terminal
 
 
 def assert_same(config: FlowConfig, **arguments) -> None:
     ours = flow_sigmas(config, **arguments)
     sigmas, times = theirs(config, **arguments)
     assert ours.sigmas.dtype == ours.times.dtype == torch.float64
-    torch.testing.assert_close(ours.sigmas, sigmas, rtol=0, atol=TO_ROUNDING)
-    torch.testing.assert_close(ours.times, times, rtol=0, atol=TO_ROUNDING * config.num_train_timesteps)
+    rounding = rounding_of(config, **arguments)
+    torch.testing.assert_close(ours.sigmas, sigmas, rtol=0, atol=rounding)
+    torch.testing.assert_close(ours.times, times, rtol=0, atol=rounding * config.num_train_timesteps)
 
 
 def test_settings_are_those_of_diffusers() -> None:
@@ -87,7 +101,7 @@ def falling(draw: st.DrawFn) -> list[float]:
     return [i / 1000 for i in sorted(draw(st.sets(st.integers(1, 1000), min_size=1, max_size=60)), reverse=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(config=configs(), mu=st.floats(0.2, 3.0), steps=st.integers(2, 60), custom=falling(), data=st.data())
 def test_any_combination_of_settings_and_arguments(
     config: FlowConfig, mu: float, steps: int, custom: list[float], data: st.DataObject
@@ -103,7 +117,10 @@ def test_any_combination_of_settings_and_arguments(
     except DDIMError:
         with np.errstate(all="ignore"):
             sigmas, _ = theirs(config, **arguments)
-        assert not (sigmas.diff() < -3e-7).all() or sigmas.isnan().any()
+        only_noise = (
+            config.shift_terminal is not None and len(sigmas) == 1
+        )  # stretched by what rounding leaves of 1 - 1
+        assert only_noise or not (sigmas.diff() < -3e-7).all() or sigmas.isnan().any()
 
 
 @pytest.mark.parametrize("given_as", [list, tuple, np.array, lambda x: np.array(x, np.float32), torch.tensor])
