@@ -32,16 +32,16 @@ class DDIMFlowScheduler(ForwardScheduler):
     """DDIM for flow models (Stable Diffusion 3, Flux, Qwen-Image, Wan): x_t = (1 - sigma) x_0 + sigma epsilon.
 
     At eta 0 a step is that of diffusers' ``FlowMatchEulerDiscreteScheduler``, whose arguments, methods and defaults
-    this class has; eta above 0 adds noise as DDIM does. Pipelines of flow models pass no eta, so it is a setting here.
+    this class has. Pipelines of flow models pass no eta, so it is a setting here.
 
     Args:
         num_train_timesteps: T, the factor between sigma and the model's timestep.
         shift: s in sigma' = s sigma / (1 + (s - 1) sigma).
         use_dynamic_shifting: shift by the ``mu`` of ``set_timesteps`` instead.
-        base_shift: pipelines compute ``mu`` from this and the next three.
-        max_shift: ``mu`` of an image of ``max_image_seq_len``.
-        base_image_seq_len: number of tokens of an image whose ``mu`` is ``base_shift``.
-        max_image_seq_len: number of tokens of an image whose ``mu`` is ``max_shift``.
+        base_shift: pipelines compute ``mu`` from this and the next three; see :class:`FlowConfig`.
+        max_shift: see there.
+        base_image_seq_len: see there.
+        max_image_seq_len: see there.
         invert_sigmas: the model's timestep is (1 - sigma) T, and its output x_0 - epsilon (Mochi).
         shift_terminal: stretch the sigmas so that the last one has this value.
         use_karras_sigmas: space the sigmas as 2206.00364 does.
@@ -121,9 +121,7 @@ class DDIMFlowScheduler(ForwardScheduler):
             DDIMError: for other settings.
         """
         if not isinstance(config, FlowConfig):
-            raise DDIMError(
-                f"{cls.__name__} needs a FlowConfig, got a {type(config).__name__}; use DDIMScheduler.from_settings"
-            )
+            raise DDIMError(f"{cls._class_name()} needs a FlowConfig, got a {type(config).__name__}")
         scheduler = cls(**config)
         scheduler._keep_extras(extras or {})
         return scheduler
@@ -195,7 +193,7 @@ class DDIMFlowScheduler(ForwardScheduler):
 
     @property
     def step_index(self) -> int | None:
-        """Position after the last step; None before the first. A step finds its own position from its timestep."""
+        """Position after the last step, or None. A step does not need it: it knows its timestep."""
         return self._step_index
 
     @property

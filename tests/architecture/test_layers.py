@@ -22,7 +22,7 @@ OUTSIDE = {
 }
 TRAINING_ONLY = {"sklearn"}
 # Libraries that the core works without: each is imported by one file, when that file, or what needs it, is asked for.
-OPTIONAL = {"ddim/schedule/flow_sigmas.py": {"scipy"}}
+OPTIONAL = {"ddim/schedule/flow_sigmas.py": {"scipy"}, "ddim/diffusers.py": {"diffusers"}}
 COMFYUI = {"comfy", "comfy_extras", "folder_paths", "server", "latent_preview", "comfy_api", "execution"}
 
 

@@ -80,8 +80,13 @@ class ConfiguredScheduler:
     def _keep_extras(self, extras: Mapping[str, Any]) -> None:
         """Keep keys of another class as part of the configuration."""
         self._extras = dict(extras)
-        name = self._class_in_diffusers or type(self).__name__
+        name = self._class_in_diffusers or self._class_name()
         self._config = config_dict(self._described_settings, name, self._given, self._extras)
+
+    @classmethod
+    def _class_name(cls) -> str:
+        """The name in the source, also where ``__name__`` is that of a class of diffusers."""
+        return cls.__qualname__.rpartition(".")[2]
 
     @property
     def _described_settings(self) -> Settings | FileSettings:
@@ -122,7 +127,7 @@ class ConfiguredScheduler:
     def __getattr__(self, name: str) -> Any:
         config = self.__dict__.get("_config", {})
         if name.startswith("__") or name not in config:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"{self._class_name()!r} object has no attribute {name!r}")
         warnings.warn(f"read scheduler.config.{name} instead of scheduler.{name}", FutureWarning, stacklevel=2)
         return config[name]
 
@@ -161,10 +166,10 @@ class ConfiguredScheduler:
         if report.reader != cls._reader:
             source = f"{report.source_class} " if report.source_class else ""
             raise DDIMError(
-                f"this {source}configuration is of {READERS[report.reader].models}, which {cls.__name__} does not "
+                f"this {source}configuration is of {READERS[report.reader].models}, which {cls._class_name()} does not "
                 f"sample; use {report.reader}.from_config"
             )
-        warn_of_unknown_keys(report, cls.__name__)
+        warn_of_unknown_keys(report, cls._class_name())
         given = {name: value for name, value in report.config.items() if name not in report.defaulted}
         return ReadConfig(report.config, given, keys_to_keep(report, config))
 
@@ -227,4 +232,4 @@ class ConfiguredScheduler:
         settings = self._described_settings
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}
         changed = [name for name in settings if settings[name] != defaults[name]]
-        return f"{type(self).__name__}({', '.join(f'{name}={show(settings[name])}' for name in changed)})"
+        return f"{self._class_name()}({', '.join(f'{name}={show(settings[name])}' for name in changed)})"
