@@ -210,8 +210,8 @@ def _stretched(sigmas: Tensor, last: float) -> Tensor:
 def _karras(first: float, last: float, fractions: Tensor) -> Tensor:
     """Karras et al. 2022 (2206.00364), equation (5), rho = 7: even steps of sigma^(1/rho)."""
     rho = 7.0
-    start, end = first ** (1 / rho), last ** (1 / rho)
-    return (start + fractions * (end - start)) ** rho
+    start, end = math.pow(first, 1 / rho), math.pow(last, 1 / rho)
+    return (start + fractions * (end - start)).pow(rho)
 
 
 def _exponential(first: float, last: float, fractions: Tensor) -> Tensor:
@@ -227,7 +227,8 @@ def _beta(first: float, last: float, fractions: Tensor) -> Tensor:
         raise DDIMError(
             "use_beta_sigmas=True needs scipy, which is not installed; run 'pip install scipy', or use another spacing"
         ) from error
-    return last + torch.from_numpy(np.asarray(betaincinv(0.6, 0.6, (1 - fractions).numpy()))) * (first - last)
+    quantiles = torch.from_numpy(np.asarray(betaincinv(0.6, 0.6, (1 - fractions).numpy())))
+    return last + quantiles * (first - last)
 
 
 # Spacings between the first and the last sigma, by their setting.

@@ -14,7 +14,7 @@ diffusers = pytest.importorskip("diffusers")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
-TO_ROUNDING = 2e-5  # of pictures in [0, 1]; 4e-7 to 3e-6 were measured
+TO_ROUNDING = 5e-6  # of pictures in [0, 1]; 4e-7 to 7e-7 were measured
 
 SD3 = {"shift": 3.0}
 FLUX = {"shift": 3.0, "use_dynamic_shifting": True}
