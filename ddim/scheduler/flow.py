@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -115,11 +116,7 @@ class DDIMFlowScheduler(ForwardScheduler):
 
     @classmethod
     def from_settings(cls: type[Self], config: Settings | FlowConfig, extras: Mapping[str, Any] | None = None) -> Self:
-        """Make a scheduler from a :class:`FlowConfig`.
-
-        Raises:
-            DDIMError: for other settings.
-        """
+        """Make a scheduler from a :class:`FlowConfig`; other settings raise a :class:`DDIMError`."""
         if not isinstance(config, FlowConfig):
             raise DDIMError(f"{cls._class_name()} needs a FlowConfig, got a {type(config).__name__}")
         scheduler = cls(**config)
@@ -265,7 +262,8 @@ class DDIMFlowScheduler(ForwardScheduler):
         """Key the run's noise by its first sample: pipelines of flow models pass the scheduler no generator."""
         run = self._planned_run()
         if run.seed is None:
-            run.seed = seed_from(sample)
+            with suppress(RuntimeError):  # inside torch.func.vmap samples have no values: the run keeps its usual key
+                run.seed = seed_from(sample)
 
     def scale_noise(self, sample: Tensor, timestep: float | Tensor, noise: Tensor | None = None) -> Tensor:
         """(1 - sigma) x_0 + sigma noise at the levels of the given timesteps, also with ``invert_sigmas``.

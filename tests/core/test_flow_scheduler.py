@@ -180,6 +180,27 @@ def test_without_a_generator_the_noise_follows_from_the_start() -> None:
     assert not torch.equal(seeded, first)
 
 
+def test_a_step_of_many_samples_at_once() -> None:
+    """Timesteps per image, vmap, and torch.compile, which all look levels up by the time of the model."""
+    scheduler = DDIMFlowScheduler(shift=3.0)
+    scheduler.set_timesteps(5)
+    x, m, z = noise(2, 4), noise(2, 4, seed=1), noise(2, 4, seed=2)
+    times = scheduler.timesteps[[1, 3]]
+    alone = [scheduler.step(m[[i]], times[i], x[[i]], 0.5, variance_noise=z[[i]]).prev_sample for i in range(2)]
+    together = scheduler.step(m, times, x, 0.5, variance_noise=z).prev_sample
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
+
+    def step(m: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        return scheduler.step(m, times[0], x, 0.5, variance_noise=z).prev_sample
+
+    expected = step(m, x, z)
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(m, x, z), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.func.vmap(step)(m[:, None], x[:, None], z[:, None])[:, 0], expected)
+    unseeded = torch.func.vmap(lambda m, x: scheduler.step(m, times[0], x, 0.5).prev_sample)
+    assert unseeded(m[:, None], x[:, None]).isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_dtypes(dtype: torch.dtype, eta: float) -> None:
