@@ -19,12 +19,14 @@ from .sampling.cuda_graph import CapturedSample, capture_sample
 from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
+from .schedule.flow_settings import FlowConfig
 from .schedule.noise_levels import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .schedule.settings import SchedulerConfig
 from .schedule.sigma_settings import SIGMA_PREDICTION_TYPES, SigmaConfig
 from .schedule.timesteps import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan, plan_from_timesteps
 from .scheduler.config.importing import ConfigReport, MappedKey, import_config
-from .scheduler.forward import DDIMScheduler
+from .scheduler.ddim import DDIMScheduler
+from .scheduler.flow import DDIMFlowScheduler
 from .scheduler.inverse import DDIMInverseScheduler
 from .scheduler.output import DDIMSchedulerOutput
 from .step.checks import PREDICTION_TYPES
@@ -49,10 +51,12 @@ __all__ = [
     "CapturedSample",
     "ConfigReport",
     "DDIMError",
+    "DDIMFlowScheduler",
     "DDIMInverseScheduler",
     "DDIMScheduler",
     "DDIMSchedulerOutput",
     "Inversion",
+    "FlowConfig",
     "Guided",
     "Level",
     "MappedKey",

@@ -11,7 +11,8 @@ import torch
 from .schedule.noise_levels import NoiseSchedule
 from .schedule.settings import SchedulerConfig, Settings, check_config, noise_schedule_of, plan_of
 from .schedule.timesteps import TimestepPlan, plan_from_timesteps
-from .scheduler.forward import DDIMScheduler
+from .scheduler.ddim import DDIMScheduler
+from .scheduler.forward import ForwardScheduler
 from .scheduler.inverse import DDIMInverseScheduler
 from .step.levels import Level
 
@@ -31,7 +32,7 @@ class Schedule:
     plan: TimestepPlan
 
     @classmethod
-    def of(cls, scheduler: DDIMScheduler) -> Schedule:
+    def of(cls, scheduler: ForwardScheduler) -> Schedule:
         """The settings and the plan of a scheduler."""
         return cls(scheduler.settings, scheduler.plan)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, import_config
+from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, SchedulerConfig, import_config
 from .backend import current, schedule_sigmas
 from .editor import schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
@@ -93,6 +93,7 @@ class DDIMScheduleFromConfig:
         given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)
         spacing = {} if timestep_spacing == FROM_CONFIG else {"timestep_spacing": timestep_spacing}
         report = _import(given, spacing, fix_known_defaults=fix_known_defaults)
+        assert isinstance(report.config, SchedulerConfig)
         schedule = plan_part(plan_steps(report.config, steps, denoise), start_step, end_step)
         facts = None if model is None else current().model_facts(model)
         table = None if facts is None or len(facts.sigmas) != len(schedule.noise) else facts.sigmas
@@ -102,6 +103,9 @@ class DDIMScheduleFromConfig:
 
 
 def _import(given: Mapping[str, Any], overrides: Mapping[str, Any], *, fix_known_defaults: bool) -> ConfigReport:
+    report = import_config(given)
+    if not isinstance(report.config, SchedulerConfig):
+        raise DDIMError(f"this node does not read {report.source_class or 'flow'} configurations, of flow models")
     report = import_config(given, overrides)
     fixes = _known_fixes(report) if fix_known_defaults else {}
     return import_config(given, {**overrides, **fixes}) if fixes else report
@@ -110,6 +114,7 @@ def _import(given: Mapping[str, Any], overrides: Mapping[str, Any], *, fix_known
 def _known_fixes(report: ConfigReport) -> dict[str, bool]:
     """Return overrides for the two settings that are common pitfalls."""
     fixes: dict[str, bool] = {}
+    assert isinstance(report.config, SchedulerConfig)
     if report.config.clip_sample and "clip_sample" in report.defaulted:
         fixes["clip_sample"] = False
     if not report.config.set_alpha_to_one:

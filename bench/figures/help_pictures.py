@@ -22,7 +22,6 @@ from ddim import (
     DDIMScheduler,
     Schedule,
     SchedulerConfig,
-    import_config,
     invert,
     make_schedule,
     reconstruct,
@@ -80,7 +79,7 @@ def draw_config() -> None:
     }  # fmt: skip
     _, ax = plt.subplots(figsize=(WIDTH, 2.6))
     for (name, config), style in zip(configs.items(), ("-", "--", ":", "-."), strict=True):
-        schedule = make_schedule(20, import_config(config).config)
+        schedule = make_schedule(20, SchedulerConfig(**config))
         ax.plot(*levels(schedule), style, label=name, lw=1.8)
     ax.set_xlim(1020, -20)
     ax.set_xlabel("timestep: noise on the left, picture on the right")

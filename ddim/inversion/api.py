@@ -11,7 +11,7 @@ from torch import Tensor
 from ..arguments import check_dtype, describe, is_usable
 from ..errors import DDIMError, check_choice, check_integer, check_number
 from ..sampling.loop import check_model
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
 from .edict import default_mixing
@@ -31,7 +31,7 @@ INVERSION_METHODS: tuple[str, ...] = tuple(METHODS)
 def invert(
     model: Model,
     x0: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     method: str = "ddim",
     eta: Eta | Sequence[Eta] | None = None,
@@ -146,7 +146,7 @@ def _etas_for(method: str, eta: Eta | Sequence[Eta] | None, steps: int) -> tuple
     return etas
 
 
-def _check_image(x0: Tensor, scheduler: DDIMScheduler) -> None:
+def _check_image(x0: Tensor, scheduler: ForwardScheduler) -> None:
     if scheduler.num_inference_steps is None:
         raise DDIMError(
             "the scheduler must have a plan, got one without; call scheduler.set_timesteps(num_inference_steps) first"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..plan import Schedule
 from ..sampling.loop import check_run, sample
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from .edict import decode_edict
 from .result import Inversion, check_inversion
 from .trajectory import Callback, Model, Trajectory
@@ -17,7 +17,7 @@ __all__ = ["reconstruct"]
 def reconstruct(
     model: Model,
     inversion: Inversion,
-    scheduler: DDIMScheduler | None = None,
+    scheduler: ForwardScheduler | None = None,
     *,
     callback: Callback | None = None,
     use_clipped_model_output: bool = False,

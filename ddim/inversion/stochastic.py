@@ -77,7 +77,7 @@ def encode_variance_noise(
         return keyed_noise(x0.shape, seed, step, image_indices, device=x0.device, dtype=target.dtype)
 
     # A step's index is always below the number of training timesteps, so no step uses the key of the starting noise.
-    start_key = len(trajectory.scheduler)
+    start_key = len(trajectory.schedule.noise)
     latent = _add_noise(target, _relative_levels(trajectory, 0)[0], fresh_noise(start_key)).to(x0.dtype)
     x, recorded = latent.to(target.dtype), []
     for index in range(len(trajectory)):

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..guidance.cfg import Guided
 from ..plan import Schedule
 from ..sampling.loop import checked_output
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.equations import Eta, StepCoefficients
 from ..step.half_precision import steps_from_rounded_sample
@@ -38,7 +38,7 @@ class Trajectory:
     """
 
     model: Model
-    scheduler: DDIMScheduler
+    scheduler: ForwardScheduler
     etas: tuple[Eta, ...]
     model_dtype: torch.dtype
     use_clipped_model_output: bool = False

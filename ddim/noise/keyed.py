@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..errors import DDIMError, check_integer
 from ..triton_support import kernels_run_on
 from .philox import MAX_ELEMENTS, key_of_seed, normals
 
-__all__ = ["KeyedStep", "NoiseKey", "keyed_noise"]
+__all__ = ["KeyedStep", "NoiseKey", "keyed_noise", "seed_from"]
 
 MAX_IMAGES = 1 << 24  # of a batch; more are a mistake, and their indices would take all memory
 _MAX_WORD = 0xFFFFFFFF
@@ -49,6 +50,16 @@ def keyed_noise(
     sizes = tuple(check_integer("each size in shape", size, 0) for size in check_list("shape", shape))
     key = NoiseKey.of(sizes, seed, image_indices, check_device("device", device))
     return KeyedStep(key, check_integer("step", step, 0, _MAX_WORD)).draw().to(check_dtype("dtype", dtype))
+
+
+def seed_from(x: Tensor) -> int:
+    """A seed that follows from the bits of the first image of ``x``, shape ``(B, ...)``.
+
+    A run that is keyed by its noisy start gets the same noise for the same start, in a batch of any size. Waits for the
+    device of ``x``.
+    """
+    image = x[:1].detach().contiguous().cpu().view(torch.uint8)
+    return int.from_bytes(hashlib.blake2b(image.numpy().tobytes(), digest_size=7).digest(), "big")
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import check_tensor
 from ..errors import DDIMError
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.equations import Eta
 from .loop import check_run, sample
 
@@ -73,7 +73,7 @@ class CapturedSample:
 def capture_sample(
     model: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     eta: Eta | Sequence[Eta] = 0.0,
     seed: int | None = None,

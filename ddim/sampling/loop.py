@@ -11,7 +11,7 @@ from ..errors import DDIMError
 from ..guidance.cfg import Guided
 from ..noise.source import Generators, noise_source
 from ..precision import as_dtype, working_dtype
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step, predicted_x0
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
@@ -27,7 +27,7 @@ Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 def sample(
     model: Model,
     x: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     eta: Eta | Sequence[Eta] = 0.0,
     seed: int | None = None,
@@ -99,7 +99,7 @@ def sample(
     return as_dtype(state, x.dtype)
 
 
-def check_run(model: Model, x: Tensor, scheduler: DDIMScheduler) -> None:
+def check_run(model: Model, x: Tensor, scheduler: ForwardScheduler) -> None:
     """Check what every run needs.
 
     Raises:
@@ -109,15 +109,15 @@ def check_run(model: Model, x: Tensor, scheduler: DDIMScheduler) -> None:
     check_batch("x", x)
 
 
-def check_model(model: Model, scheduler: DDIMScheduler) -> None:
+def check_model(model: Model, scheduler: ForwardScheduler) -> None:
     """Check that there is a model to call, and a scheduler to step with.
 
     Raises:
         DDIMError: otherwise.
     """
     check_function("model", model)
-    if not isinstance(scheduler, DDIMScheduler):
-        raise DDIMError(f"scheduler must be a DDIMScheduler, got {type(scheduler).__name__}")
+    if not isinstance(scheduler, ForwardScheduler):
+        raise DDIMError(f"scheduler must be a DDIMScheduler or a DDIMFlowScheduler, got {type(scheduler).__name__}")
 
 
 def checked_output(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:

@@ -22,7 +22,7 @@ from ..guidance.cfg import Guided
 from ..noise.keyed import KeyedStep
 from ..noise.source import Generators, NoiseSource, noise_source
 from ..precision import as_dtype, working_dtype
-from ..scheduler.forward import DDIMScheduler
+from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta, StepCoefficients
@@ -53,7 +53,7 @@ class ParallelSample:
 def sample_parallel(
     model: Model,
     x: Tensor,
-    scheduler: DDIMScheduler,
+    scheduler: ForwardScheduler,
     *,
     window: int,
     tolerance: float = 1e-3,
@@ -124,7 +124,7 @@ class _PicardIteration:
     """An iteration over consecutive steps, and what stays the same in all iterations of a run."""
 
     model: Model
-    scheduler: DDIMScheduler
+    scheduler: ForwardScheduler
     coefficients: list[StepCoefficients]
     noise: NoiseSource
     dtype: torch.dtype

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..errors import DDIMError, check_integer, show
 from ..parity import Parity, parity_of
 from ..schedule.noise_levels import NoiseSchedule
-from ..schedule.settings import Settings, noise_schedule_of, plan_of
+from ..schedule.settings import SchedulerConfig, Settings, noise_schedule_of, plan_of
 from ..schedule.timesteps import TimestepPlan, plan_from_timesteps
 from ..step.coefficients import StepTable
 from ..step.equations import Eta, StepCoefficients
 from ..step.x0 import ProcessX0, x0_processor
 from .config.configured import ConfiguredScheduler
+from .config.readers import FileSettings
 from .run import Run
 
 __all__ = ["PlannedScheduler"]
@@ -52,9 +53,10 @@ class PlannedScheduler(ConfiguredScheduler):
         self._number_of_runs = 0
         self._forget_plan()
 
-    def _adopt(self, config: Settings, extras: Mapping[str, Any]) -> None:
+    def _adopt(self, config: FileSettings, extras: Mapping[str, Any]) -> None:
+        assert isinstance(config, SchedulerConfig)
         steps, device = self.num_inference_steps, self.timesteps.device
-        super()._adopt(config, extras)
+        self._set_up(config, extras)
         if steps is not None:
             self.set_timesteps(steps, device)
 
@@ -111,7 +113,7 @@ class PlannedScheduler(ConfiguredScheduler):
     def plan(self) -> TimestepPlan:
         """The pairs ``(t, t_next)`` of the current run, downwards; before ``set_timesteps``, through every timestep."""
         if self._run is None:
-            return plan_from_timesteps(range(len(self) - 1, -1, -1), len(self))
+            return plan_from_timesteps(range(len(self._noise) - 1, -1, -1), len(self._noise))
         return self._run.plan
 
     def set_timesteps(
@@ -136,7 +138,7 @@ class PlannedScheduler(ConfiguredScheduler):
                 raise DDIMError("set_timesteps needs num_inference_steps or timesteps, got neither")
             plan = plan_of(self._settings, num_inference_steps)
         else:
-            plan = plan_from_timesteps(timesteps, len(self))
+            plan = plan_from_timesteps(timesteps, len(self._noise))
             asked = len(plan) if num_inference_steps is None else num_inference_steps
             if check_integer("num_inference_steps", asked, 1) != len(plan):
                 raise DDIMError(
@@ -171,7 +173,7 @@ class PlannedScheduler(ConfiguredScheduler):
         """
         self._number_of_runs += 1
         self.num_inference_steps = len(plan) if steps is None else int(steps)
-        stride = len(self) // self.num_inference_steps if self._parity.steps_by_stride else None
+        stride = len(self._noise) // self.num_inference_steps if self._parity.steps_by_stride else None
         table = StepTable(
             self._noise.table,
             dict(plan.pairs),
@@ -185,7 +187,7 @@ class PlannedScheduler(ConfiguredScheduler):
             self._visited(plan),
             table,
             number=self._number_of_runs,
-            total=len(self),
+            total=len(self._noise),
             stride=stride,
             device=device,
             times=self._noise.table.times,
@@ -196,8 +198,10 @@ class PlannedScheduler(ConfiguredScheduler):
         if not isinstance(plan, TimestepPlan) or not len(plan):
             raise DDIMError(f"plan must be a TimestepPlan of at least one step, got {show(plan)}; see ddim.make_plan")
         top = max(max(plan.timesteps), max(t_next for _, t_next in plan.pairs))
-        if top >= len(self):
-            raise DDIMError(f"the plan visits timestep {top}, but the noise schedule has timesteps 0..{len(self) - 1}")
+        if top >= len(self._noise):
+            raise DDIMError(
+                f"the plan visits timestep {top}, but the noise schedule has timesteps 0..{len(self._noise) - 1}"
+            )
 
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
         """The timesteps in the order in which the model is called."""
@@ -233,7 +237,7 @@ class PlannedScheduler(ConfiguredScheduler):
     def _coefficients_at(self, run: Run, t: int, eta: Eta) -> StepCoefficients:
         return run.table.row(t, run.next_of(t), self._checked_eta(eta))
 
-    def step_index(self, timestep: int | Tensor) -> int:
+    def _position_of(self, timestep: float | Tensor) -> int:
         """Position of a timestep in the run.
 
         Raises:

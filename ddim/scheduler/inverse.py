@@ -89,11 +89,19 @@ class DDIMInverseScheduler(PlannedScheduler):
         """``(t_from, t_to)`` of every step: the forward pairs reversed; the first comes from the end (-1)."""
         return tuple((t_next, t) for t, t_next in reversed(self.plan.pairs))
 
+    def step_index(self, timestep: int | Tensor) -> int:
+        """Position of a timestep in the run.
+
+        Raises:
+            DDIMError: if the timestep is not in the plan.
+        """
+        return self._position_of(timestep)
+
     def _visited(self, plan: TimestepPlan) -> tuple[int, ...]:
         return plan.timesteps[::-1]
 
     def _all_timesteps(self) -> Tensor:
-        return torch.arange(len(self))
+        return torch.arange(len(self._noise))
 
     def _check_plan(self, plan: TimestepPlan) -> None:
         super()._check_plan(plan)

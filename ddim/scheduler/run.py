@@ -39,6 +39,7 @@ class Run:
         times: what the model is called with at each training timestep, shape ``(T,)``; None for the timestep itself.
 
     Attributes:
+        seed: of the run's noise where none is given, or None.
         timesteps: what the model is called with, in order: int64, or float32 where there are ``times``.
     """
 
@@ -59,6 +60,7 @@ class Run:
         self._next = dict(plan.pairs)
         self._position = {t: i for i, t in enumerate(visited)}
         self._total, self._stride = total, stride
+        self.seed: int | None = None
         with torch.inference_mode(False):
             called_with = torch.tensor(visited)
             if times is not None:
@@ -155,8 +157,11 @@ class Run:
 
     @property
     def key(self) -> int:
-        """Seed of the run's noise where none is given: it follows ``torch.manual_seed`` and differs between runs."""
-        return torch.initial_seed() ^ (self.number << 40)
+        """Seed of the run's noise where none is given.
+
+        Unless the run has a seed, it follows ``torch.manual_seed`` and differs between runs.
+        """
+        return torch.initial_seed() ^ (self.number << 40) if self.seed is None else self.seed
 
 
 def one_timestep_per_image(timestep: float | Tensor) -> bool:

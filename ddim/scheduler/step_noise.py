@@ -56,7 +56,7 @@ class StepNoise(NamedTuple):
         key = NoiseKey.of(sample.shape, self.run.key, None, sample.device)
         return KeyedNoise(key, self.run.plan.first).at(position, sigma)
 
-    def of_each_image(self, timesteps: int | Tensor) -> Tensor | None:
+    def of_each_image(self, timesteps: float | Tensor) -> Tensor | None:
         """z of a step with a timestep per image: what each image would get alone at its step.
 
         Raises:

@@ -169,7 +169,7 @@ class StepTable:
     # -- tensors, for a timestep per image or one that the host does not know ---------------------------------------
 
     def per_image(
-        self, timesteps: int | Tensor, like: Tensor, eta: Eta, *, final: float | None = None
+        self, timesteps: float | Tensor, like: Tensor, eta: Eta, *, final: float | None = None
     ) -> StepCoefficients:
         """The coefficients of a step of each image, float64, shape ``(B or 1, 1, ...)``.
 
@@ -219,7 +219,7 @@ class StepTable:
             times = torch.full_like(times, torch.nan).index_copy(0, visited, times[visited]).float().to(device)
         return _DeviceTable(table.to(device), times)
 
-    def _indices(self, timesteps: int | Tensor, images: int, table: _DeviceTable) -> Tensor:
+    def _indices(self, timesteps: float | Tensor, images: int, table: _DeviceTable) -> Tensor:
         """The rows of the table for timesteps, as the model is called with them; T for one that has none."""
         whole = table.times is None
         if not isinstance(timesteps, Tensor):

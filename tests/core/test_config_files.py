@@ -170,6 +170,15 @@ def test_unknown_keys_are_named_once_in_one_warning(caplog) -> None:
     assert "'beta_ends', 'colour'" in caplog.text and "skip_prk_steps" not in caplog.text
 
 
+def test_a_setting_that_nobody_gave_can_be_replaced_as_well() -> None:
+    """Pipelines replace outdated settings in the configuration, and leave them in the list of defaults."""
+    scheduler = DDIMScheduler(beta_end=0.03)
+    scheduler.register_to_config(clip_sample=False)
+    assert scheduler.config.clip_sample is False and scheduler.settings.clip_sample is False
+    assert "clip_sample" not in scheduler.config["_use_default_values"]
+    assert "steps_offset" in scheduler.config["_use_default_values"] and scheduler.config.beta_end == 0.03
+
+
 def test_an_override_that_is_no_setting_is_refused() -> None:
     with pytest.raises(DDIMError, match="did you mean 'timestep_spacing'"):
         DDIMScheduler.from_config({}, timesteps_spacing="trailing")

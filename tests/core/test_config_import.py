@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddim import DDIMError, SchedulerConfig, import_config, make_schedule
+from ddim import (
+    DDIMError,
+    DDIMFlowScheduler,
+    DDIMScheduler,
+    FlowConfig,
+    SchedulerConfig,
+    import_config,
+    make_schedule,
+)
 from ddim.scheduler.config.notes import OTHER_DEFAULTS
 
 SDXL = {
@@ -115,17 +123,97 @@ def test_what_a_class_filled_in_by_default_is_not_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "advice"),
     [
-        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
-        {"_class_name": "EDMEulerScheduler"},
-        {"prediction_type": "flow_prediction"},
-        {"use_flow_sigmas": True},
+        ({"_class_name": "EDMEulerScheduler"}, r"SigmaConfig\(kind='variance_exploding'"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, r"SigmaConfig\(kind='variance_exploding'"),
+        ({"_class_name": "FlowMapEulerDiscreteScheduler"}, "that the model was published with"),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "that the model was published with"),
     ],
 )
-def test_models_that_ddim_cannot_sample_are_refused(config: dict) -> None:
-    with pytest.raises(DDIMError, match="cannot sample"):
+def test_models_that_ddim_cannot_sample_are_refused(config: dict, advice: str) -> None:
+    with pytest.raises(DDIMError, match=f"cannot sample .*{advice}"):
         import_config(config)
+
+
+QWEN_IMAGE = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "_diffusers_version": "0.34.0.dev0",
+    "base_image_seq_len": 256,
+    "base_shift": 0.5,
+    "invert_sigmas": False,
+    "max_image_seq_len": 8192,
+    "max_shift": 0.9,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "shift_terminal": 0.02,
+    "stochastic_sampling": False,
+    "time_shift_type": "exponential",
+    "use_beta_sigmas": False,
+    "use_dynamic_shifting": True,
+    "use_exponential_sigmas": False,
+    "use_karras_sigmas": False,
+}
+WAN = {
+    "_class_name": "UniPCMultistepScheduler",
+    "beta_end": 0.02,
+    "flow_shift": 3.0,
+    "prediction_type": "flow_prediction",
+    "solver_order": 2,
+    "thresholding": False,
+    "timestep_spacing": "linspace",
+    "use_flow_sigmas": True,
+    "use_karras_sigmas": False,
+}
+
+
+def test_a_flow_configuration_is_read_and_its_class_named() -> None:
+    report = import_config(QWEN_IMAGE)
+    assert report.reader == "DDIMFlowScheduler" and isinstance(report.config, FlowConfig)
+    assert dict(report.config) == {**{k: v for k, v in QWEN_IMAGE.items() if k[0] != "_"}, "eta": 0.0}
+    assert set(report.defaulted) == {"eta"} and not report.unknown
+    assert any("needs mu" in note for note in report.notes)
+    assert import_config(SDXL).reader == "DDIMScheduler"
+
+
+def test_a_solver_for_flow_models_is_read_too() -> None:
+    report = import_config(WAN)
+    assert report.config == FlowConfig(shift=3.0) and not report.unknown
+    assert "variance preserving models" in report.ignored["beta_end"]
+    assert any("UniPCMultistepScheduler spaces the sigmas" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("config", "reader"),
+    [
+        ({}, "DDIMScheduler"),
+        ({"num_train_timesteps": 500}, "DDIMScheduler"),
+        ({"shift": 3.0}, "DDIMFlowScheduler"),
+        ({"prediction_type": "flow_prediction"}, "DDIMFlowScheduler"),
+        ({"use_flow_sigmas": True}, "DDIMFlowScheduler"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_dynamic_shifting": False}, "DDIMScheduler"),
+        ({"beta_start": 0.1, "shift": 3.0}, "DDIMScheduler"),
+    ],
+)
+def test_which_class_reads_a_configuration(config: dict, reader: str) -> None:
+    assert import_config(config).reader == reader
+
+
+def test_each_class_names_the_other_for_a_model_that_it_does_not_sample() -> None:
+    with pytest.raises(DDIMError, match=r"UniPC.* of a flow model, which DDIMScheduler .* DDIMFlowScheduler.from_conf"):
+        DDIMScheduler.from_config(WAN)
+    with pytest.raises(DDIMError, match=r"Euler.* preserving model, which DDIMFlowSch.* use DDIMScheduler.from_config"):
+        DDIMFlowScheduler.from_config(SDXL)
+
+
+def test_a_configuration_of_any_model_goes_to_the_class_that_is_asked() -> None:
+    assert len(DDIMFlowScheduler.from_config({"num_train_timesteps": 500}).noise_schedule) == 500
+    assert DDIMScheduler.from_config({"num_train_timesteps": 500}).config.num_train_timesteps == 500
+
+
+def test_a_flow_model_with_another_prediction_is_refused() -> None:
+    with pytest.raises(DDIMError, match="prediction_type of a flow model must be 'flow_prediction'"):
+        import_config({**WAN, "prediction_type": "epsilon"})
 
 
 @pytest.mark.parametrize(
@@ -165,7 +253,8 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_names = st.sampled_from([*SchedulerConfig(), "final_sigmas_type", "snr_shift_scale", "_class_name", "ztsnr", "_x"])
+_other_keys = ("final_sigmas_type", "snr_shift_scale", "_class_name", "ztsnr", "_x", "use_flow_sigmas", "flow_shift")
+_names = st.sampled_from([*SchedulerConfig(), *FlowConfig(), *_other_keys])
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ...errors import DDIMError, show
-from ...schedule.settings import SchedulerConfig, Settings, check_config
+from ...schedule.settings import Settings, check_config
 from .files import (
     CONFIG_NAME,
     ConfigDict,
@@ -22,7 +22,8 @@ from .files import (
     warn_of_unknown_keys,
     write_config_file,
 )
-from .importing import import_config
+from .importing import read_config
+from .readers import READERS, FileSettings
 
 __all__ = ["ConfiguredScheduler", "ReadConfig", "record_given_settings"]
 
@@ -34,10 +35,12 @@ class ReadConfig(NamedTuple):
     """What a scheduler takes from a configuration.
 
     Attributes:
-        given: the settings that the configuration contains, for the constructor.
+        settings: the settings, validated.
+        given: those that the configuration contains, for the constructor.
         extras: keys of another class, kept so that it can be restored.
     """
 
+    settings: FileSettings
     given: dict[str, Any]
     extras: dict[str, Any]
 
@@ -64,9 +67,10 @@ class ConfiguredScheduler:
     config_name: ClassVar[str] = CONFIG_NAME
     has_compatibles: ClassVar[bool] = True
     _deprecated_kwargs: ClassVar[tuple[str, ...]] = ()
+    _reader: ClassVar[str] = "DDIMScheduler"  # of configurations; a key of READERS
+    _class_in_diffusers: ClassVar[str | None] = None  # that reads our configurations, if its name is another one
 
     _given: frozenset[str]
-
     _settings: Settings
 
     def _set_up(self, config: Settings, extras: Mapping[str, Any] | None = None) -> None:
@@ -76,11 +80,22 @@ class ConfiguredScheduler:
     def _keep_extras(self, extras: Mapping[str, Any]) -> None:
         """Keep keys of another class as part of the configuration."""
         self._extras = dict(extras)
-        self._config = config_dict(self._settings, type(self).__name__, self._given, self._extras)
+        name = self._class_in_diffusers or self._class_name()
+        self._config = config_dict(self._described_settings, name, self._given, self._extras)
 
-    def _adopt(self, config: Settings, extras: Mapping[str, Any]) -> None:
+    @classmethod
+    def _class_name(cls) -> str:
+        """The name in the source, also where ``__name__`` is that of a class of diffusers."""
+        return cls.__qualname__.rpartition(".")[2]
+
+    @property
+    def _described_settings(self) -> Settings | FileSettings:
+        """The settings that the configuration describes."""
+        return self._settings
+
+    def _adopt(self, config: FileSettings, extras: Mapping[str, Any]) -> None:
         """Replace the settings of an existing scheduler."""
-        self._set_up(config, extras)
+        raise NotImplementedError
 
     @property
     def settings(self) -> Settings:
@@ -98,10 +113,12 @@ class ConfiguredScheduler:
 
     @_internal_dict.setter
     def _internal_dict(self, config: Mapping[str, Any]) -> None:
-        # diffusers' pipelines assign this attribute to replace outdated settings (clip_sample, steps_offset).
-        read = self._read_config(config, {})
+        # diffusers' pipelines assign this attribute to replace outdated settings (clip_sample, steps_offset), and leave
+        # these in the list of those that nobody gave.
+        unchanged = [name for name in config.get("_use_default_values", ()) if config.get(name) == self._config[name]]
+        read = self._read_config({**config, "_use_default_values": unchanged}, {})
         self._given = frozenset(read.given)
-        self._adopt(SchedulerConfig(**read.given), {**self._extras, **read.extras})
+        self._adopt(read.settings, {**self._extras, **read.extras})
 
     def register_to_config(self, **settings: Any) -> None:
         """Change settings after construction, as diffusers' pipelines do."""
@@ -110,7 +127,7 @@ class ConfiguredScheduler:
     def __getattr__(self, name: str) -> Any:
         config = self.__dict__.get("_config", {})
         if name.startswith("__") or name not in config:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"{self._class_name()!r} object has no attribute {name!r}")
         warnings.warn(f"read scheduler.config.{name} instead of scheduler.{name}", FutureWarning, stacklevel=2)
         return config[name]
 
@@ -136,7 +153,8 @@ class ConfiguredScheduler:
             **overrides: settings that replace what the configuration says.
 
         Raises:
-            DDIMError: for an invalid value or an override that is not a setting.
+            DDIMError: for an invalid value, an override that is not a setting, or the configuration of a model that
+                another class of this package samples.
         """
         read = cls._read_config(config, overrides)
         scheduler = cls(**read.given)
@@ -146,10 +164,16 @@ class ConfiguredScheduler:
     @classmethod
     def _read_config(cls, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> ReadConfig:
         """Interpret a configuration, and warn of keys that no known scheduler has."""
-        report = import_config(config, overrides)
-        warn_of_unknown_keys(report, cls.__name__)
+        report = read_config(config, overrides, cls._reader)
+        if report.reader != cls._reader:
+            source = f"{report.source_class} " if report.source_class else ""
+            raise DDIMError(
+                f"this {source}configuration is of {READERS[report.reader].models}, which {cls._class_name()} does not "
+                f"sample; use {report.reader}.from_config"
+            )
+        warn_of_unknown_keys(report, cls._class_name())
         given = {name: value for name, value in report.config.items() if name not in report.defaulted}
-        return ReadConfig(given, keys_to_keep(report, config))
+        return ReadConfig(report.config, given, keys_to_keep(report, config))
 
     @classmethod
     def load_config(cls, folder: str | os.PathLike[str], subfolder: str | None = None) -> dict[str, Any]:
@@ -196,12 +220,18 @@ class ConfiguredScheduler:
         diffusers: Any = sys.modules.get("diffusers")
         if diffusers is None:
             return [type(self)]
-        names = [member.name for member in diffusers.schedulers.scheduling_utils.KarrasDiffusionSchedulers]
-        found = [getattr(diffusers, name) for name in names if hasattr(diffusers, name) and not name.startswith("EDM")]
+        names = self._compatible_names(diffusers)
+        found = [getattr(diffusers, name) for name in names if hasattr(diffusers, name)]
         usable = [scheduler for scheduler in found if not isinstance(scheduler, diffusers.utils.DummyObject)]
         return [type(self), *(scheduler for scheduler in usable if scheduler is not type(self))]
 
+    @staticmethod
+    def _compatible_names(diffusers: Any) -> list[str]:
+        names = [member.name for member in diffusers.schedulers.scheduling_utils.KarrasDiffusionSchedulers]
+        return [name for name in names if not name.startswith("EDM")]
+
     def __repr__(self) -> str:
-        defaults = {field.name: field.default for field in dataclasses.fields(self._settings)}
-        changed = [name for name in self._settings if self._settings[name] != defaults[name]]
-        return f"{type(self).__name__}({', '.join(f'{name}={show(self._settings[name])}' for name in changed)})"
+        settings = self._described_settings
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        changed = [name for name in settings if settings[name] != defaults[name]]
+        return f"{self._class_name()}({', '.join(f'{name}={show(settings[name])}' for name in changed)})"

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from ...arguments import check_path
 from ...errors import DDIMError
 from ...files import write_atomically
-from ...schedule.settings import Settings
+from ...schedule.sigma_settings import SigmaConfig
 from .importing import ConfigReport
+from .readers import FileSettings
 
 __all__ = [
     "CONFIG_NAME",
@@ -29,16 +30,29 @@ CONFIG_NAME = "scheduler_config.json"
 DIFFUSERS_VERSION = "0.42.1"  # its files are reproduced byte for byte
 MAX_FILE_BYTES = 32 * 2**20  # enough for a million betas
 
-_PARITY_KEY = "_parity"  # diffusers ignores keys that start with an underscore
+# Settings that diffusers does not have, with their defaults. They are not items of a configuration, because diffusers'
+# schedulers would warn about them; unless it has its default, a value is stored under its name with an underscore,
+# which diffusers ignores.
+_OUR_OWN: dict[str, Any] = {"parity": "exact", "eta": 0.0}
+
 _log = logging.getLogger(__name__)
 
 
 class ConfigDict(dict[str, Any]):
     """A read-only configuration, with its items also readable as attributes.
 
-    It is a ``dict`` because diffusers' ``from_config`` accepts nothing else. ``parity`` can be read but is not among
-    the items, because diffusers' schedulers would warn about it; ``_parity`` is, unless it has its default value.
+    It is a ``dict`` because diffusers' ``from_config`` accepts nothing else. Settings that diffusers does not have
+    (``parity``, ``eta``) can be read but are not among the items, because diffusers' schedulers would warn about them.
+    Unless they have their default, the items hold them with an underscore (``_parity``), which diffusers ignores.
+
+    Args:
+        items: what diffusers sees.
+        own: the settings that can only be read.
     """
+
+    def __init__(self, items: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        super().__init__(items)
+        object.__setattr__(self, "_own", dict(own))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -49,13 +63,11 @@ class ConfigDict(dict[str, Any]):
             ) from None
 
     def __missing__(self, key: str) -> Any:
-        if key == "parity":
-            return super().get(_PARITY_KEY, "exact")
-        raise KeyError(key)
+        return self.__dict__["_own"][key]
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
-        return self[key] if key in self or key == "parity" else default
+        return self[key] if key in self or key in self.__dict__["_own"] else default
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise DDIMError(
@@ -66,35 +78,37 @@ class ConfigDict(dict[str, Any]):
     update = setdefault = pop = popitem = clear = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),)
+        return type(self), (dict(self), self.__dict__["_own"])
 
 
-def config_dict(config: Settings, class_name: str, given: frozenset[str], extras: Mapping[str, Any]) -> ConfigDict:
+def config_dict(
+    config: FileSettings | SigmaConfig, class_name: str, given: frozenset[str], extras: Mapping[str, Any]
+) -> ConfigDict:
     """Convert a configuration to a :class:`ConfigDict`.
 
     Args:
         config: the settings.
-        class_name: the name of the scheduler's class.
+        class_name: the name of the class in diffusers that reads them.
         given: names of the settings that the caller gave; the others are listed in ``_use_default_values``, so that
             another class made from this configuration uses its own defaults for them.
         extras: keys of another class, kept so that it can be restored from this configuration.
     """
-    items: dict[str, Any] = {name: value for name, value in config.items() if name != "parity"}
+    own = {name: config[name] for name in _OUR_OWN if name in config}
+    items: dict[str, Any] = {name: value for name, value in config.items() if name not in own}
     items.update({key: value for key, value in extras.items() if key not in config})
-    if config.parity != "exact":
-        items[_PARITY_KEY] = config.parity
-    defaults = [name for name in config if name not in given and name in items]
+    items.update({f"_{name}": value for name, value in own.items() if value != _OUR_OWN[name]})
+    defaults = [name for name in items if name in config and name not in given]
     if defaults:
         items["_use_default_values"] = defaults
     items["_class_name"] = class_name
     items["_diffusers_version"] = DIFFUSERS_VERSION
-    return ConfigDict(items)
+    return ConfigDict(items, own)
 
 
 def keys_to_keep(report: ConfigReport, config: Mapping[str, Any]) -> dict[str, Any]:
     """Select the ignored keys of another class that have plain values, so that it can be restored from them."""
     plain = (bool, int, float, str, list, tuple, dict, type(None))
-    named = {"_class_name", "_diffusers_version", "_use_default_values", _PARITY_KEY}
+    named = {"_class_name", "_diffusers_version", "_use_default_values", *(f"_{name}" for name in _OUR_OWN)}
     return {key: config[key] for key in report.ignored if key not in named and isinstance(config[key], plain)}
 
 

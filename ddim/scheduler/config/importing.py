@@ -10,15 +10,14 @@ from typing import Any
 
 from ...errors import DDIMError, check_choice, check_number, show
 from ...schedule.betas import betas_from_alpha_bar
-from ...schedule.settings import SETTINGS, SchedulerConfig, noise_schedule_of
-from .keys import EQUIVALENT_KEYS, IGNORED_KEYS, PREDICTION_NAMES, UNSUPPORTED_MODELS
-from .notes import notes_on
+from ...schedule.flow_settings import FlowConfig
+from ...schedule.settings import SchedulerConfig, noise_schedule_of
+from .notes import flow_notes_on, notes_on
+from .readers import FileSettings, Reader, reader_of
 
-__all__ = ["ConfigReport", "MappedKey", "import_config"]
+__all__ = ["ConfigReport", "MappedKey", "import_config", "read_config"]
 
 MAX_KEYS = 512  # configurations may come from untrusted files
-
-_DEFAULTS = SchedulerConfig()
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class ConfigReport:
     """How :func:`import_config` interpreted a configuration.
 
     Attributes:
-        config: the resulting settings, validated.
+        config: the resulting settings, validated: a :class:`SchedulerConfig`, or of a flow model a :class:`FlowConfig`.
+        reader: the name of the class that has these settings, ``"DDIMScheduler"`` or ``"DDIMFlowScheduler"``.
         used: settings taken over unchanged.
         mapped: keys of other schedulers that were mapped to a setting, by their own name.
         overridden: settings replaced by an override, with the value that was replaced.
@@ -52,7 +52,8 @@ class ConfigReport:
         source_class: the ``_class_name`` of the configuration, or "".
     """
 
-    config: SchedulerConfig
+    config: FileSettings
+    reader: str
     used: Mapping[str, Any]
     mapped: Mapping[str, MappedKey]
     overridden: Mapping[str, Any]
@@ -66,6 +67,7 @@ class ConfigReport:
         """Convert the report to JSON values; a list of betas is replaced by its length."""
         return {
             "config": {name: _json_value(value) for name, value in self.config.items()},
+            "reader": self.reader,
             "used": {key: _json_value(value) for key, value in self.used.items()},
             "mapped": {key: {k: _json_value(v) for k, v in asdict(item).items()} for key, item in self.mapped.items()},
             "overridden": {key: _json_value(value) for key, value in self.overridden.items()},
@@ -93,28 +95,44 @@ def import_config(config: Mapping[str, Any], overrides: Mapping[str, Any] | None
 
     Raises:
         DDIMError: for an invalid value, an override that is not a setting, or the configuration of a model that DDIM
-            cannot sample (flow matching, EDM, consistency, discrete tokens).
+            cannot sample or whose noise levels it does not contain (EDM, consistency, discrete tokens).
+    """
+    return read_config(config, overrides)
+
+
+def read_config(
+    config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, preferred: str = "DDIMScheduler"
+) -> ConfigReport:
+    """Do the same as :func:`import_config`, for a caller with a preference.
+
+    Args:
+        config: the configuration.
+        overrides: settings that replace those of the configuration.
+        preferred: which class reads a configuration that may belong to a model of any kind.
     """
     given = _explicit_settings(config)
     source_class = _class_name(given)
-    _refuse_unsupported_models(source_class, given)
+    reader = reader_of(source_class, given, preferred)
     lists = _ReportLists()
     for key, value in given.items():
-        _classify_key(key, value, given, lists)
-    _shift_snr(source_class, given, lists)
+        _classify_key(key, value, given, reader, lists)
+    if reader.make is SchedulerConfig:
+        _shift_snr(source_class, given, lists)
     settings = {**lists.used, **{item.setting: item.value for item in lists.mapped.values()}}
-    overridden = {name: settings.get(name, _DEFAULTS[name]) for name in _checked_overrides(overrides)}
+    names = _checked_overrides(overrides, reader)
+    overridden = {name: settings.get(name, reader.make()[name]) for name in names}
     settings.update(overrides or {})
-    checked = SchedulerConfig(**settings)
-    defaulted = {name: checked[name] for name in SETTINGS if name not in settings}
+    checked = reader.make(**settings)
+    defaulted = {name: checked[name] for name in reader.settings if name not in settings}
     return ConfigReport(
         config=checked,
+        reader=reader.name,
         used=MappingProxyType(lists.used),
         mapped=MappingProxyType(lists.mapped),
         overridden=MappingProxyType(overridden),
         ignored=MappingProxyType(lists.ignored),
         defaulted=MappingProxyType(defaulted),
-        notes=notes_on(checked, source_class, defaulted, "snr_shift_scale" in lists.mapped),
+        notes=_notes_on(checked, source_class, defaulted, lists),
         unknown=tuple(lists.unknown),
         source_class=source_class,
     )
@@ -155,35 +173,19 @@ def _class_name(config: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _refuse_unsupported_models(source_class: str, config: Mapping[str, Any]) -> None:
-    reasons = [why for part, why in UNSUPPORTED_MODELS.items() if part in source_class]
-    prediction_type = config.get("prediction_type")
-    if (
-        isinstance(prediction_type, str)
-        and prediction_type == "flow_prediction"
-        or config.get("use_flow_sigmas") is True
-    ):
-        reasons.append(UNSUPPORTED_MODELS["FlowMatch"])
-    if reasons:
-        raise DDIMError(
-            f"DDIM cannot sample the model of this {source_class or 'flow'} configuration: {reasons[0]}; "
-            "use the scheduler that the model was published with"
-        )
-
-
-def _classify_key(key: str, value: Any, given: Mapping[str, Any], lists: _ReportLists) -> None:
+def _classify_key(key: str, value: Any, given: Mapping[str, Any], reader: Reader, lists: _ReportLists) -> None:
     """Add one key to the list of the report that it belongs to."""
-    if key == "prediction_type" and isinstance(value, str) and value in PREDICTION_NAMES:
-        lists.mapped[key] = MappedKey(value, key, PREDICTION_NAMES[value])
-    elif key in SETTINGS:
+    if key == "prediction_type" and isinstance(value, str) and value in reader.predictions:
+        lists.mapped[key] = MappedKey(value, key, reader.predictions[value])
+    elif key in reader.settings:
         lists.used[key] = value
-    elif key in EQUIVALENT_KEYS and EQUIVALENT_KEYS[key][0] in given:
-        lists.ignored[key] = f"has the meaning of {EQUIVALENT_KEYS[key][0]}, which is given"
-    elif key in EQUIVALENT_KEYS and value is not None:
-        setting, convert = EQUIVALENT_KEYS[key]
+    elif key in reader.equivalent and reader.equivalent[key][0] in given:
+        lists.ignored[key] = f"has the meaning of {reader.equivalent[key][0]}, which is given"
+    elif key in reader.equivalent and value is not None:
+        setting, convert = reader.equivalent[key]
         lists.mapped[key] = MappedKey(value, setting, convert(value))
-    elif key in IGNORED_KEYS or key.startswith("_"):
-        lists.ignored[key] = IGNORED_KEYS.get(key, "is a private key of the program that wrote it")
+    elif key in reader.ignored or key.startswith("_"):
+        lists.ignored[key] = reader.ignored.get(key, "is a private key of the program that wrote it")
     else:
         lists.ignored[key] = "is unknown"
         lists.unknown.append(key)
@@ -207,12 +209,20 @@ def _shift_snr(source_class: str, given: Mapping[str, Any], lists: _ReportLists)
     lists.mapped["snr_shift_scale"] = MappedKey(scale, "trained_betas", tuple(betas.tolist()))
 
 
-def _checked_overrides(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _checked_overrides(overrides: Mapping[str, Any] | None, reader: Reader) -> tuple[str, ...]:
     if not isinstance(overrides, Mapping | None):
         raise DDIMError(f"overrides must be a mapping of settings, got {show(overrides)}")
     for name in overrides or {}:
-        check_choice("an override", name, SETTINGS)
+        check_choice("an override", name, reader.settings)
     return tuple(overrides or {})
+
+
+def _notes_on(
+    config: FileSettings, source_class: str, defaulted: Mapping[str, Any], lists: _ReportLists
+) -> tuple[str, ...]:
+    if isinstance(config, FlowConfig):
+        return flow_notes_on(config, source_class)
+    return notes_on(config, source_class, defaulted, "snr_shift_scale" in lists.mapped)
 
 
 def _json_value(value: Any) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...schedule.flow_settings import FlowConfig
 from ...schedule.settings import SchedulerConfig
 
-__all__ = ["OTHER_DEFAULTS", "notes_on"]
+__all__ = ["OTHER_DEFAULTS", "flow_notes_on", "notes_on"]
 
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
 _LINSPACE = {"timestep_spacing": "linspace"}
@@ -78,4 +79,25 @@ def notes_on(
         )
     if snr_shifted:
         notes.append("snr_shift_scale was converted to trained_betas, which give the same noise levels")
+    return tuple(notes)
+
+
+def flow_notes_on(config: FlowConfig, source_class: str) -> tuple[str, ...]:
+    """Describe common pitfalls in the configuration of a flow model.
+
+    Args:
+        config: the imported settings.
+        source_class: the class that the configuration belongs to, or "".
+    """
+    notes = []
+    if config.use_dynamic_shifting:
+        notes.append(
+            "use_dynamic_shifting is true: set_timesteps needs mu, which pipelines compute from the size of the image "
+            "(base_shift to max_shift); shift has no effect"
+        )
+    if source_class and "FlowMatch" not in source_class:
+        notes.append(
+            f"{source_class} spaces the sigmas from 1 to 1 / {config.num_train_timesteps} in its own way; to repeat "
+            "its steps, pass its sigmas to set_timesteps, without the last one and as they are before the shift"
+        )
     return tuple(notes)
