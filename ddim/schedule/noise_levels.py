@@ -125,18 +125,17 @@ class NoiseSchedule:
         return math.inf if sigma == 0.0 else -math.inf
 
     def index_of_times(self, times: Tensor) -> Tensor:
-        """The training timesteps at which the model is called with these times.
+        """The training timesteps at which the model is called with these times, whole numbers of shape ``(B,)``.
 
         Args:
-            times: shape ``(B,)`` or one number.
-
-        Returns:
-            int64, shape ``(B,)``.
+            times: shape ``(B,)`` or one number; of a variance preserving schedule the timesteps themselves.
 
         Raises:
             DDIMError: for a time of no level. (Not checked for times on a device, which would synchronise with it.)
         """
-        check_tensor("times", times)
+        if self.table.times is None:
+            return check_timesteps_tensor(times)
+        check_tensor("timesteps", times)
         own = self.times.to(times.device, torch.float32)
         distance = (times.float().flatten()[:, None] - own).abs()
         index = distance.argmin(1)

@@ -267,19 +267,11 @@ class PlannedScheduler(ConfiguredScheduler):
             noise: same shape.
             timesteps: what the model is called with, one or one per image.
         """
-        return self._noise.add_noise(original_samples, noise, self._table_indices(timesteps))
+        return self._noise.add_noise(original_samples, noise, self._noise.index_of_times(timesteps))
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """v = alpha noise - sigma x_0; see :meth:`NoiseSchedule.velocity` and :meth:`add_noise`."""
-        return self._noise.velocity(sample, noise, self._table_indices(timesteps))
-
-    def _table_indices(self, timesteps: Tensor) -> Tensor:
-        whole = self._noise.table.times is None
-        if not isinstance(timesteps, Tensor):
-            raise DDIMError(
-                f"timesteps must be a tensor of {'whole numbers' if whole else 'times'}, got {type(timesteps).__name__}"
-            )
-        return timesteps if whole else self._noise.index_of_times(timesteps)
+        return self._noise.velocity(sample, noise, self._noise.index_of_times(timesteps))
 
     # -- copies ---------------------------------------------------------------------------------------------------
 

@@ -284,8 +284,6 @@ class DDIMFlowScheduler(ForwardScheduler):
             raise DDIMError("scale_noise needs noise of the sample's shape, got None")
         return self.add_noise(sample, noise, torch.as_tensor(timestep))
 
-    # -- copies ---------------------------------------------------------------------------------------------------
-
     def __getstate__(self) -> dict[str, Any]:
         position = {"begin_index": self._begin_index, "step_index": self._step_index}
         seed = None if self._run is None else self._run.seed
