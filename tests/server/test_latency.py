@@ -7,6 +7,7 @@ used meanwhile. So other programs on the machine cannot fail these tests, and a 
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 import subprocess
@@ -20,8 +21,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from PIL import Image
 
-from host.limits import MAX_BODY_BYTES, MAX_JSON_VALUES
+from host.limits import MAX_BODY_BYTES, MAX_JSON_VALUES, MAX_PICTURE_PIXELS
 from tests.server import answer_times
 from tests.server.support import HostProcess, graph
 
@@ -113,6 +115,23 @@ def test_a_prompt_of_2900_nodes(host, client):
         assert len(states[-1]) == 2900 and len(states) < 1000
         assert all(node["state"] == "finished" for node in states[-1].values())
         socket.close()
+
+
+def test_the_largest_picture_is_uploaded_shown_and_loaded(host):
+    """Decoding, scaling and encoding happen in C, which may hold the interpreter's lock or not."""
+    size = (8192, MAX_PICTURE_PIXELS // 8192)
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(picture, "JPEG", quality=80)
+    loading = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "large.jpg"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    with sampled(host) as answers:
+        assert host.upload("/upload/image", "large.jpg", picture.getvalue()).status == 200
+        for query in ("preview=webp;90", "preview=jpeg", "channel=a"):
+            assert host.get(f"/view?filename=large.jpg&type=input&{query}").status == 200
+        assert host.finished(host.submit(loading))["status"]["completed"] is True
+    assert_responsive(answers)
 
 
 def prompt_with(note: str) -> bytes:
