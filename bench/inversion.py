@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -32,7 +31,18 @@ PAPER_ERROR = (0.014, 0.0065, 0.0023, 0.0009, 0.0004, 0.0001, 0.0001)  # CIFAR-1
 METHOD_STEPS = (10, 20, 50)
 SCANS = 1  # scans of each digit
 MODES, SHAPE, SPREAD = 6, (4, 16, 16), 0.3
-SD_BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+Config = ddim.SchedulerConfig | ddim.SigmaConfig
+SD_CONFIG = ddim.SchedulerConfig(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    timestep_spacing="trailing",
+)
+RAMP = torch.linspace(0.001, 1, 1000, dtype=torch.float64)
+FLOW_CONFIG = ddim.SigmaConfig(ddim.FLOW, 3 * RAMP / (1 + 2 * RAMP))  # the shift of Stable Diffusion 3
+LOW, HIGH = 0.002 ** (1 / 7), 80 ** (1 / 7)  # of EDM's levels (2206.00364, equation 5)
+EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, (LOW + RAMP * (HIGH - LOW)) ** 7)
 
 # workflow -> the pictures that it saves, in their order on the combined picture
 WORKFLOWS = {
@@ -48,7 +58,7 @@ THUMBNAIL = 384
 # -- the two models --------------------------------------------------------------------------------------------
 
 
-def demo_case() -> tuple[ddim.SchedulerConfig, Model, Tensor]:
+def demo_case() -> tuple[Config, Model, Tensor]:
     """Return the demo model without a prompt, and real scans in [-1, 1] that it has not seen."""
     demo = load_demo_model()
     pictures = [held_out_picture(digit, scan) for scan in range(SCANS) for digit in range(10)]
@@ -60,23 +70,25 @@ def demo_case() -> tuple[ddim.SchedulerConfig, Model, Tensor]:
     return ddim.SchedulerConfig(**demo.scheduler_config), model, torch.stack(pictures) * 2 - 1
 
 
-def mixture_case(seed: int) -> tuple[ddim.SchedulerConfig, Model, Tensor]:
-    """Return a mixture of Gaussians with its exact epsilon, and samples from it, in float64."""
-    config = ddim.SchedulerConfig(**SD_BETAS, clip_sample=False, timestep_spacing="trailing")
-    levels = ddim.make_schedule(1, config).noise.levels
+def mixture_case(seed: int, config: Config = SD_CONFIG) -> tuple[Config, Model, Tensor]:
+    """Return a mixture of Gaussians with its exact prediction, and samples from it, in float64."""
+    noise = ddim.make_schedule(1, config).noise
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(MODES, math.prod(SHAPE), generator=generator, dtype=torch.float64)
     stds = SPREAD * (0.5 + torch.rand(MODES, generator=generator, dtype=torch.float64))
     chosen = torch.arange(len(means))
-    noise = torch.randn(len(means), math.prod(SHAPE), generator=generator, dtype=torch.float64)
-    data = (means[chosen] + stds[chosen, None] * noise).reshape(-1, *SHAPE)
+    z = torch.randn(len(means), math.prod(SHAPE), generator=generator, dtype=torch.float64)
+    data = (means[chosen] + stds[chosen, None] * z).reshape(-1, *SHAPE)
 
     def model(x: Tensor, t: Tensor) -> Tensor:
-        a = levels[int(t)]
-        variance = a * stds**2 + 1 - a
-        away = x.flatten(1)[:, None] - math.sqrt(a) * means
+        alpha, sigma = noise.level_at(int(noise.index_of_times(t.reshape(1))))
+        variance = (alpha * stds) ** 2 + sigma**2
+        away = x.flatten(1)[:, None] - alpha * means
         log_weight = -0.5 * (away.square().sum(-1) / variance + math.prod(SHAPE) * variance.log())
-        return (torch.softmax(log_weight, 1)[..., None] * away / variance[:, None]).sum(1).view_as(x) * math.sqrt(1 - a)
+        weight = torch.softmax(log_weight, 1)[..., None]
+        epsilon = (weight * away / variance[:, None]).sum(1).view_as(x) * sigma
+        x0 = (weight * (means + (alpha * stds**2 / variance)[:, None] * away)).sum(1).view_as(x)
+        return {"epsilon": epsilon, "sample": x0, "flow_prediction": epsilon - x0}[config["prediction_type"]]
 
     return config, model, data
 
@@ -84,7 +96,7 @@ def mixture_case(seed: int) -> tuple[ddim.SchedulerConfig, Model, Tensor]:
 # -- figures -------------------------------------------------------------------------------------------------------
 
 
-def errors(case: tuple[ddim.SchedulerConfig, Model, Tensor], method: str, counts: Sequence[int]) -> list[float]:
+def errors(case: tuple[Config, Model, Tensor], method: str, counts: Sequence[int]) -> list[float]:
     """Mean squared round-trip error for each number of steps."""
     config, model, data = case
     found = []
@@ -113,7 +125,12 @@ def paper_table(seed: int, image: Path) -> None:
 
 def methods_table(seed: int) -> None:
     """Compare the four methods on both models."""
-    cases = {"demo model": demo_case(), "Gaussian mixture": mixture_case(seed)}
+    cases = {
+        "demo model": demo_case(),
+        "Gaussian mixture": mixture_case(seed),
+        "Gaussian mixture, flow model": mixture_case(seed, FLOW_CONFIG),
+        "Gaussian mixture, variance exploding model": mixture_case(seed, EDM_CONFIG),
+    }
     for name, case in cases.items():
         print(f"\nMean squared error of the four methods, {name}, {str(case[2].dtype).removeprefix('torch.')}\n")
         print(table(METHOD_STEPS, {method: errors(case, method, METHOD_STEPS) for method in ddim.INVERSION_METHODS}))

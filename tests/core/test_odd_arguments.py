@@ -176,6 +176,25 @@ def call_method(name: str, cls: type = ddim.DDIMScheduler, **settings: Any) -> C
     return lambda **arguments: getattr(scheduler(cls, **settings), name)(**arguments)
 
 
+def flow_scheduler() -> ddim.DDIMFlowScheduler:
+    made = ddim.DDIMFlowScheduler(num_train_timesteps=10, eta=0.5)
+    made.set_timesteps(5)
+    return made
+
+
+def call_flow(name: str) -> Callable[..., Any]:
+    return lambda **arguments: getattr(flow_scheduler(), name)(**arguments)
+
+
+def set_up_flow_and_look(name: str) -> Callable[..., Any]:
+    def call(**arguments: Any) -> Any:
+        changed = flow_scheduler()
+        getattr(changed, name)(**arguments)
+        return changed.timesteps, changed.sigmas, changed.shift, changed.begin_index
+
+    return call
+
+
 def set_up_and_look(name: str, cls: type = ddim.DDIMScheduler) -> Callable[..., Any]:
     def call(**arguments: Any) -> Any:
         changed = scheduler(cls)
@@ -192,6 +211,9 @@ def sample_from_model_output(**arguments: Any) -> Any:
 STEP = {"model_output": image(1), "timestep": 4, "sample": image(2), "eta": 0.5, "variance_noise": image(3)}
 KEYED_STEP = {"model_output": image(1), "timestep": torch.tensor(4), "sample": image(2), "eta": 1.0}
 BATCHED_STEP = {**STEP, "timestep": torch.tensor([4, 2])}
+FLOW_TIMES = flow_scheduler().timesteps
+FLOW_STEP = {"model_output": image(1), "timestep": FLOW_TIMES[2], "sample": image(2), "eta": 0.5}
+FLOW_NOISY = {"noise": image(1), "timesteps": FLOW_TIMES[[1, 3]]}
 NOISY = {"noise": image(1), "timesteps": torch.tensor([1, 9])}
 RUN = {"model": model, "x": image(), "scheduler": scheduler(), "eta": 0.5, "seed": 3, "image_indices": [4, 5]}
 RECORDED = {**RUN, "seed": None, "image_indices": None, "variance_noise": image(5, (5, 2, 3, 4))}
@@ -371,6 +393,40 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             ("from_config", lambda cls=cls, **a: cls.from_config(**a).alphas_cumprod, {"config": {"beta_end": 0.5}}),
         ]
     },
+    "FlowConfig": (lambda **a: [*ddim.FlowConfig(**a).values()], dict(ddim.FlowConfig())),
+    "DDIMFlowScheduler": (lambda **a: ddim.DDIMFlowScheduler(**a).sigmas, dict(ddim.FlowConfig())),
+    **{
+        f"DDIMFlowScheduler.{name}": (call, usual)
+        for name, call, usual in [
+            ("step", call_flow("step"), {**FLOW_STEP, "variance_noise": image(3)}),
+            ("step, out", call_flow("step"), {**FLOW_STEP, "out": torch.zeros(2, 3, 4)}),
+            ("step, drawn", call_flow("step"), {**FLOW_STEP, "generator": None}),
+            ("step, batched", call_flow("step"),
+             {**FLOW_STEP, "timestep": FLOW_TIMES[[1, 3]], "variance_noise": image(3)}),
+            ("batch_step_no_noise", call_flow("batch_step_no_noise"),
+             {"model_output": image(1), "timesteps": FLOW_TIMES[[1, 3]], "sample": image(2), "eta": 0.5}),
+            ("scale_noise", call_flow("scale_noise"),
+             {"sample": image(), "timestep": FLOW_TIMES[[1, 3]], "noise": image(1)}),
+            ("add_noise", call_flow("add_noise"), {"original_samples": image(), **FLOW_NOISY}),
+            ("get_velocity", call_flow("get_velocity"), {"sample": image(), **FLOW_NOISY}),
+            ("set_timesteps", set_up_flow_and_look("set_timesteps"),
+             {"num_inference_steps": 2, "device": "cpu", "sigmas": [0.9, 0.3], "mu": None, "timesteps": [9.0, 3.0]}),
+            ("set_plan", set_up_flow_and_look("set_plan"), {"plan": SCHEDULE.plan, "device": "cpu"}),
+            ("set_shift", set_up_flow_and_look("set_shift"), {"shift": 3.0}),
+            ("set_begin_index", set_up_flow_and_look("set_begin_index"), {"begin_index": 1}),
+            ("coefficients", call_flow("coefficients"), {"index": 2, "eta": 0.0}),
+            ("unused_draws", call_flow("unused_draws"), {"etas": [0.0, 0.5]}),
+            ("from_settings", lambda **a: ddim.DDIMFlowScheduler.from_settings(**a).flow_settings,
+             {"config": ddim.FlowConfig(shift=2.0), "extras": None}),
+            ("load_config", ddim.DDIMFlowScheduler.load_config, {"folder": ".", "subfolder": "flow"}),
+            ("from_pretrained", lambda **a: ddim.DDIMFlowScheduler.from_pretrained(**a).sigmas,
+             {"folder": ".", "subfolder": "flow"}),
+            ("save_config", call_flow("save_config"), {"save_directory": "folder"}),
+            ("save_pretrained", call_flow("save_pretrained"), {"save_directory": "folder"}),
+            ("register_to_config", set_up_flow_and_look("register_to_config"), {"shift": 2.0}),
+            ("from_config", lambda **a: ddim.DDIMFlowScheduler.from_config(**a).sigmas, {"config": {"shift": 2.0}}),
+        ]
+    },
 }  # fmt: skip
 
 # Arguments that are not replaced: what is only asked whether it is true, and what is only called.
@@ -392,6 +448,7 @@ NOT_CALLED = {
     "NoiseSchedule.of_sigmas": "takes what SigmaConfig has checked",
     "Schedule.of": "takes a scheduler alone",
     "DDIMScheduler.scale_model_input": "returns its argument, whatever it is",
+    "DDIMFlowScheduler.scale_model_input": "returns its argument, whatever it is",
     "DDIMInverseScheduler.scale_model_input": "returns its argument, whatever it is",
 }  # fmt: skip
 
@@ -404,6 +461,7 @@ def _in_a_folder_with_files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     ddim.save_noise(INVERSION, "noise.safetensors")
     ddim.DDIMScheduler(**PLANNED).save_config("scheduler")
+    ddim.DDIMFlowScheduler(shift=2.0).save_config("flow")
 
 
 def answer(name: str, arguments: dict[str, Any]) -> Any:

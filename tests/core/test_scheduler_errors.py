@@ -150,7 +150,7 @@ def test_a_step_before_set_timesteps(scheduler_class) -> None:
     [
         ({"noise": torch.zeros(2, 3, 5)}, "noise must have the sample's shape"),
         ({"timesteps": torch.tensor([1.0])}, "must be an integer tensor, got a torch.float32 tensor"),
-        ({"timesteps": 5}, "tensor of whole numbers, got int"),
+        ({"timesteps": 5}, "integer tensor, got int"),
         ({"timesteps": torch.tensor([1, 2, 3])}, r"must have 1 entry, or one per image \(2\), got 3"),
         ({"timesteps": torch.tensor([1000])}, "in 0..999, got 1000"),
         ({"timesteps": torch.tensor([-1])}, "in 0..999, got -1"),
