@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..ddim import DDIMError, Schedule, SchedulerConfig, betas_from_alpha_bar, make_schedule
+from ..ddim import (
+    VARIANCE_PRESERVING,
+    DDIMError,
+    Schedule,
+    SchedulerConfig,
+    SigmaConfig,
+    betas_from_alpha_bar,
+    make_schedule,
+)
 from .backend import ModelFacts
 
 __all__ = ["describe", "parse_timesteps", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
@@ -13,7 +21,7 @@ __all__ = ["describe", "parse_timesteps", "plan_part", "plan_steps", "plan_times
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
 
-def plan_steps(config: SchedulerConfig, steps: int, denoise: float) -> Schedule:
+def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float) -> Schedule:
     """Plan a run by its number of steps.
 
     Args:
@@ -33,7 +41,7 @@ def plan_steps(config: SchedulerConfig, steps: int, denoise: float) -> Schedule:
     return make_schedule(total, config).part(total - steps)
 
 
-def plan_timesteps(config: SchedulerConfig, timesteps: list[int], denoise: float) -> Schedule:
+def plan_timesteps(config: SchedulerConfig | SigmaConfig, timesteps: list[int], denoise: float) -> Schedule:
     """Plan a run by its timesteps, of which ``denoise`` below 1 keeps only the last share."""
     return make_schedule(len(timesteps), config, timesteps=timesteps).last_fraction(denoise)
 
@@ -74,8 +82,14 @@ def parse_timesteps(text: str) -> list[int] | None:
     return [int(word) for word in words if word] or None
 
 
-def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerConfig:
-    """Replace the noise levels by a MODEL's, and the prediction type too unless it was changed from epsilon."""
+def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerConfig | SigmaConfig:
+    """Replace the noise levels by a MODEL's, and the prediction type too unless it was changed from epsilon.
+
+    Of a flow or variance exploding MODEL only spacing and offset are left to choose.
+    """
+    if facts.sigma_config is not None:
+        spacing, offset = config.timestep_spacing, config.steps_offset
+        return replace(facts.sigma_config, timestep_spacing=spacing, steps_offset=offset)
     prediction_type = config.prediction_type
     if prediction_type == "epsilon" and facts.prediction_type is not None:
         prediction_type = facts.prediction_type
@@ -90,17 +104,24 @@ def describe(schedule: Schedule, *, levels_from: str) -> str:
         schedule: The schedule.
         levels_from: Where its noise levels come from, in words.
     """
-    steps, levels = schedule.plan.timesteps, schedule.alpha_bars
-    if len(steps) <= MAX_LISTED:
-        listed = ", ".join(map(str, steps))
-    else:
-        listed = ", ".join(map(str, steps[: MAX_LISTED // 2])) + f", ... {steps[-1]}"
+    levels = schedule.alpha_bars
     end = "clean" if levels[-1] == 1.0 else f"alpha_bar {levels[-1]:.6g}"
     zero_snr = " (zero terminal SNR)" if schedule.noise.zero_terminal_snr else ""
     return "\n".join(
         [
-            f"{len(steps)} steps, {schedule.config.timestep_spacing}: {listed}",
+            f"{len(schedule.plan)} steps, {schedule.config.timestep_spacing}: {_listed(schedule)}",
             f"{schedule.config.prediction_type}, noise levels from {levels_from}",
             f"alpha_bar {levels[0]:.6g} at the first step, {end} at the end{zero_snr}",
         ]
     )
+
+
+def _listed(schedule: Schedule) -> str:
+    """List the timesteps, or the sigmas of a model that has no numbered timesteps."""
+    if schedule.noise.kind == VARIANCE_PRESERVING:
+        words = [str(t) for t in schedule.plan.timesteps]
+    else:
+        words = [f"{level.sigma:.4g}" for level in schedule.levels[:-1]]
+    if len(words) > MAX_LISTED:
+        words = [*words[: MAX_LISTED // 2], f"... {words[-1]}"]
+    return ("" if schedule.noise.kind == VARIANCE_PRESERVING else "sigma ") + ", ".join(words)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work, initial_noise
+from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
+from .run_rules import initial_noise
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
