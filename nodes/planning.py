@@ -8,6 +8,8 @@ from dataclasses import replace
 from ..ddim import (
     VARIANCE_PRESERVING,
     DDIMError,
+    DDIMFlowScheduler,
+    FlowConfig,
     Schedule,
     SchedulerConfig,
     SigmaConfig,
@@ -16,7 +18,7 @@ from ..ddim import (
 )
 from .backend import ModelFacts
 
-__all__ = ["describe", "parse_timesteps", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
+__all__ = ["describe", "parse_timesteps", "plan_flow", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
 
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
@@ -32,13 +34,34 @@ def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float
     Raises:
         DDIMError: If the plan would need more steps than there are timesteps.
     """
-    total = int(steps / denoise + 1e-9)
+    total = _steps_of_whole_plan(steps, denoise)
     if steps <= config.num_train_timesteps < total:
         raise DDIMError(
             f"denoise {denoise:g} with {steps} steps takes the end of a plan of {total} steps, and there are only "
             f"{config.num_train_timesteps} timesteps; use at most {int(config.num_train_timesteps * denoise)} steps"
         )
     return make_schedule(total, config).part(total - steps)
+
+
+def plan_flow(config: FlowConfig, steps: int, denoise: float) -> Schedule:
+    """Plan a run of a flow model as its diffusers configuration spaces it.
+
+    Dynamic shifting needs the size of the image, which a schedule node does not know: it is taken to be the largest,
+    ``max_shift`` (1024x1024 for Flux).
+
+    Args:
+        config: The settings.
+        steps: How many steps run.
+        denoise: As for :func:`plan_steps`.
+    """
+    total = _steps_of_whole_plan(steps, denoise)
+    scheduler = DDIMFlowScheduler.from_settings(config)
+    scheduler.set_timesteps(total, mu=config.max_shift if config.use_dynamic_shifting else None)
+    return Schedule.of(scheduler).part(total - steps)
+
+
+def _steps_of_whole_plan(steps: int, denoise: float) -> int:
+    return int(steps / denoise + 1e-9)
 
 
 def plan_timesteps(config: SchedulerConfig | SigmaConfig, timesteps: list[int], denoise: float) -> Schedule:
@@ -97,19 +120,20 @@ def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerCo
     return replace(config, trained_betas=betas, num_train_timesteps=len(betas), prediction_type=prediction_type)
 
 
-def describe(schedule: Schedule, *, levels_from: str) -> str:
+def describe(schedule: Schedule, *, levels_from: str, spacing: str | None = None) -> str:
     """Describe a schedule in a few lines.
 
     Args:
         schedule: The schedule.
         levels_from: Where its noise levels come from, in words.
+        spacing: How its steps are spaced, in words, if not as its settings say.
     """
     levels = schedule.alpha_bars
     end = "clean" if levels[-1] == 1.0 else f"alpha_bar {levels[-1]:.6g}"
     zero_snr = " (zero terminal SNR)" if schedule.noise.zero_terminal_snr else ""
     return "\n".join(
         [
-            f"{len(schedule.plan)} steps, {schedule.config.timestep_spacing}: {_listed(schedule)}",
+            f"{len(schedule.plan)} steps, {spacing or schedule.config.timestep_spacing}: {_listed(schedule)}",
             f"{schedule.config.prediction_type}, noise levels from {levels_from}",
             f"alpha_bar {levels[0]:.6g} at the first step, {end} at the end{zero_snr}",
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
-from .run_rules import initial_noise
+from .run_rules import check_kind, initial_noise
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Sampled",
     "SamplingRequest",
     "Work",
+    "check_kind",
     "current",
     "initial_noise",
     "schedule_from_sigmas",

@@ -44,7 +44,7 @@ class ComfyUIBackend:
     def model_facts(self, model: Patcher) -> ModelFacts:
         """Read the MODEL's ``model_sampling``."""
         sampling = model.get_model_object("model_sampling")
-        coordinates_of(sampling)  # refuses MODELs that remove no noise
+        coordinates = coordinates_of(sampling)
         if not hasattr(sampling, "sigmas"):
             raise DDIMError(
                 f"the MODEL has no table of noise levels ({type(sampling).__name__}); use the stock KSampler"
@@ -53,7 +53,8 @@ class ComfyUIBackend:
         alpha_bar = 1 / (1 + sigmas.double() ** 2)
         if alpha_bar[-1] < ZERO_SNR:
             alpha_bar[-1] = 0.0
-        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling), sigma_config(sampling, sigmas))
+        config = sigma_config(sampling, sigmas)
+        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling), config, coordinates.host_sigma)
 
     def with_levels(self, model: Patcher, noise: NoiseSchedule, prediction_type: str) -> Patcher:
         """Patch ``model_sampling`` on a clone."""

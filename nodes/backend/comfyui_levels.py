@@ -1,6 +1,6 @@
-"""ComfyUI's sigmas and samples against DDIM's levels, for every kind of MODEL.
+"""How ComfyUI's sigmas and samples relate to DDIM's levels, for every kind of MODEL.
 
-ComfyUI's samplers hold a sample as ``x_host = scale x_t`` at a sigma of their own. Which ones, depends on the MODEL:
+At one of its sigmas ComfyUI's samplers hold the sample ``x_host = scale x_t``. Both depend on the MODEL:
 
 | prediction class | sigma of ComfyUI | x_host | DDIM's level |
 |---|---|---|---|
@@ -167,7 +167,7 @@ class RunLevels:
         """
         check_kind(facts.kind, schedule)
         if facts.kind != VARIANCE_PRESERVING:  # such a MODEL can be called at any level
-            return cls(coordinates.host_sigma(schedule.noise.sigma).float(), predicting_x0(schedule), coordinates)
+            return cls._at_any_level(schedule, coordinates)
         if len(facts.sigmas) != len(schedule.noise):
             raise DDIMError(
                 f"the schedule has {len(schedule.noise)} noise levels (num_train_timesteps) and the MODEL "
@@ -182,6 +182,17 @@ class RunLevels:
                 "connect the MODEL to DDIM Schedule, with prediction_type epsilon and rescale_betas_zero_snr off"
             )
         return levels
+
+    @classmethod
+    def _at_any_level(cls, schedule: Schedule, coordinates: Coordinates) -> RunLevels:
+        """Match a flow or variance exploding MODEL with a schedule of its kind."""
+        table = coordinates.host_sigma(schedule.noise.sigma).float()
+        if not torch.isfinite(table[list(schedule.plan.timesteps)]).all():
+            raise DDIMError(
+                "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the "
+                "MODEL to DDIM Schedule, which starts at the MODEL's own largest sigma"
+            )
+        return cls(table, predicting_x0(schedule), coordinates)
 
     @classmethod
     def of_sigmas(cls, sigmas: Tensor, coordinates: Coordinates) -> RunLevels:

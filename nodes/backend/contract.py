@@ -50,12 +50,20 @@ class ModelFacts:
         sigmas: The model's own sigma table as the host's SIGMAS, float32 CPU, shape ``(T,)``.
         prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``; None if it is none of them.
         sigma_config: The levels of a flow or a variance exploding model; None for a variance preserving one.
+        host_sigma: For such a model, the host's SIGMAS at sigmas of the core.
     """
 
     alpha_bar: Tensor
     sigmas: Tensor
     prediction_type: str | None
     sigma_config: SigmaConfig | None = None
+    host_sigma: Callable[[Tensor], Tensor] = lambda sigma: sigma
+
+    def sigma_table(self, schedule: Schedule) -> Tensor | None:
+        """Return the host's SIGMAS at each timestep of a schedule, ``(T,)``; None if the model has no such levels."""
+        if self.sigma_config is not None:
+            return self.host_sigma(schedule.noise.sigma).float()
+        return self.sigmas if len(self.sigmas) == len(schedule.noise) else None
 
     @property
     def kind(self) -> str:

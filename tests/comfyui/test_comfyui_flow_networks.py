@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import pytest
@@ -58,7 +59,7 @@ def test_from_noise_from_a_picture_and_behind_a_mask_it_is_stock_euler(calls: An
         "picture": apart(*both(calls, case, {"samples": case.picture}, denoise=0.6)),
         "mask": apart(*both(calls, case, {"samples": case.picture, "noise_mask": HALF}, denoise=0.6)),
     }
-    print(f"{case.name}: {max(errors.values()):.2g}")
+    print(f"network {case.name}: {max(errors.values()):.2g}")
     assert max(errors.values()) < 1e-4, errors
 
 
@@ -84,7 +85,7 @@ def test_split_runs_with_noise_are_stock_ancestral_euler(worker: Any, calls: Any
             x = calls.sample(model=case.model, **case.prompts, latent_image={"samples": x}, schedule=schedule, cfg=4.0,
                              eta=eta, add_noise=i == 0, variance_noise=held)  # fmt: skip
         errors.append(apart(x, expected))
-    print(f"{case.name}, with noise: {min(errors):.2g}")
+    print(f"network {case.name}, with noise: {min(errors):.2g}")
     assert min(errors) < 2e-4 and max(errors) > 1e-2, errors
 
 
@@ -106,6 +107,37 @@ def test_the_random_networks_depend_on_sample_time_and_prompt(worker: Any, calls
     other = case._replace(prompts={key: [[2 * c[0][0], c[0][1]]] for key, c in case.prompts.items()})
     assert apart(both(calls, other, {"samples": case.empty})[0], run) > 1e-3
     assert apart(both(calls, case, {"samples": case.picture}, denoise=0.6)[0], run) > 1e-2
+
+
+# -- configurations of diffusers -----------------------------------------------------------------------------------
+
+
+def from_config(worker: Any, model: Any, **config: Any) -> Any:
+    """A schedule and SIGMAS from a FlowMatchEuler configuration."""
+    text = json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", **config})
+    widgets = {"config": text, "file": "(pasted text)", "steps": 8, "timestep_spacing": "from config", "denoise": 1.0,
+               "fix_known_defaults": True, "start_step": 0, "end_step": 10000}  # fmt: skip
+    return worker.node("DDIMScheduleFromConfig", model=model, **widgets)[:2]
+
+
+@pytest.mark.parametrize("config", [{"shift": 5.0}, {"use_dynamic_shifting": True}, {"use_exponential_sigmas": True}])
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_a_flow_configuration_is_stock_euler_on_its_sigmas(
+    worker: Any, calls: Any, family: str, config: dict[str, Any]
+) -> None:
+    (model,) = worker("wavy_sampled_as", **FAMILIES[family])
+    schedule, sigmas = from_config(worker, model, **config)
+    given = {"latent_image": {"samples": torch.zeros(2, 3, 8, 8)}, **conditions()}
+    ours = calls.sample(model=model, schedule=schedule, cfg=4.0, **given)
+    assert apart(ours, calls.custom(model, conditions(), calls.euler(), sigmas, **given)) < 1e-4
+
+
+def test_pure_noise_is_refused_where_its_sigma_is_infinite(worker: Any, calls: Any) -> None:
+    (model,) = worker("wavy_sampled_as", **FAMILIES["cosmos"])
+    schedule, _ = from_config(worker, model, shift=1.0)
+    latent = {"samples": torch.zeros(1, 3, 8, 8)}
+    with pytest.raises(RuntimeError, match=r"DDIMError.*largest sigma"):
+        calls.sample(model=model, schedule=schedule, latent_image=latent, **conditions())
 
 
 # -- schedules and MODELs of different kinds -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -195,3 +196,47 @@ def test_the_plot_shows_times_and_log_snr_and_says_what_has_no_effect(nodes: Any
 def test_the_demo_model_as_a_flow_model_is_chosen_by_name(call: Any) -> None:
     trained, flow = call("DDIMDemoModel")[0], call("DDIMDemoModel", sampled_as="flow")[0]
     assert (trained.noise.kind, flow.noise.kind) == ("variance_preserving", "flow")
+
+
+# -- configurations of diffusers --------------------------------------------------------------------------------------
+
+FLUX = {"_class_name": "FlowMatchEulerDiscreteScheduler", "base_image_seq_len": 256, "base_shift": 0.5,
+        "max_image_seq_len": 4096, "max_shift": 1.15, "num_train_timesteps": 1000, "shift": 3.0,
+        "use_dynamic_shifting": True}  # fmt: skip
+SD3 = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+
+
+@pytest.mark.parametrize("config", [FLUX, SD3, {**SD3, "use_karras_sigmas": True}, {**SD3, "shift_terminal": 0.1}])
+def test_a_flow_configuration_gives_diffusers_sigmas(call: Any, config: dict[str, Any]) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    expected = FlowMatchEulerDiscreteScheduler.from_config(config)
+    expected.set_timesteps(9, **({"mu": config["max_shift"]} if "use_dynamic_shifting" in config else {}))
+    schedule, sigmas, report = call("DDIMScheduleFromConfig", config=json.dumps(config), steps=9)
+    assert torch.allclose(sigmas, expected.sigmas, atol=2e-6)
+    assert schedule.scheduler().timesteps.tolist() == pytest.approx(expected.timesteps.tolist(), rel=1e-5)
+    assert "spaced by the config" in report and ("1024x1024" in report) == ("use_dynamic_shifting" in config)
+
+
+def test_denoise_and_parts_take_the_end_of_a_flow_configuration(call: Any) -> None:
+    whole = call("DDIMScheduleFromConfig", config=json.dumps(SD3), steps=8)[1]
+    assert torch.equal(call("DDIMScheduleFromConfig", config=json.dumps(SD3), steps=4, denoise=0.5)[1], whole[4:])
+    part = call("DDIMScheduleFromConfig", config=json.dumps(SD3), steps=8, start_step=2, end_step=5)[1]
+    assert torch.equal(part, whole[2:6])
+
+
+def test_a_flow_configuration_samples_a_flow_model_and_no_other(
+    call: Any, backend: ModuleType, exact_model: Any, prompts: Any
+) -> None:
+    model = backend.current().flow_model_from_network(FlowPointMass())
+    schedule, _, _ = call("DDIMScheduleFromConfig", config=json.dumps(FLUX), steps=5, model=model)
+    given = {**prompts, "latent_image": latent(10), "schedule": schedule, "cfg": 1.0}
+    result, _ = call("DDIMSample", model=model, **given)
+    assert torch.allclose(result["samples"].mean(dim=(1, 2, 3)), VALUES, atol=2e-6)
+    with pytest.raises(DDIMError, match="connect the MODEL to DDIM Schedule"):
+        call("DDIMScheduleFromConfig", config=json.dumps(FLUX), model=exact_model()[0])
+
+
+def test_settings_without_effect_on_a_flow_configuration_are_named(call: Any) -> None:
+    report = call("DDIMScheduleFromConfig", config=json.dumps(SD3), timestep_spacing="trailing")[2]
+    assert "timestep_spacing trailing has no effect" in report
