@@ -50,6 +50,7 @@ WORKFLOWS = {
     "edit_3_into_8": ("edit/before", "edit/after"),
     "interpolate_inverted_digits": ("interpolation/frames",),
     "share_noise_file": ("shared/digits",),
+    "flow_model": ("flow/sampled", "flow/before", "flow/after"),
 }
 GAP = 6
 THUMBNAIL = 384

@@ -3,6 +3,7 @@
 Importing it needs torch and safetensors; scikit-learn is needed only for training and measuring.
 """
 
+from .flow_network import FlowNetwork
 from .network import UNCONDITIONAL, Architecture, DigitsUNet
 from .pictures import held_out_picture
 from .weights_file import DEFAULT_WEIGHTS, DemoModel, DemoWeightsError, load_demo_model
@@ -14,6 +15,7 @@ __all__ = [
     "DemoModel",
     "DemoWeightsError",
     "DigitsUNet",
+    "FlowNetwork",
     "held_out_picture",
     "load_demo_model",
 ]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ddim import DDIMError, SchedulerConfig
+from ..ddim import DDIMError, SchedulerConfig, make_schedule
 from .backend import current
-from .inputs import CONDITIONING, IMAGE, LATENT, MODEL, InputTypes, integer, socket, text
+from .inputs import CONDITIONING, IMAGE, LATENT, MODEL, InputTypes, choice, integer, socket, text
 from .values import Conditioning, Latent, Model
 
 __all__ = ["DDIMDemoDecode", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoModel", "DDIMDemoPicture", "DDIMDemoPrompt"]
@@ -19,6 +19,7 @@ CATEGORY = "DDIM/demo"
 SIZE = 32  # pixels per side
 SCANS = 8  # of each digit
 LABELS = 11  # ten digits, and "no class" for guidance
+SAMPLED_AS = ("v_prediction", "flow")
 
 SEPARATORS = "spaces and commas are ignored"
 
@@ -29,7 +30,8 @@ class DDIMDemoModel:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Loads the small model of handwritten digits that comes with these nodes: 32x32 pixels, v-prediction, zero "
-        "terminal SNR. Runs in seconds without a GPU; every sampler can use it."
+        "terminal SNR. Runs in seconds without a GPU; every sampler can use it. As a flow model it shows how Flux or "
+        "SD3 behave."
     )
     SEARCH_ALIASES = ["ddim demo", "digits", "example model", "mnist"]
     RETURN_TYPES = (MODEL,)
@@ -39,13 +41,21 @@ class DDIMDemoModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": {}}
+        tooltip = (
+            "v_prediction: as it was trained. flow: the same network behind a change of time and scale, as a flow "
+            "model with the levels of SD3 at shift 1."
+        )
+        return {"required": {}, "optional": {"sampled_as": choice(SAMPLED_AS, SAMPLED_AS[0], tooltip)}}
 
-    def load(self) -> tuple[Model]:
-        from ..demo import load_demo_model  # here, so that importing the pack is fast
+    def load(self, sampled_as: str = SAMPLED_AS[0]) -> tuple[Model]:
+        from ..demo import FlowNetwork, load_demo_model  # here, so that importing the pack is fast
 
         demo = load_demo_model()
-        return (current().model_from_network(demo.network, SchedulerConfig(**demo.scheduler_config)),)
+        config = SchedulerConfig(**demo.scheduler_config)
+        if sampled_as == "flow":
+            alpha_bar = make_schedule(1, config).noise.alpha_bar
+            return (current().flow_model_from_network(FlowNetwork(demo.network, alpha_bar)),)
+        return (current().model_from_network(demo.network, config),)
 
 
 class DDIMDemoPrompt:

@@ -103,7 +103,10 @@ def _flags(**flags: bool) -> Options:
 
 _INPUTS: dict[str, Input] = {
     # links
-    "model": socket(MODEL, "The diffusion model: epsilon, v-prediction or x0 (SD1.x, SD2.x, SDXL and similar models)."),
+    "model": socket(
+        MODEL,
+        "The diffusion model: epsilon, v-prediction or x0 (SD1.x, SD2.x, SDXL), flow (Flux, SD3, Wan) or EDM (SVD).",
+    ),
     "positive": socket(CONDITIONING, "What the image should show."),
     "negative": socket(CONDITIONING, "What guidance moves away from; for the demo model, an empty prompt."),
     "latent_image": socket(
@@ -143,7 +146,7 @@ _INPUTS: dict[str, Input] = {
     "timesteps": text(
         "",
         "Your own timesteps, from high to low, separated by commas, e.g. 999, 750, 500, 250. If given, they replace "
-        "steps, spacing and offset.",
+        "steps, spacing and offset. Of a flow or EDM model: numbers of entries of its own table, from 0.",
         advanced=True,
     ),
     "steps_offset": integer(
@@ -201,7 +204,14 @@ _INPUTS: dict[str, Input] = {
         0.01,
         "Reduce the contrast that guidance adds. Use 0.7 for zero SNR models with a high cfg; 0 is off.",
     ),
-    "eta": number(0.0, 0.0, 1.0, 0.01, "Noise added in each step: 0 is deterministic DDIM, 1 is DDPM."),
+    "eta": number(
+        0.0,
+        0.0,
+        1.0,
+        0.01,
+        "Noise added in each step: 0 is deterministic DDIM, 1 is DDPM. Flow models too; stock samplers count eta in "
+        "another way for them.",
+    ),
     "add_noise": switch(
         True,
         "Off: the latent is used as it is, because it is already noisy: from an inversion or from the first half of a "

@@ -42,7 +42,8 @@ class DDIMModelSampling:
     CATEGORY = "DDIM/models"
     DESCRIPTION = (
         "Puts a schedule's noise levels (betas, zero SNR) and prediction type into the MODEL, so that stock samplers "
-        "and schedulers use them too. Use it if a checkpoint was loaded as the wrong type."
+        "and schedulers use them too. Use it if a checkpoint was loaded as the wrong type. Not for flow models, whose "
+        "shift ModelSamplingSD3 and ModelSamplingFlux set."
     )
     SEARCH_ALIASES = ["model sampling", "zero snr", "ztsnr", "v-pred", "v prediction", "betas", "ddim"]
     RETURN_TYPES = (MODEL,)

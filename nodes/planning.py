@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..ddim import DDIMError, Schedule, SchedulerConfig, betas_from_alpha_bar, make_schedule
+from ..ddim import (
+    VARIANCE_PRESERVING,
+    DDIMError,
+    DDIMFlowScheduler,
+    FlowConfig,
+    Schedule,
+    SchedulerConfig,
+    SigmaConfig,
+    betas_from_alpha_bar,
+    make_schedule,
+)
 from .backend import ModelFacts
 
-__all__ = ["describe", "parse_timesteps", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
+__all__ = ["describe", "parse_timesteps", "plan_flow", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
 
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
 
-def plan_steps(config: SchedulerConfig, steps: int, denoise: float) -> Schedule:
+def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float) -> Schedule:
     """Plan a run by its number of steps.
 
     Args:
@@ -24,7 +34,7 @@ def plan_steps(config: SchedulerConfig, steps: int, denoise: float) -> Schedule:
     Raises:
         DDIMError: If the plan would need more steps than there are timesteps.
     """
-    total = int(steps / denoise + 1e-9)
+    total = _steps_of_whole_plan(steps, denoise)
     if steps <= config.num_train_timesteps < total:
         raise DDIMError(
             f"denoise {denoise:g} with {steps} steps takes the end of a plan of {total} steps, and there are only "
@@ -33,7 +43,28 @@ def plan_steps(config: SchedulerConfig, steps: int, denoise: float) -> Schedule:
     return make_schedule(total, config).part(total - steps)
 
 
-def plan_timesteps(config: SchedulerConfig, timesteps: list[int], denoise: float) -> Schedule:
+def plan_flow(config: FlowConfig, steps: int, denoise: float) -> Schedule:
+    """Plan a run of a flow model as its diffusers configuration spaces it.
+
+    Dynamic shifting needs the size of the image, which a schedule node does not know: it is taken to be the largest,
+    ``max_shift`` (1024x1024 for Flux).
+
+    Args:
+        config: The settings.
+        steps: How many steps run.
+        denoise: As for :func:`plan_steps`.
+    """
+    total = _steps_of_whole_plan(steps, denoise)
+    scheduler = DDIMFlowScheduler.from_settings(config)
+    scheduler.set_timesteps(total, mu=config.max_shift if config.use_dynamic_shifting else None)
+    return Schedule.of(scheduler).part(total - steps)
+
+
+def _steps_of_whole_plan(steps: int, denoise: float) -> int:
+    return int(steps / denoise + 1e-9)
+
+
+def plan_timesteps(config: SchedulerConfig | SigmaConfig, timesteps: list[int], denoise: float) -> Schedule:
     """Plan a run by its timesteps, of which ``denoise`` below 1 keeps only the last share."""
     return make_schedule(len(timesteps), config, timesteps=timesteps).last_fraction(denoise)
 
@@ -74,8 +105,14 @@ def parse_timesteps(text: str) -> list[int] | None:
     return [int(word) for word in words if word] or None
 
 
-def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerConfig:
-    """Replace the noise levels by a MODEL's, and the prediction type too unless it was changed from epsilon."""
+def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerConfig | SigmaConfig:
+    """Replace the noise levels by a MODEL's, and the prediction type too unless it was changed from epsilon.
+
+    Of a flow or variance exploding MODEL only spacing and offset are left to choose.
+    """
+    if facts.sigma_config is not None:
+        spacing, offset = config.timestep_spacing, config.steps_offset
+        return replace(facts.sigma_config, timestep_spacing=spacing, steps_offset=offset)
     prediction_type = config.prediction_type
     if prediction_type == "epsilon" and facts.prediction_type is not None:
         prediction_type = facts.prediction_type
@@ -83,24 +120,32 @@ def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerCo
     return replace(config, trained_betas=betas, num_train_timesteps=len(betas), prediction_type=prediction_type)
 
 
-def describe(schedule: Schedule, *, levels_from: str) -> str:
+def describe(schedule: Schedule, *, levels_from: str, spacing: str | None = None) -> str:
     """Describe a schedule in a few lines.
 
     Args:
         schedule: The schedule.
         levels_from: Where its noise levels come from, in words.
+        spacing: How its steps are spaced, in words, if not as its settings say.
     """
-    steps, levels = schedule.plan.timesteps, schedule.alpha_bars
-    if len(steps) <= MAX_LISTED:
-        listed = ", ".join(map(str, steps))
-    else:
-        listed = ", ".join(map(str, steps[: MAX_LISTED // 2])) + f", ... {steps[-1]}"
+    levels = schedule.alpha_bars
     end = "clean" if levels[-1] == 1.0 else f"alpha_bar {levels[-1]:.6g}"
     zero_snr = " (zero terminal SNR)" if schedule.noise.zero_terminal_snr else ""
     return "\n".join(
         [
-            f"{len(steps)} steps, {schedule.config.timestep_spacing}: {listed}",
+            f"{len(schedule.plan)} steps, {spacing or schedule.config.timestep_spacing}: {_listed(schedule)}",
             f"{schedule.config.prediction_type}, noise levels from {levels_from}",
             f"alpha_bar {levels[0]:.6g} at the first step, {end} at the end{zero_snr}",
         ]
     )
+
+
+def _listed(schedule: Schedule) -> str:
+    """List the timesteps, or the sigmas of a model that has no numbered timesteps."""
+    if schedule.noise.kind == VARIANCE_PRESERVING:
+        words = [str(t) for t in schedule.plan.timesteps]
+    else:
+        words = [f"{level.sigma:.4g}" for level in schedule.levels[:-1]]
+    if len(words) > MAX_LISTED:
+        words = [*words[: MAX_LISTED // 2], f"... {words[-1]}"]
+    return ("" if schedule.noise.kind == VARIANCE_PRESERVING else "sigma ") + ", ".join(words)

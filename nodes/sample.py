@@ -25,8 +25,8 @@ class DDIMSample:
     CATEGORY = "DDIM/sampling"
     DESCRIPTION = (
         "Samples with DDIM: like KSampler, with the steps of a DDIM Schedule, exact zero SNR, guidance rescale, eta, "
-        "and step noise that is the same for an image alone and in a batch. Works with epsilon, v-prediction and x0 "
-        "models; for flow models (Flux, SD3) use KSampler with euler."
+        "and step noise that is the same for an image alone and in a batch. Works with epsilon, v-prediction, x0, flow "
+        "(Flux, SD3, Qwen-Image, Z-Image, Wan) and EDM (SVD, Cosmos) models."
     )
     SEARCH_ALIASES = [
         "ddim",
@@ -41,6 +41,10 @@ class DDIMSample:
         "variance noise",
         "img2img",
         "inpaint",
+        "flow",
+        "flux",
+        "sd3",
+        "wan",
     ]
     RETURN_TYPES = (LATENT, LATENT)
     RETURN_NAMES = ("latent", "denoised")

@@ -20,7 +20,8 @@ class DDIMSchedule:
     CATEGORY = "DDIM/schedules"
     DESCRIPTION = (
         "Chooses the timesteps that a DDIM run visits and how noisy each of them is. Connect the MODEL to use its own "
-        "noise levels, prediction type and zero SNR. SIGMAS gives stock samplers the same steps."
+        "noise levels, prediction type and zero SNR; flow models (Flux, SD3, Wan) need that, and keep their shift. "
+        "SIGMAS gives stock samplers the same steps."
     )
     SEARCH_ALIASES = [
         "ddim",
@@ -37,6 +38,9 @@ class DDIMSchedule:
         "betas",
         "sigmas",
         "ddim_uniform",
+        "flow",
+        "flux",
+        "sd3",
     ]
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS)
     RETURN_NAMES = ("schedule", "sigmas")
@@ -89,7 +93,7 @@ class DDIMSchedule:
         parity: str,
         model: Model | None = None,
     ) -> dict[str, Any]:
-        config = SchedulerConfig(
+        settings = SchedulerConfig(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
             beta_end=beta_end,
@@ -103,7 +107,7 @@ class DDIMSchedule:
             parity=parity,
         )
         facts = None if model is None else current().model_facts(model)
-        config = config if facts is None else with_model_levels(config, facts)
+        config = settings if facts is None else with_model_levels(settings, facts)
         custom = parse_timesteps(timesteps)
         plan = plan_steps(config, steps, denoise) if custom is None else plan_timesteps(config, custom, denoise)
         schedule = plan_part(plan, start_step, end_step)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, SchedulerConfig, import_config
-from .backend import current, schedule_sigmas
+from torch import Tensor
+
+from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, FlowConfig, Schedule, SchedulerConfig, import_config
+from .backend import check_kind, current, schedule_sigmas
 from .editor import schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
-from .planning import describe, plan_part, plan_steps
+from .planning import describe, plan_flow, plan_part, plan_steps
 from .values import Model
 
 __all__ = ["DDIMScheduleFromConfig"]
@@ -30,7 +33,8 @@ class DDIMScheduleFromConfig:
     CATEGORY = "DDIM/schedules"
     DESCRIPTION = (
         "Reads noise levels, prediction type and spacing from a model's own scheduler_config.json (of any diffusers "
-        "scheduler), pasted or from the models folder, and reports what was used, mapped, overridden and ignored."
+        "scheduler, also of flow models), pasted or from the models folder, and reports what was used, mapped, "
+        "overridden and ignored."
     )
     SEARCH_ALIASES = ["scheduler_config.json", "diffusers", "import config", "zero snr", "ztsnr", "v-pred", "ddim"]
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS, "STRING")
@@ -58,7 +62,7 @@ class DDIMScheduleFromConfig:
                 "timestep_spacing": choice(
                     [FROM_CONFIG, *TIMESTEP_SPACINGS],
                     FROM_CONFIG,
-                    "Which timesteps are visited, to override the config.",
+                    "Which timesteps are visited, to override the config. No effect on flow models.",
                 ),
                 **inputs("denoise"),
                 "fix_known_defaults": switch(
@@ -91,35 +95,67 @@ class DDIMScheduleFromConfig:
         model: Model | None = None,
     ) -> dict[str, Any]:
         given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)
-        spacing = {} if timestep_spacing == FROM_CONFIG else {"timestep_spacing": timestep_spacing}
+        spacing = None if timestep_spacing == FROM_CONFIG else timestep_spacing
         report = _import(given, spacing, fix_known_defaults=fix_known_defaults)
-        assert isinstance(report.config, SchedulerConfig)
-        schedule = plan_part(plan_steps(report.config, steps, denoise), start_step, end_step)
-        facts = None if model is None else current().model_facts(model)
-        table = None if facts is None or len(facts.sigmas) != len(schedule.noise) else facts.sigmas
-        lines = describe(schedule, levels_from="the config") + "\n" + _explain(report)
+        schedule = plan_part(_plan(report.config, steps, denoise), start_step, end_step)
+        lines = _describe(schedule, report) + "\n" + _explain(report)
         shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [report.as_dict()]}
-        return {"ui": shown, "result": (schedule, schedule_sigmas(schedule, table), lines)}
+        return {"ui": shown, "result": (schedule, _sigmas(schedule, model), lines)}
 
 
-def _import(given: Mapping[str, Any], overrides: Mapping[str, Any], *, fix_known_defaults: bool) -> ConfigReport:
+def _import(given: Mapping[str, Any], spacing: str | None, *, fix_known_defaults: bool) -> ConfigReport:
+    """Import a configuration; of a flow model as it is, since the overrides are settings of other models."""
     report = import_config(given)
-    if not isinstance(report.config, SchedulerConfig):
-        raise DDIMError(f"this node does not read {report.source_class or 'flow'} configurations, of flow models")
-    report = import_config(given, overrides)
-    fixes = _known_fixes(report) if fix_known_defaults else {}
-    return import_config(given, {**overrides, **fixes}) if fixes else report
+    if isinstance(report.config, FlowConfig):
+        return replace(report, notes=(*_flow_notes(report.config, spacing), *report.notes))
+    overrides = {} if spacing is None else {"timestep_spacing": spacing}
+    if fix_known_defaults:
+        overrides |= _known_fixes(report.config, report.defaulted)
+    return import_config(given, overrides) if overrides else report
 
 
-def _known_fixes(report: ConfigReport) -> dict[str, bool]:
+def _known_fixes(config: SchedulerConfig, defaulted: Mapping[str, Any]) -> dict[str, Any]:
     """Return overrides for the two settings that are common pitfalls."""
-    fixes: dict[str, bool] = {}
-    assert isinstance(report.config, SchedulerConfig)
-    if report.config.clip_sample and "clip_sample" in report.defaulted:
+    fixes = {}
+    if config.clip_sample and "clip_sample" in defaulted:
         fixes["clip_sample"] = False
-    if not report.config.set_alpha_to_one:
+    if not config.set_alpha_to_one:
         fixes["set_alpha_to_one"] = True
     return fixes
+
+
+def _flow_notes(config: FlowConfig, spacing: str | None) -> Iterator[str]:
+    """Say what the node decides for a flow model."""
+    if config.use_dynamic_shifting:
+        yield (
+            f"the shift depends on the size of the image: this schedule has mu = max_shift = {config.max_shift}, that "
+            f"of {config.max_image_seq_len} tokens (1024x1024 for Flux). For other sizes, connect the MODEL to DDIM "
+            "Schedule, after ModelSamplingFlux"
+        )
+    if spacing is not None:
+        yield f"timestep_spacing {spacing} has no effect: the configuration of a flow model spaces the sigmas itself"
+
+
+def _plan(config: SchedulerConfig | FlowConfig, steps: int, denoise: float) -> Schedule:
+    return plan_flow(config, steps, denoise) if isinstance(config, FlowConfig) else plan_steps(config, steps, denoise)
+
+
+def _describe(schedule: Schedule, report: ConfigReport) -> str:
+    spacing = "spaced by the config" if isinstance(report.config, FlowConfig) else None
+    return describe(schedule, levels_from="the config", spacing=spacing)
+
+
+def _sigmas(schedule: Schedule, model: Model | None) -> Tensor:
+    """Return the SIGMAS of a schedule, as a connected MODEL counts them.
+
+    Raises:
+        DDIMError: If the MODEL is of another kind.
+    """
+    if model is None:
+        return schedule_sigmas(schedule)
+    facts = current().model_facts(model)
+    check_kind(facts.kind, schedule)
+    return schedule_sigmas(schedule, facts.sigma_table(schedule))
 
 
 def _config_files() -> list[str]:

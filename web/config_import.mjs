@@ -63,6 +63,7 @@ async function fillConfigNode(node, text, fileName) {
 
 async function fillScheduleNode(node, text, fileName) {
   const answer = await postJson("/ddim/config", { text }).catch(unreachable);
+  if (answer.inputs && Object.keys(answer.inputs).length === 0) answer.error = say("import.flow"); // nothing to fill in
   if (!answer.error) setWidgets(node, answer.inputs);
   showResult(answer, fileName);
   if (!answer.error) node.ddimPlot?.keepImport(answer.config);

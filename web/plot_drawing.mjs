@@ -74,8 +74,8 @@ function describe(image, report, index) {
 function cursor({ report, scale, at }) {
   const group = svg("g", { class: "ddim-cursor" });
   if (at < 0 || !report) return group;
-  const { t, alpha_bar: alphaBar, log_snr: logSnr } = report.visited;
-  const x = scale.x(t[at]);
+  const { index, alpha_bar: alphaBar, log_snr: logSnr } = report.visited;
+  const x = scale.x(index[at]);
   group.append(svg("line", { x1: x, x2: x, y1: scale.box.top, y2: scale.box.bottom }),
     svg("circle", { class: "ddim-at-alpha", cx: x, cy: scale.alphaBar(alphaBar[at]), r: 4 }),
     svg("circle", { class: "ddim-at-snr", cx: x, cy: scale.logSnr(logSnr[at], alphaBar[at]), r: 4 }));
@@ -90,7 +90,7 @@ function axes(report, scale) {
   const ratio = [0, 0.5, 1].map((share) => text(right + 5, scale.alphaBar(share) + 4, "start", "ddim-snr-label",
     String(Number((scale.low + share * (scale.high - scale.low)).toFixed(1)))));
   return [...grid, ...alpha, ...ratio, svg("line", { class: "ddim-axis", x1: left, x2: right, y1: bottom, y2: bottom }),
-    text(left, bottom + 15, "start", "ddim-axis-label", say("plot.noise_end", { t: report.num_train_timesteps - 1 })),
+    text(left, bottom + 15, "start", "ddim-axis-label", say("plot.noise_end", { t: figure(report.curve.t[report.curve.t.length - 1]) })),
     text(right, bottom + 15, "end", "ddim-axis-label", say("plot.picture_end"))];
 }
 

@@ -6,7 +6,7 @@ const MARGIN = { left: 24, right: 32, top: 8, bottom: 20 };
 const MAX_DOTS = 80;
 
 /**
- * @typedef {{t: number[], alpha_bar: (number|null)[], log_snr: (number|null)[]}} Levels
+ * @typedef {{index: number[], t: number[], alpha_bar: (number|null)[], log_snr: (number|null)[]}} Levels
  * @typedef {{num_train_timesteps: number, steps: number, curve: Levels, visited: Levels & {step: number[]}}} Report
  */
 
@@ -21,7 +21,7 @@ export function scales(report, width, height) {
     box,
     low,
     high,
-    x: (t) => box.right - (t / last) * (box.right - box.left),
+    x: (index) => box.right - (index / last) * (box.right - box.left),
     alphaBar: (value) => down(value ?? 0),
     // null stands for no signal or no noise: the end of the axis.
     logSnr: (value, alphaBar) => down(value === null ? Math.round(alphaBar ?? 0) : (value - low) / (high - low)),
@@ -42,29 +42,29 @@ export const path = (points) =>
 
 /** SVG path data of both curves and of the area under the first. */
 export function curves(report, scale) {
-  const { t, alpha_bar: alphaBar, log_snr: logSnr } = report.curve;
-  const first = t.map((value, i) => [scale.x(value), scale.alphaBar(alphaBar[i])]);
-  const second = t.map((value, i) => [scale.x(value), scale.logSnr(logSnr[i], alphaBar[i])]);
+  const { index, alpha_bar: alphaBar, log_snr: logSnr } = report.curve;
+  const first = index.map((value, i) => [scale.x(value), scale.alphaBar(alphaBar[i])]);
+  const second = index.map((value, i) => [scale.x(value), scale.logSnr(logSnr[i], alphaBar[i])]);
   const { left, right, bottom } = scale.box;
   return {
     alphaBar: path(first),
-    area: t.length ? `${path(first)}L${left} ${bottom}L${right} ${bottom}Z` : "",
+    area: index.length ? `${path(first)}L${left} ${bottom}L${right} ${bottom}Z` : "",
     logSnr: path(second),
   };
 }
 
 /** Positions of the visited timesteps; `dot` says whether there is room for dots on the curve. */
 export function marks(report, scale) {
-  const { t, alpha_bar: alphaBar } = report.visited;
-  return t.map((value, i) => ({ x: scale.x(value), y: scale.alphaBar(alphaBar[i]), dot: t.length <= MAX_DOTS }));
+  const { index, alpha_bar: alphaBar } = report.visited;
+  return index.map((value, i) => ({ x: scale.x(value), y: scale.alphaBar(alphaBar[i]), dot: index.length <= MAX_DOTS }));
 }
 
 /** Index of the visited timestep closest to a position on the x axis, or -1. */
 export function nearest(report, scale, x) {
   let best = -1;
   let distance = Infinity;
-  report.visited.t.forEach((t, i) => {
-    const apart = Math.abs(scale.x(t) - x);
+  report.visited.index.forEach((index, i) => {
+    const apart = Math.abs(scale.x(index) - x);
     if (apart < distance) [best, distance] = [i, apart];
   });
   return best;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work, initial_noise
+from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
+from .run_rules import check_kind, initial_noise
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Sampled",
     "SamplingRequest",
     "Work",
+    "check_kind",
     "current",
     "initial_noise",
     "schedule_from_sigmas",

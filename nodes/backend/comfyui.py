@@ -1,6 +1,6 @@
 """ComfyUI as a backend: its MODEL, folders, routes and Cancel. Sampling is in ``comfyui_sampling``.
 
-ComfyUI's modules have no types: ``Any`` in these two files is one of its objects, named by an alias.
+ComfyUI's modules have no types: ``Any`` in these three files is one of its objects, named by an alias.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ...ddim import DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
-from .comfyui_sampling import ModelSampling, Patcher, raw_output, refuse_flow, run_request, sigmas_sampler
+from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
+from .comfyui_levels import ModelSampling, coordinates_of, raw_output, sigma_config
+from .comfyui_sampling import Patcher, run_request, sigmas_sampler
 from .contract import FolderName, ModelFacts, OutputPatch, OutputPath, RouteHandler, Sampled, SamplingRequest, Work
 from .sigmas import sigmas_of_levels
 
@@ -43,7 +44,7 @@ class ComfyUIBackend:
     def model_facts(self, model: Patcher) -> ModelFacts:
         """Read the MODEL's ``model_sampling``."""
         sampling = model.get_model_object("model_sampling")
-        refuse_flow(sampling)
+        coordinates = coordinates_of(sampling)
         if not hasattr(sampling, "sigmas"):
             raise DDIMError(
                 f"the MODEL has no table of noise levels ({type(sampling).__name__}); use the stock KSampler"
@@ -52,11 +53,17 @@ class ComfyUIBackend:
         alpha_bar = 1 / (1 + sigmas.double() ** 2)
         if alpha_bar[-1] < ZERO_SNR:
             alpha_bar[-1] = 0.0
-        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling))
+        config = sigma_config(sampling, sigmas)
+        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling), config, coordinates.host_sigma)
 
     def with_levels(self, model: Patcher, noise: NoiseSchedule, prediction_type: str) -> Patcher:
         """Patch ``model_sampling`` on a clone."""
-        refuse_flow(model.get_model_object("model_sampling"))
+        kinds = {coordinates_of(model.get_model_object("model_sampling")).kind, noise.kind}
+        if kinds != {VARIANCE_PRESERVING}:
+            raise DDIMError(
+                "DDIM Model Sampling changes betas, zero SNR and prediction type, which flow and EDM models do not "
+                "have; use ModelSamplingSD3, ModelSamplingAuraFlow, ModelSamplingFlux or ModelSamplingContinuousEDM"
+            )
         patched = model.clone()
         sampling = _discrete_sampling(noise, prediction_type, model.model.model_config)
         patched.add_object_patch("model_sampling", sampling)
@@ -77,14 +84,17 @@ class ComfyUIBackend:
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Patcher:
         """Build a BaseModel around the network, so that every stock sampler can use it too."""
-        settings = _NetworkSettings(
-            {"disable_unet_model_creation": True, "in_channels": 3, "dtype": torch.float32},
-        )
-        base = comfy.model_base.BaseModel(settings)
+        base = comfy.model_base.BaseModel(_network_settings())
         base.diffusion_model = _Network(network)
-        base.model_sampling = _discrete_sampling(make_schedule(1, config).noise, config.prediction_type, settings)
-        load, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-        return comfy.model_patcher.ModelPatcher(base.to(offload), load_device=load, offload_device=offload)
+        noise = make_schedule(1, config).noise
+        base.model_sampling = _discrete_sampling(noise, config.prediction_type, base.model_config)
+        return _patcher(base)
+
+    def flow_model_from_network(self, network: torch.nn.Module) -> Patcher:
+        """Build a flow model around the network: ComfyUI's own ModelSamplingDiscreteFlow with shift 1."""
+        base = comfy.model_base.BaseModel(_network_settings(), model_type=comfy.model_base.ModelType.FLOW)
+        base.diffusion_model = _Network(network, whole_timesteps=False)
+        return _patcher(base)
 
     def latent_to_rgb(self, model: Patcher, latent: Tensor) -> Tensor | None:
         """Apply the linear map from latents to colours that ComfyUI's own previews use."""
@@ -158,15 +168,25 @@ class _Network(torch.nn.Module):
 
     dtype = torch.float32
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, *, whole_timesteps: bool = True) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.whole_timesteps = network, whole_timesteps
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **_: Any) -> Tensor:
         """Call the network with x ``(B, 3, H, W)`` and context ``(B, 1, N)``, N weights over the labels."""
         if context is None or context.ndim != 3 or context.shape[1] != 1:
             raise DDIMError("the demo model takes its prompt from DDIM Demo Prompt, got another conditioning")
-        return self.network(x, timesteps.round().long(), context[:, 0])
+        return self.network(x, timesteps.round().long() if self.whole_timesteps else timesteps, context[:, 0])
+
+
+def _network_settings() -> _NetworkSettings:
+    return _NetworkSettings({"disable_unet_model_creation": True, "in_channels": 3, "dtype": torch.float32})
+
+
+def _patcher(base: torch.nn.Module) -> Patcher:
+    """Make a MODEL of a BaseModel."""
+    load, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(base.to(offload), load_device=load, offload_device=offload)
 
 
 def _discrete_sampling(noise: NoiseSchedule, prediction_type: str, model_config: ModelConfig) -> ModelSampling:

@@ -1,23 +1,23 @@
 """What the nodes need from a host, and nothing else.
 
-:class:`Backend` is implemented twice, in ``comfyui`` and in ``embedded``, and mypy checks both against it. Both use the
-functions below it, so that both give the same images: initial noise, start of a run, meaning of the network's output.
+:class:`Backend` is implemented twice, in ``comfyui`` and in ``embedded``, and mypy checks both against it.
 
-A LATENT of these nodes that still holds noise is in DDIM's own coordinates,
-x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, scaled as the host scales latents.
+A LATENT of these nodes that still holds noise is in the model's own coordinates, x_t = alpha x_0 + sigma epsilon,
+scaled as the host scales latents: alpha^2 + sigma^2 = 1 for a variance preserving model, alpha + sigma = 1 for a flow
+model, alpha = 1 for a variance exploding one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig
+from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, Schedule, SchedulerConfig, SigmaConfig
 from ..values import Conditioning, Latent, Model
 
 if TYPE_CHECKING:
@@ -34,16 +34,10 @@ __all__ = [
     "Sampled",
     "SamplingRequest",
     "Work",
-    "initial_noise",
-    "output_type",
-    "predicting_x0",
-    "start_of_run",
-    "with_prediction_type",
 ]
 
 FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
 OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-Declared = TypeVar("Declared", bound="str | None")
 RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 
@@ -53,13 +47,28 @@ class ModelFacts:
 
     Attributes:
         alpha_bar: Float64 CPU, shape ``(T,)``; exactly 0 at the end of a zero-SNR model.
-        sigmas: The model's own sigma table, float32 CPU, shape ``(T,)``.
+        sigmas: The model's own sigma table as the host's SIGMAS, float32 CPU, shape ``(T,)``.
         prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``; None if it is none of them.
+        sigma_config: The levels of a flow or a variance exploding model; None for a variance preserving one.
+        host_sigma: For such a model, the host's SIGMAS at sigmas of the core.
     """
 
     alpha_bar: Tensor
     sigmas: Tensor
     prediction_type: str | None
+    sigma_config: SigmaConfig | None = None
+    host_sigma: Callable[[Tensor], Tensor] = lambda sigma: sigma
+
+    def sigma_table(self, schedule: Schedule) -> Tensor | None:
+        """Return the host's SIGMAS at each timestep of a schedule, ``(T,)``; None if the model has no such levels."""
+        if self.sigma_config is not None:
+            return self.host_sigma(schedule.noise.sigma).float()
+        return self.sigmas if len(self.sigmas) == len(schedule.noise) else None
+
+    @property
+    def kind(self) -> str:
+        """``"variance_preserving"``, ``"flow"`` or ``"variance_exploding"``."""
+        return VARIANCE_PRESERVING if self.sigma_config is None else self.sigma_config.kind
 
 
 class Sampled(NamedTuple):
@@ -101,7 +110,7 @@ class SamplingRequest:
         if not isinstance(samples, Tensor) or getattr(samples, "is_nested", False):
             raise DDIMError(
                 f"latent_image must hold one tensor of samples, got {type(samples).__name__}; latents with several "
-                "streams (video with sound) belong to flow models: use the stock KSampler"
+                "streams (video with sound) are sampled by SamplerCustom with DDIM Sampler"
             )
         if indices is not None and len(indices) != len(samples):
             raise DDIMError(
@@ -131,7 +140,7 @@ class Run:
 
     Attributes:
         denoise: ``denoise(x_t, t) -> x_0`` with everything that the host does around the network: conditioning,
-            guidance, patches, masks. x_t is ``(B, ...)`` in DDIM's coordinates, t an element of the
+            guidance, patches, masks. x_t is ``(B, ...)`` in the model's own coordinates, t an element of the
             timesteps of a scheduler.
         start: x_t of the first step, ``(B, ...)``.
         schedule: The run's schedule, with ``prediction_type="sample"`` because ``denoise`` returns x_0.
@@ -163,10 +172,14 @@ class Backend(Protocol):
     """What the nodes need from a host."""
 
     def model_facts(self, model: Model) -> ModelFacts:
-        """Return what the MODEL says about itself. Raises DDIMError for a flow model."""
+        """Return what the MODEL says about itself. Raises DDIMError for a MODEL that removes no noise."""
 
     def with_levels(self, model: Model, noise: NoiseSchedule, prediction_type: str) -> Model:
-        """Return a copy of the MODEL with other noise levels and prediction type, for every sampler that uses it."""
+        """Return a copy of the MODEL with other noise levels and prediction type, for every sampler that uses it.
+
+        Raises:
+            DDIMError: If the MODEL or the levels are not variance preserving.
+        """
 
     def with_output_patch(self, model: Model, patch: OutputPatch) -> Model:
         """Return a copy of the MODEL whose guided output is replaced by ``patch(guided, conditional)``.
@@ -176,6 +189,9 @@ class Backend(Protocol):
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Model:
         """Wrap a pixel-space network ``network(x, timestep, label_weights)`` as a MODEL with RGB latents in [-1, 1]."""
+
+    def flow_model_from_network(self, network: torch.nn.Module) -> Model:
+        """Wrap a flow network as a MODEL: output epsilon - x_0, called with 1000 sigma, levels from 1/1000 to 1."""
 
     def latent_to_rgb(self, model: Model, latent: Tensor) -> Tensor | None:
         """Approximate the image in a latent without a decoder.
@@ -200,7 +216,8 @@ class Backend(Protocol):
 
         Args:
             work: Called once for each time that the SAMPLER is used.
-            add_noise: False if the latent will be a noisy one in DDIM's coordinates; noise added to it is then refused.
+            add_noise: False if the latent will be a noisy one in the model's coordinates; noise added to it is then
+                refused.
         """
 
     def folder(self, name: FolderName) -> Path:
@@ -214,69 +231,3 @@ class Backend(Protocol):
 
     def check_cancelled(self) -> None:
         """Raise the host's own exception if the user cancelled the run."""
-
-
-def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None) -> Tensor:
-    """Draw the noise that KSampler starts from, without touching the global generator.
-
-    Args:
-        shape: ``(B, ...)``.
-        seed: Any integer that fits in 64 bits.
-        batch_index: Which image of a larger batch each row is; rows with the same index get the same noise.
-
-    Returns:
-        Float32 CPU tensor of that shape.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    if batch_index is None:
-        return torch.randn(tuple(shape), generator=generator)
-    drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(batch_index) + 1)]
-    return torch.cat([drawn[index] for index in batch_index])
-
-
-def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise: bool) -> Tensor:
-    """Return x_t of the first step: the latent as it is, or with the initial noise added.
-
-    An empty latent (all zeros) at the beginning of a plan is replaced by pure noise, as in diffusers: nothing is known
-    about the small part of an image that the first level may still hold.
-    """
-    if not add_noise:
-        return latent
-    if schedule.plan.first == 0 and not latent.any():
-        return noise
-    return schedule.noise.add_noise(latent, noise, schedule.plan.timesteps[0])
-
-
-def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
-    """Decide what a network's raw output is: as its MODEL declares, unless the schedule says v_prediction or sample.
-
-    Args:
-        declared: The MODEL's prediction type, or None if it has another one than the core knows.
-        schedule: The schedule of the run.
-
-    Returns:
-        A prediction type, or None for such a MODEL: it can only be used at its own noise levels.
-
-    Raises:
-        DDIMError: For an epsilon model and a schedule that visits zero SNR.
-    """
-    requested = schedule.config.prediction_type
-    prediction_type = declared if requested == "epsilon" else requested
-    if prediction_type is not None:
-        with_prediction_type(schedule, prediction_type).check()
-    return prediction_type
-
-
-def predicting_x0(schedule: Schedule) -> Schedule:
-    """Return the schedule for a model that returns x_0, as :attr:`Run.denoise` does."""
-    return with_prediction_type(schedule, "sample")
-
-
-def with_prediction_type(schedule: Schedule, prediction_type: str) -> Schedule:
-    """Return the schedule with another prediction type; the same object where nothing changes.
-
-    A config with a list of betas takes milliseconds to validate, so it is not copied for nothing.
-    """
-    if schedule.config.prediction_type == prediction_type:
-        return schedule
-    return replace(schedule, config=replace(schedule.config, prediction_type=prediction_type))

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from host import context
 
-from ...ddim import DDIMError, NoiseSchedule, Schedule, SchedulerConfig, make_schedule, predict_x0
+from ...ddim import (
+    FLOW,
+    VARIANCE_PRESERVING,
+    DDIMError,
+    NoiseSchedule,
+    Schedule,
+    SchedulerConfig,
+    SigmaConfig,
+    make_schedule,
+    predict_x0,
+)
 from ..values import Model
 from .contract import (
     FolderName,
@@ -22,15 +32,14 @@ from .contract import (
     Sampled,
     SamplingRequest,
     Work,
-    initial_noise,
-    output_type,
-    predicting_x0,
-    start_of_run,
 )
 from .embedded_model import EmbeddedModel, Guidance, guided_output, latent_mask, live_preview
+from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_index
 from .sigmas import sigmas_of_levels
 
 __all__ = ["EmbeddedBackend"]
+
+FLOW_LEVELS = 1000
 
 
 class EmbeddedBackend:
@@ -39,11 +48,20 @@ class EmbeddedBackend:
     def model_facts(self, model: Model) -> ModelFacts:
         """Read the levels and the prediction type of an :class:`EmbeddedModel`."""
         embedded = _embedded(model)
-        return ModelFacts(embedded.alpha_bar, sigmas_of_levels(embedded.alpha_bar), embedded.prediction_type)
+        noise = embedded.noise
+        is_vp = noise.kind == VARIANCE_PRESERVING
+        sigmas = sigmas_of_levels(noise.alpha_bar) if is_vp else noise.sigma.float()
+        return ModelFacts(noise.alpha_bar, sigmas, embedded.prediction_type, embedded.sigma_config)
 
     def with_levels(self, model: Model, noise: NoiseSchedule, prediction_type: str) -> EmbeddedModel:
         """Copy the model with other levels."""
-        return replace(_embedded(model), alpha_bar=noise.alpha_bar, prediction_type=prediction_type)
+        embedded = _embedded(model)
+        if {embedded.noise.kind, noise.kind} != {VARIANCE_PRESERVING}:
+            raise DDIMError(
+                "DDIM Model Sampling changes betas, zero SNR and prediction type, which flow models do not have; "
+                "connect the flow model to DDIM Schedule as it is"
+            )
+        return replace(embedded, noise=noise, prediction_type=prediction_type)
 
     def with_output_patch(self, model: Model, patch: OutputPatch) -> EmbeddedModel:
         """Copy the model with one more patch."""
@@ -52,7 +70,13 @@ class EmbeddedBackend:
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> EmbeddedModel:
         """Wrap the network."""
-        return EmbeddedModel(network, make_schedule(1, config).noise.alpha_bar, config.prediction_type)
+        return EmbeddedModel(network, make_schedule(1, config).noise, config.prediction_type)
+
+    def flow_model_from_network(self, network: torch.nn.Module) -> EmbeddedModel:
+        """Wrap the network with the levels that ComfyUI's ModelSamplingDiscreteFlow has."""
+        sigmas = torch.arange(1, FLOW_LEVELS + 1) / FLOW_LEVELS
+        config = SigmaConfig(FLOW, tuple(sigmas.tolist()), time_scale=float(FLOW_LEVELS))
+        return EmbeddedModel(network, make_schedule(1, config).noise, config.prediction_type, config)
 
     def latent_to_rgb(self, model: Model, latent: Tensor) -> Tensor | None:
         """Return the latents themselves: in this host they are RGB images."""
@@ -130,6 +154,7 @@ class _Denoiser:
         Raises:
             DDIMError: If the model cannot run on the request's schedule, or the prompts are not the demo model's.
         """
+        check_kind(model.noise.kind, request.schedule)
         clean = request.latent["samples"].float()
         return cls(
             model=model,
@@ -144,10 +169,11 @@ class _Denoiser:
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
         context.check_cancelled()
-        t = int(t)
+        noise, t = self.schedule.noise, timestep_index(self.schedule, t)
         if self.mask is not None:
-            kept = self.schedule.noise.add_noise(self.clean, self.noise, t)
+            kept = noise.add_noise(self.clean, self.noise, t)
             x_t = x_t * self.mask + kept * (1 - self.mask)
-        output = guided_output(self.model, x_t, t, self.guidance)
-        x0 = predict_x0(output, x_t, self.schedule.noise.alpha_bar_at(t), self.prediction_type)
+        level = noise.level_at(t)
+        output = guided_output(self.model, x_t, self.model.time_at(t, level), self.guidance)
+        x0 = predict_x0(output, x_t, level, self.prediction_type)
         return x0 if self.mask is None else x0 * self.mask + self.clean * (1 - self.mask)

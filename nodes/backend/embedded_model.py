@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ...ddim import DDIMError, guide
+from ...ddim import DDIMError, Level, NoiseSchedule, SigmaConfig, guide
 from ..values import Conditioning
 
 __all__ = ["EmbeddedModel", "Guidance", "guided_output", "latent_mask", "live_preview"]
@@ -25,17 +25,24 @@ class EmbeddedModel:
     """A diffusion model. Nodes that change one make a copy.
 
     Attributes:
-        network: ``network(x, timestep, rows)`` with x ``(B, C, ...)`` float32, timestep ``(B,)`` int64 and rows
-            ``(B, N)`` weights over labels; returns ``(B, C, ...)``.
-        alpha_bar: Its noise levels, float64 CPU, shape ``(T,)``.
-        prediction_type: What the network returns: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``.
+        network: ``network(x, timestep, rows)`` with x ``(B, C, ...)`` float32, timestep ``(B,)`` int64 (of a flow or
+            variance exploding model float32) and rows ``(B, N)`` weights over labels; returns ``(B, C, ...)``.
+        noise: Its noise levels.
+        prediction_type: What the network returns, e.g. ``"epsilon"``, ``"v_prediction"`` or ``"flow_prediction"``.
+        sigma_config: The levels as settings, of a flow or variance exploding model that is called with a multiple of
+            sigma; else None.
         output_patches: Each ``patch(guided, conditional)`` replaces the guided output, in this order.
     """
 
     network: Callable[[Tensor, Tensor, Tensor], Tensor]
-    alpha_bar: Tensor
+    noise: NoiseSchedule
     prediction_type: str
+    sigma_config: SigmaConfig | None = None
     output_patches: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+
+    def time_at(self, timestep: int, level: Level) -> int | float:
+        """Return what the network is called with at a level of a schedule: of this model or of another one."""
+        return timestep if self.sigma_config is None else level.sigma * self.sigma_config.time_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +65,7 @@ class Guidance:
         return cls(label_rows(positive, batch), None if cfg == 1.0 else label_rows(negative, batch), cfg)
 
 
-def guided_output(model: EmbeddedModel, x_t: Tensor, t: int, guidance: Guidance) -> Tensor:
+def guided_output(model: EmbeddedModel, x_t: Tensor, t: int | float, guidance: Guidance) -> Tensor:
     """Return the network's output after guidance and patches, ``(B, ...)``."""
     if guidance.negative is None:
         guided = conditional = evaluate(model, x_t, t, guidance.positive)
@@ -72,18 +79,18 @@ def guided_output(model: EmbeddedModel, x_t: Tensor, t: int, guidance: Guidance)
 
 
 @torch.inference_mode()
-def evaluate(model: EmbeddedModel, x: Tensor, timestep: int, rows: Tensor) -> Tensor:
+def evaluate(model: EmbeddedModel, x: Tensor, timestep: int | float, rows: Tensor) -> Tensor:
     """Return the network's output for a batch at one timestep.
 
     Args:
         model: Whose network is called.
         x: ``(B, C, ...)``.
-        timestep: In [0, T).
+        timestep: What the network is called with; see :meth:`EmbeddedModel.time_at`.
         rows: ``(B, N)``.
     """
-    outputs = []
+    outputs, dtype = [], torch.int64 if isinstance(timestep, int) else torch.float32
     for chunk, labels in zip(x.split(CHUNK), rows.split(CHUNK), strict=True):
-        timesteps = torch.full((len(chunk),), timestep, dtype=torch.int64, device=chunk.device)
+        timesteps = torch.full((len(chunk),), timestep, dtype=dtype, device=chunk.device)
         outputs.append(model.network(chunk, timesteps, labels.to(chunk)))
     return torch.cat(outputs)
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...ddim import Schedule
+from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, NoiseSchedule, Schedule
 
-__all__ = ["MAX_POINTS", "MESSAGES", "evenly_spread", "finite", "inversion_report", "schedule_report"]
+__all__ = ["MAX_POINTS", "MESSAGES", "evenly_spread", "finite", "inversion_report", "level_report", "schedule_report"]
 
 MAX_POINTS = 257  # of a curve: a plot is a few hundred pixels wide
 MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
@@ -20,10 +20,20 @@ MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
 # By code; the editor translates them by code and fills in the values.
 MESSAGES = {
     "levels_from_model": "Noise levels from the MODEL; its output is read as {prediction_type}.",
+    "levels_from_flow_model": "Noise levels and shift from the MODEL, a flow model: prediction_type, zero SNR, betas, "
+    "num_train_timesteps, set_alpha_to_one and parity have no effect.",
+    "levels_from_edm_model": "Noise levels from the MODEL, an EDM model: the steps are spaced over its own sigmas. "
+    "prediction_type, zero SNR, betas, num_train_timesteps, set_alpha_to_one and parity have no effect.",
     "last_step_never_visited": "Zero SNR makes timestep {last} pure noise, but this run starts at timestep {first} "
     "({spacing}) and never visits it. Choose trailing or linspace.",
     "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
     "Choose v_prediction or sample, or connect a MODEL that predicts v.",
+}
+
+NOTES = {
+    VARIANCE_PRESERVING: "levels_from_model",
+    FLOW: "levels_from_flow_model",
+    VARIANCE_EXPLODING: "levels_from_edm_model",
 }
 
 
@@ -47,7 +57,8 @@ def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str
         from_model: Whether its noise levels are a MODEL's own.
 
     Returns:
-        ``curve`` and ``visited``: lists ``t``, ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
+        ``curve`` and ``visited``: lists ``index`` (0 to ``num_train_timesteps - 1``, least noise first), ``t`` (what
+        the model is called with), ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
         :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1.
     """
     config, timesteps = schedule.config, schedule.plan.timesteps
@@ -62,7 +73,7 @@ def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str
         "visited": {"step": [i + 1 for i in shown], **visited},
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
         "warnings": _warnings(schedule),
-        "notes": [_message("levels_from_model", prediction_type=config.prediction_type)] if from_model else [],
+        "notes": [_message(NOTES[schedule.noise.kind], prediction_type=config.prediction_type)] if from_model else [],
     }
 
 
@@ -88,8 +99,8 @@ def inversion_report(
 
 def _warnings(schedule: Schedule) -> list[dict[str, Any]]:
     """List choices that can be run but give bad images."""
-    if not schedule.noise.zero_terminal_snr:
-        return []
+    if not schedule.noise.zero_terminal_snr or schedule.noise.kind != VARIANCE_PRESERVING:
+        return []  # every flow model ends at zero SNR, and knows what to do there
     config, first, last = schedule.config, schedule.plan.timesteps[0], len(schedule.noise) - 1
     values: dict[str, str | int] = {"spacing": config.timestep_spacing, "first": first, "last": last}
     checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
@@ -101,10 +112,15 @@ def _message(code: str, **values: str | int) -> dict[str, Any]:
     return {"code": code, "values": values, "text": MESSAGES[code].format(**values)}
 
 
-def _levels(schedule: Schedule, timesteps: Sequence[int]) -> dict[str, list[Any]]:
-    noise = schedule.noise
+def level_report(noise: NoiseSchedule, index: int) -> dict[str, Any]:
+    """Describe one noise level: ``t`` (what the model is called with), ``alpha_bar`` and ``log_snr``."""
     return {
-        "t": list(timesteps),
-        "alpha_bar": [finite(noise.alpha_bar_at(t)) for t in timesteps],
-        "log_snr": [finite(noise.log_snr_at(t)) for t in timesteps],
+        "t": index if noise.kind == VARIANCE_PRESERVING else finite(float(noise.times[index]), 5),
+        "alpha_bar": finite(noise.alpha_bar_at(index)),
+        "log_snr": finite(noise.log_snr_at(index)),
     }
+
+
+def _levels(schedule: Schedule, indices: Sequence[int]) -> dict[str, list[Any]]:
+    levels = [level_report(schedule.noise, index) for index in indices]
+    return {"index": list(indices), **{name: [level[name] for level in levels] for name in levels[0]}}

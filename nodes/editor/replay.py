@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...ddim import Schedule
-from .payloads import evenly_spread, finite
+from .payloads import evenly_spread, level_report
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,13 +97,7 @@ class Replay:
         return [sheet]
 
     def _describe_step(self, index: int) -> dict[str, Any]:
-        t, noise = self.schedule.plan.timesteps[index], self.schedule.noise
-        return {
-            "step": index + 1,
-            "t": t,
-            "alpha_bar": finite(noise.alpha_bar_at(t)),
-            "log_snr": finite(noise.log_snr_at(t)),
-        }
+        return {"step": index + 1, **level_report(self.schedule.noise, self.schedule.plan.timesteps[index])}
 
 
 def _frame(rgb: Tensor) -> Tensor:

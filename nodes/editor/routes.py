@@ -12,7 +12,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
-from ...ddim import DDIMError, Schedule
+from ...ddim import VARIANCE_PRESERVING, DDIMError, Schedule
 from ..inputs import Node
 from .http import serve
 from .payloads import schedule_report
@@ -79,7 +79,8 @@ def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> 
 
     Returns:
         ``config``: what the import read; ``schedule``: its plot; ``inputs``: the values of the same settings on the
-        schedule node. Or ``error``: why the text is no scheduler's configuration that DDIM can use.
+        schedule node, none for a flow model. Or ``error``: why the text is no scheduler's configuration that DDIM can
+        use.
 
     Raises:
         DDIMError: If there is no text.
@@ -91,7 +92,8 @@ def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> 
     if done is None:
         return {"error": refusal}
     schedule: Schedule = done["result"][0]
-    widgets = widget_specs(nodes[SCHEDULE_NODE])
+    is_flow = schedule.noise.kind != VARIANCE_PRESERVING
+    widgets = {} if is_flow else widget_specs(nodes[SCHEDULE_NODE])
     return {
         "config": done["ui"]["ddim_config"][0],
         "schedule": schedule_report(schedule),

@@ -43,6 +43,7 @@ def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
 # The files of the nodes that may name a host, and what they may import for it. aiohttp is the server of both hosts.
 HOST_BORDER = {
     "nodes/backend/comfyui.py": COMFYUI,
+    "nodes/backend/comfyui_levels.py": COMFYUI,
     "nodes/backend/comfyui_sampling.py": COMFYUI,
     "nodes/backend/embedded.py": {"host"},
     "nodes/backend/contract.py": {"aiohttp"},

@@ -116,29 +116,34 @@ def test_an_image_is_the_same_alone_and_in_a_batch(calls: Any, network: Any, con
     assert apart(alone, batch[2:]) < 1e-4
 
 
+@pytest.mark.parametrize("prediction", ["v_prediction", "flow"])
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 3, 5, 8, 8), (2, 3, 16)], ids=["image", "video", "sound"])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_latents_of_any_rank_are_the_same_in_both_hosts(
-    worker: Any, calls: Any, pack: Any, shape: tuple[int, ...], eta: float
+    worker: Any, calls: Any, pack: Any, shape: tuple[int, ...], eta: float, prediction: str
 ) -> None:
     given = {"cfg": 5.0, "guidance_rescale": 0.7, "eta": eta, "latent_image": {"samples": torch.zeros(shape)}}
-    (model,) = worker("wavy_model", prediction="v_prediction", zsnr=True)
+    (model,) = worker("wavy_model", prediction=prediction, zsnr=True)
     prompts = {key: worker.node("DDIMDemoPrompt", digits=digits) for key, digits in PROMPTS.items()}
     there = calls.sample(model=model, **prompts, schedule=calls.schedule(model=model)[0], **given)
-    assert apart(there, embedded_sample(pack, calls, given)) < 1e-4
+    assert apart(there, embedded_sample(pack, calls, prediction, given)) < 1e-4
 
 
 PROMPTS = {"positive": "29", "negative": ""}
 
 
-def embedded_sample(pack: Any, calls: Any, given: dict[str, Any]) -> torch.Tensor:
+def embedded_sample(pack: Any, calls: Any, prediction: str, given: dict[str, Any]) -> torch.Tensor:
     """The same run in the embedded host."""
     nodes = pack.NODE_CLASS_MAPPINGS
     spec = importlib.util.spec_from_file_location("wavy", Path(__file__).parent / "wavy.py")
     wavy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(wavy)
-    config = SchedulerConfig(**wavy.CONFIG, prediction_type="v_prediction", rescale_betas_zero_snr=True)
-    model = sys.modules["pack.nodes.backend"].current().model_from_network(wavy.Wavy(), config)
+    backend = sys.modules["pack.nodes.backend"].current()
+    if prediction == "flow":
+        model = backend.flow_model_from_network(wavy.Wavy())
+    else:
+        config = SchedulerConfig(**wavy.CONFIG, prediction_type=prediction, rescale_betas_zero_snr=True)
+        model = backend.model_from_network(wavy.Wavy(), config)
     prompts = {key: nodes["DDIMDemoPrompt"]().encode(digits)[0] for key, digits in PROMPTS.items()}
     schedule = nodes["DDIMSchedule"]().build(**calls.schedule_defaults(), model=model)["result"][0]
     settings = {**calls.sample_defaults(), **given}

@@ -159,22 +159,6 @@ def test_cfg_rescale_is_the_stock_node_for_v_and_not_for_epsilon(
     assert errors["v_prediction"] < 1e-4 and errors["eps"] > 1e-2, errors
 
 
-def test_flow_models_are_refused_and_the_stock_node_named(
-    worker: Any, calls: Any, network: Any, conditions: Any
-) -> None:
-    flow = worker.node("ModelSamplingSD3", MODEL_NODES, model=network, shift=3.0)
-    schedule, sigmas = calls.schedule()
-    sentence = "DDIMError.*flow models.*KSampler.*euler"
-    with pytest.raises(RuntimeError, match=sentence):
-        calls.sample(model=flow, **conditions, latent_image=EMPTY, schedule=schedule)
-    with pytest.raises(RuntimeError, match=sentence):
-        calls.custom(flow, conditions, calls.sampler(), sigmas)
-    with pytest.raises(RuntimeError, match=sentence):
-        calls.schedule(model=flow)
-    with pytest.raises(RuntimeError, match=sentence):
-        worker.node("DDIMModelSampling", model=flow, schedule=schedule)
-
-
 def test_cfg_rescale_works_on_flow_models(worker: Any, calls: Any, network: Any, conditions: Any) -> None:
     flow = worker.node("ModelSamplingSD3", MODEL_NODES, model=network, shift=3.0)
     given = {"model": flow, "scheduler": "simple", "steps": 4, "denoise": 1.0}

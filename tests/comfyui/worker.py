@@ -89,6 +89,14 @@ def attribute(value, path):
     return {"value": None if torch.is_tensor(value) else value, "tensor": value if torch.is_tensor(value) else None}
 
 
+def knows(module, path):
+    """Whether this ComfyUI has a class or a method."""
+    value = importlib.import_module(module) if importlib.util.find_spec(module) else None
+    for step in path:
+        value = getattr(value, step, None)
+    return {"known": value is not None}
+
+
 def pack_value(name, arguments):
     """An object of the pack's own, such as RecordedNoise."""
     return {"refs": keep([getattr(sys.modules["pack.nodes.values"], name)(**arguments)])}
@@ -148,12 +156,39 @@ def load_model(path):
     return {"refs": keep([loaded[0]])}
 
 
+def beside(name):
+    """Import a module from this folder, which is not on the path here."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def wavy_sampled_as(**settings):
+    """A MODEL around tests/comfyui/wavy.py with one of ComfyUI's own model_samplings; see worker_models.py."""
+    return {"refs": keep([beside("worker_models").sampled_as(beside("wavy").Wavy(), **settings)])}
+
+
+def flow_network(path, architecture):
+    """A real flow architecture with random weights, through ComfyUI's own loader."""
+    models = beside("worker_models")
+    models.write_flow_network(path, architecture, random_weights)
+    return {"refs": keep([models.load_flow_network(path)])}
+
+
+def nested_latent(parts):
+    """A LATENT with several streams, as newer versions have it."""
+    nested = importlib.import_module("comfy.nested_tensor").NestedTensor(parts)
+    return {"refs": keep([{"samples": nested}])}
+
+
 def wavy_model(prediction, zsnr):
-    """A MODEL around tests/comfyui/wavy.py, whose latents may have any rank."""
-    spec = importlib.util.spec_from_file_location("wavy", os.path.join(os.path.dirname(__file__), "wavy.py"))
-    wavy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(wavy)
+    """A MODEL around tests/comfyui/wavy.py, whose latents may have any rank, made by the pack."""
+    wavy = beside("wavy")
     core, backend = sys.modules["pack.ddim"], sys.modules["pack.nodes.backend"].current()
+    if prediction == "flow":
+        return {"refs": keep([backend.flow_model_from_network(wavy.Wavy())])}
     config = core.SchedulerConfig(**wavy.CONFIG, prediction_type=prediction, rescale_betas_zero_snr=zsnr)
     return {"refs": keep([backend.model_from_network(wavy.Wavy(), config)])}
 
@@ -210,12 +245,16 @@ OPERATIONS = {
         load_pack,
         call,
         attribute,
+        knows,
         pack_value,
         network,
         add_levels,
         write_checkpoint,
         load_model,
         wavy_model,
+        wavy_sampled_as,
+        flow_network,
+        nested_latent,
         cancel_during,
         inputs_of_network,
         with_control,

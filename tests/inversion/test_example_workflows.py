@@ -117,6 +117,29 @@ def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
     assert levels(shown["after"], shown["before"]) <= 1.01
 
 
+def test_the_flow_model_draws_digits_edits_them_and_gives_them_back(pictures: Any) -> None:
+    def cheaper(prompt: dict[str, Any]) -> None:
+        for node in prompt.values():
+            if node["class_type"] == "DDIMSchedule":
+                node["inputs"]["steps"] = 12
+
+    def as_it_was(prompt: dict[str, Any]) -> None:
+        cheaper(prompt)
+        for node in prompt.values():
+            if node["class_type"] == "DDIMDemoPrompt" and node["inputs"]["digits"] == "8":
+                node["inputs"]["digits"] = "3"
+            if node["class_type"] == "DDIMSample" and not node["inputs"]["add_noise"]:
+                node["inputs"]["cfg"] = 1.0
+
+    shown, judge = pictures("flow_model", cheaper), train_judge()
+    assert int((read_digits(judge, shown["sampled"][0]) == torch.arange(8)).sum()) >= 7
+    before, after = shown["before"][0], shown["after"][0]
+    assert int((read_digits(judge, after) == 8).sum()) >= 7
+    assert float((tones(after) - tones(before)).abs().mean()) < 0.1
+    back = pictures("flow_model", as_it_was)
+    assert levels(back["after"], back["before"]) <= 1.01
+
+
 def test_between_two_digits_every_frame_is_a_picture(pictures: Any, call_picture: Any) -> None:
     frames = pictures("interpolate_inverted_digits")["frames"]
     assert frames.shape[:2] == (3, 9)

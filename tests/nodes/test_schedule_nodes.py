@@ -198,7 +198,7 @@ def test_a_file_in_the_models_folder_is_offered_and_read(
         ("[1]", "object"),
         ("[" * 100_000, "not JSON"),
         ('{"prediction_type": "foo"}', "'foo'"),
-        ('{"_class_name": "FlowMatchEulerDiscreteScheduler"}', "flow"),
+        ('{"_class_name": "EDMEulerScheduler"}', "EDM"),
     ],
 )
 def test_a_wrong_config_gets_a_sentence(call: Any, config: str, message: str) -> None:

@@ -9,8 +9,8 @@ import { figure, fill, pick, snr } from "../../web/words.mjs";
 const report = {
   num_train_timesteps: 1000,
   steps: 3,
-  curve: { t: [0, 500, 999], alpha_bar: [0.999, 0.28, 0], log_snr: [6.9, -0.94, null] },
-  visited: { step: [1, 2, 3], t: [999, 666, 333], alpha_bar: [0, 0.1, 0.6], log_snr: [null, -2.2, 0.4] },
+  curve: { index: [0, 500, 999], t: [0, 500, 999], alpha_bar: [0.999, 0.28, 0], log_snr: [6.9, -0.94, null] },
+  visited: { step: [1, 2, 3], index: [999, 666, 333], t: [999, 666, 333], alpha_bar: [0, 0.1, 0.6], log_snr: [null, -2.2, 0.4] },
 };
 
 test("places in braces are filled, unknown ones stay", () => {
@@ -55,8 +55,8 @@ test("noise is on the left, the picture on the right, everything inside", () => 
 });
 
 test("a plot of one timestep, of nothing finite, or of no size is still drawn", () => {
-  const single = { num_train_timesteps: 1, steps: 1, curve: { t: [0], alpha_bar: [0.5], log_snr: [0] },
-    visited: { step: [1], t: [0], alpha_bar: [0.5], log_snr: [0] } };
+  const single = { num_train_timesteps: 1, steps: 1, curve: { index: [0], t: [0], alpha_bar: [0.5], log_snr: [0] },
+    visited: { step: [1], index: [0], t: [0], alpha_bar: [0.5], log_snr: [0] } };
   assert.ok(!/NaN|Infinity/.test(Object.values(curves(single, scales(single, 0, 0))).join()));
   assert.deepEqual(snrRange([null, null]), [-1, 1]);
   assert.deepEqual(snrRange([2, 2]), [2, 3]);
@@ -67,7 +67,7 @@ test("the pointer reads the nearest visited timestep", () => {
   assert.equal(nearest(report, scale, 0), 0);
   assert.equal(nearest(report, scale, scale.x(660)), 1);
   assert.equal(nearest(report, scale, 400), 2);
-  assert.equal(nearest({ ...report, visited: { t: [] } }, scale, 0), -1);
+  assert.equal(nearest({ ...report, visited: { index: [], t: [] } }, scale, 0), -1);
 });
 
 test("a scheduler's configuration is told from workflows and other JSON", () => {

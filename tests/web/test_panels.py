@@ -145,6 +145,17 @@ def test_a_config_dropped_on_the_canvas_becomes_a_node(editor):
 
 
 @ONE_RENDERER
+def test_a_flow_config_dropped_on_the_canvas_is_plotted(editor):
+    one_node(editor, "DDIMSchedule")
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    editor.drop("scheduler_config.json", json.dumps(flow).encode(), "application/json")
+    editor.wait("app.graph.nodes.some((node) => node.type === 'DDIMScheduleFromConfig')")
+    node = editor.evaluate("Number(app.graph.nodes.find((node) => node.type === 'DDIMScheduleFromConfig').id)")
+    wait_text(editor, node, PLOT, "20 steps, t 1000 to")
+    wait_text(editor, node, PLOT, "noise, t = 1000")
+
+
+@ONE_RENDERER
 def test_a_config_dropped_on_a_schedule_node_fills_it(editor):
     node = one_node(editor, "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps")
@@ -167,12 +178,13 @@ def test_other_files_go_where_they_went_before(editor, example):
 
 
 @ONE_RENDERER
-def test_a_config_that_ddim_cannot_follow_is_refused_in_words(editor):
+def test_a_flow_config_is_not_for_the_widgets_of_a_schedule_node(editor):
     node = one_node(editor, "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps")
     before = editor.widget(node, "beta_end")
     drop_on_node(editor, node, "scheduler_config.json", json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
     editor.page.get_by_text("scheduler_config.json was not imported").first.wait_for()
+    editor.page.get_by_text("This is the configuration of a flow model").first.wait_for()
     assert editor.widget(node, "beta_end") == before
 
 

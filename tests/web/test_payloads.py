@@ -152,7 +152,16 @@ def test_a_config_is_read_into_widgets(parts):
     assert asked["schedule"]["curve"] == answer["schedule"]["curve"]
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[]", '{"_class_name": "FlowMatchEulerDiscreteScheduler"}'])
+def test_a_flow_config_is_drawn_and_has_no_widgets_on_the_schedule_node(parts):
+    flux = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}
+    answer = parts.routes.config_answer({"text": json.dumps(flux)}, parts.nodes)
+    assert answer["inputs"] == {} and answer["config"]["reader"] == "DDIMFlowScheduler"
+    times = answer["schedule"]["visited"]["t"]
+    assert times[0] == 1000 and times == sorted(times, reverse=True)
+    json.dumps(answer, allow_nan=False)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"_class_name": "EDMEulerScheduler"}'])
 def test_a_text_that_is_no_config_is_answered_with_a_reason(parts, text):
     assert set(parts.routes.config_answer({"text": text}, parts.nodes)) == {"error"}
     with pytest.raises(DDIMError, match="text must be"):

@@ -1,0 +1,130 @@
+"""What both hosts do alike, so that both give the same images.
+
+The initial noise, the start of a run, which schedule fits a MODEL, and what the network's output means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, DDIMError, Schedule
+
+__all__ = [
+    "check_kind",
+    "initial_noise",
+    "output_type",
+    "predicting_x0",
+    "start_of_run",
+    "timestep_index",
+    "with_prediction_type",
+]
+
+Declared = TypeVar("Declared", bound="str | None")
+
+
+def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None) -> Tensor:
+    """Draw the noise that KSampler starts from, without touching the global generator.
+
+    Args:
+        shape: ``(B, ...)``.
+        seed: Any integer that fits in 64 bits.
+        batch_index: Which image of a larger batch each row is; rows with the same index get the same noise.
+
+    Returns:
+        Float32 CPU tensor of that shape.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if batch_index is None:
+        return torch.randn(tuple(shape), generator=generator)
+    drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(batch_index) + 1)]
+    return torch.cat([drawn[index] for index in batch_index])
+
+
+def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise: bool) -> Tensor:
+    """Return x_t of the first step: the latent as it is, or with the initial noise added.
+
+    An empty latent (all zeros) at the beginning of a variance preserving plan is replaced by pure noise, as in
+    diffusers: nothing is known about the small part of an image that the first level may still hold. A variance
+    exploding run that starts at the model's last level gets noise of the deviation sqrt(1 + sigma^2) for the same
+    reason, as in diffusers and in ComfyUI.
+    """
+    if not add_noise:
+        return latent
+    first, kind = schedule.plan.timesteps[0], schedule.noise.kind
+    if kind == VARIANCE_PRESERVING and schedule.plan.first == 0 and not latent.any():
+        return noise
+    if kind == VARIANCE_EXPLODING and first == len(schedule.noise) - 1:
+        return latent + math.hypot(*schedule.noise.level_at(first)) * noise
+    return schedule.noise.add_noise(latent, noise, first)
+
+
+def timestep_index(schedule: Schedule, t: int | Tensor) -> int:
+    """Return the timestep 0..T-1 that a scheduler means when it calls a model with t."""
+    if schedule.noise.kind == VARIANCE_PRESERVING:
+        return int(t)
+    return int((schedule.noise.times - float(t)).abs().argmin())
+
+
+_KINDS = {
+    VARIANCE_PRESERVING: "an epsilon, v-prediction or x0 model",
+    FLOW: "a flow model",
+    VARIANCE_EXPLODING: "an EDM model",
+}
+
+
+def check_kind(kind: str, schedule: Schedule) -> None:
+    """Check that a schedule is one for this kind of MODEL.
+
+    Raises:
+        DDIMError: If it is not.
+    """
+    if kind != schedule.noise.kind:
+        raise DDIMError(
+            f"the schedule belongs to {_KINDS[schedule.noise.kind]} and the MODEL is {_KINDS[kind]}; connect the MODEL "
+            "to DDIM Schedule, which then uses the MODEL's levels"
+        )
+
+
+def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
+    """Decide what a network's raw output is: as its MODEL declares, unless the schedule says v_prediction or sample.
+
+    A schedule of a flow or variance exploding model says nothing about it.
+
+    Args:
+        declared: The MODEL's prediction type, or None if it has another one than the core knows.
+        schedule: The schedule of the run.
+
+    Returns:
+        A prediction type, or None for such a MODEL: it can only be used at its own noise levels.
+
+    Raises:
+        DDIMError: For an epsilon model and a schedule that visits zero SNR.
+    """
+    if schedule.noise.kind != VARIANCE_PRESERVING:
+        return declared
+    requested = schedule.config.prediction_type
+    prediction_type = declared if requested == "epsilon" else requested
+    if prediction_type is not None:
+        with_prediction_type(schedule, prediction_type).check()
+    return prediction_type
+
+
+def predicting_x0(schedule: Schedule) -> Schedule:
+    """Return the schedule for a model that returns x_0, as :attr:`Run.denoise` does."""
+    return with_prediction_type(schedule, "sample")
+
+
+def with_prediction_type(schedule: Schedule, prediction_type: str) -> Schedule:
+    """Return the schedule with another prediction type; the same object where nothing changes.
+
+    A config with a list of betas takes milliseconds to validate, so it is not copied for nothing.
+    """
+    if schedule.config.prediction_type == prediction_type:
+        return schedule
+    return replace(schedule, config=replace(schedule.config, prediction_type=prediction_type))
