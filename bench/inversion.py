@@ -40,9 +40,10 @@ SD_CONFIG = ddim.SchedulerConfig(
     timestep_spacing="trailing",
 )
 RAMP = torch.linspace(0.001, 1, 1000, dtype=torch.float64)
-FLOW_CONFIG = ddim.SigmaConfig(ddim.FLOW, 3 * RAMP / (1 + 2 * RAMP))  # the shift of Stable Diffusion 3
+SD3_SIGMAS = 3 * RAMP / (1 + 2 * RAMP)  # a shift of 3
+FLOW_CONFIG = ddim.SigmaConfig(ddim.FLOW, tuple(SD3_SIGMAS.tolist()))
 LOW, HIGH = 0.002 ** (1 / 7), 80 ** (1 / 7)  # of EDM's levels (2206.00364, equation 5)
-EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, (LOW + RAMP * (HIGH - LOW)) ** 7)
+EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, tuple(((LOW + RAMP * (HIGH - LOW)) ** 7).tolist()))
 
 # workflow -> the pictures that it saves, in their order on the combined picture
 WORKFLOWS = {

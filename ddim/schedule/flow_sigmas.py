@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_real_tensor, check_list
 from ..errors import DDIMError, check_integer, check_number, show
 from ..step.levels import FLOW
 from .common_settings import MAX_TRAIN_TIMESTEPS
@@ -154,11 +155,8 @@ def _number_of_steps(count: int | None, levels: Tensor | None, times: Tensor | N
 
 def _falling(name: str, values: Numbers, high: float) -> Tensor:
     """Convert a list, array or tensor that must fall strictly, within (0, high]."""
-    try:
-        listed = values if isinstance(values, (Tensor, np.ndarray)) else list(values)
-        numbers = torch.as_tensor(listed, dtype=torch.float64, device="cpu").detach().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DDIMError(f"{name} must be a list, array or tensor of numbers, got {show(values)}") from error
+    listed = values if isinstance(values, Tensor) else check_list(name, values, MAX_TRAIN_TIMESTEPS + 1)
+    numbers = as_real_tensor(name, listed).detach().cpu().clone()
     if numbers.ndim != 1 or not 1 <= len(numbers) <= MAX_TRAIN_TIMESTEPS:
         raise DDIMError(f"{name} must be a flat list of 1 to {MAX_TRAIN_TIMESTEPS} numbers, got {show(values)}")
     outside = ~((numbers > 0) & (numbers <= high))

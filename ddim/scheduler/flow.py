@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..arguments import as_real_tensor, check_batch
 from ..errors import DDIMError, check_integer, check_number, show
 from ..noise.keyed import seed_from
 from ..noise.source import Generators
@@ -120,7 +121,7 @@ class DDIMFlowScheduler(ForwardScheduler):
         if not isinstance(config, FlowConfig):
             raise DDIMError(f"{cls._class_name()} needs a FlowConfig, got a {type(config).__name__}")
         scheduler = cls(**config)
-        scheduler._keep_extras(extras or {})
+        scheduler._keep_extras({} if extras is None else extras)
         return scheduler
 
     @staticmethod
@@ -244,7 +245,7 @@ class DDIMFlowScheduler(ForwardScheduler):
                 f"timestep must be an element of scheduler.timesteps, a floating-point number, got {show(timestep)}; "
                 "positions, as of enumerate(timesteps), are not timesteps"
             )
-        eta = self._flow.eta if eta is None else eta
+        eta = self._checked_eta(self._flow.eta if eta is None else eta)
         if eta != 0.0 and generator is None and variance_noise is None and not torch.compiler.is_compiling():
             self._seed_run_by(sample)
         result = super().step(
@@ -267,7 +268,7 @@ class DDIMFlowScheduler(ForwardScheduler):
         run = self._planned_run()
         if run.seed is None:
             with suppress(RuntimeError):  # inside torch.func.vmap samples have no values: the run keeps its usual key
-                run.seed = seed_from(sample)
+                run.seed = seed_from(check_batch("sample", sample))
 
     def scale_noise(self, sample: Tensor, timestep: float | Tensor, noise: Tensor | None = None) -> Tensor:
         """(1 - sigma) x_0 + sigma noise at the levels of the given timesteps, also with ``invert_sigmas``.
@@ -282,7 +283,7 @@ class DDIMFlowScheduler(ForwardScheduler):
         """
         if noise is None:
             raise DDIMError("scale_noise needs noise of the sample's shape, got None")
-        return self.add_noise(sample, noise, torch.as_tensor(timestep))
+        return self.add_noise(sample, noise, as_real_tensor("timestep", timestep, torch.float32))
 
     def __getstate__(self) -> dict[str, Any]:
         position = {"begin_index": self._begin_index, "step_index": self._step_index}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -23,6 +24,8 @@ from ..step.x0 import ProcessX0
 from ..triton_support import kernels_run_on
 
 __all__ = ["Run", "advance", "one_timestep_per_image"]
+
+_FLOAT32 = struct.Struct("f")  # rounds as a tensor of times is rounded
 
 
 class Run:
@@ -110,8 +113,8 @@ class Run:
             t: int = int(value) if whole else value  # anything else is found to be outside the plan
             return t
         try:
-            found = self._by_time.get(float(np.float32(value)))
-        except (TypeError, ValueError, OverflowError):
+            found = self._by_time.get(_FLOAT32.unpack(_FLOAT32.pack(value))[0])
+        except (struct.error, TypeError, ValueError, OverflowError):
             found = None
         if found is None:
             raise self._not_planned(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from .levels import Level, Levels, LevelTable
 
 __all__ = ["StepTable", "coefficients_between", "prediction_weights"]
 
+_LARGEST_TIME = torch.finfo(torch.float32).max
 _MAX_TABLES = 4  # etas whose whole table is kept; a run with more of them computes each row when it is asked for
 
 
@@ -225,7 +225,7 @@ class StepTable:
         if not isinstance(timesteps, Tensor):
             number: float = timesteps
             if not torch.compiler.is_compiling():
-                low, high = (0, self._total) if whole else (-math.inf, math.inf)
+                low, high = (0, self._total) if whole else (-_LARGEST_TIME, _LARGEST_TIME)
                 number = (check_integer if whole else check_number)("timesteps", timesteps, low, high)
             timesteps = torch.full((1,), number, dtype=torch.int64 if whole else torch.float32)
         timesteps = check_timesteps_tensor(timesteps) if whole else check_tensor("timesteps", timesteps)

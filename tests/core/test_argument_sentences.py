@@ -86,7 +86,10 @@ REFUSED = {
         "refinements must be a whole number between 0 and 1000",
     ),
     "no model": (lambda: ddim.sample(None, X, planned()), "model must be a function, got NoneType None"),
-    "no scheduler": (lambda: ddim.sample(model, X, None), "scheduler must be a DDIMScheduler or a DDIMFlowScheduler, got NoneType"),
+    "no scheduler": (
+        lambda: ddim.sample(model, X, None),
+        "scheduler must be a DDIMScheduler or a DDIMFlowScheduler, got NoneType",
+    ),
 }  # fmt: skip
 
 

@@ -179,7 +179,7 @@ REFUSED = {
     "rising": ({}, {"sigmas": [0.5, 1.0]}, "fall strictly"),
     "twice": ({}, {"timesteps": [900.0, 900.0]}, "fall strictly"),
     "above T": ({}, {"timesteps": [1001.0]}, "at most 1000"),
-    "text": ({}, {"sigmas": "abc"}, "must be a list"),
+    "text": ({}, {"sigmas": "abc"}, "must be numbers"),
     "nested": ({}, {"sigmas": [[1.0]]}, "flat list"),
     "empty": ({}, {"sigmas": []}, "flat list"),
     "stretch of one step": ({"shift_terminal": 0.1}, {"num_inference_steps": 1}, "needs a last sigma below 1"),

@@ -75,10 +75,12 @@ class ConfiguredScheduler:
 
     def _set_up(self, config: Settings, extras: Mapping[str, Any] | None = None) -> None:
         self._settings = config
-        self._keep_extras(extras or {})
+        self._keep_extras({} if extras is None else extras)
 
     def _keep_extras(self, extras: Mapping[str, Any]) -> None:
         """Keep keys of another class as part of the configuration."""
+        if not isinstance(extras, Mapping):
+            raise DDIMError(f"extras must be a mapping of settings or None, got {show(extras)}")
         self._extras = dict(extras)
         name = self._class_in_diffusers or self._class_name()
         self._config = config_dict(self._described_settings, name, self._given, self._extras)
@@ -115,7 +117,8 @@ class ConfiguredScheduler:
     def _internal_dict(self, config: Mapping[str, Any]) -> None:
         # diffusers' pipelines assign this attribute to replace outdated settings (clip_sample, steps_offset), and leave
         # these in the list of those that nobody gave.
-        unchanged = [name for name in config.get("_use_default_values", ()) if config.get(name) == self._config[name]]
+        defaulted = config.get("_use_default_values", ())
+        unchanged = [name for name in defaulted if _same(config.get(name), self._config[name])]
         read = self._read_config({**config, "_use_default_values": unchanged}, {})
         self._given = frozenset(read.given)
         self._adopt(read.settings, {**self._extras, **read.extras})
@@ -134,8 +137,6 @@ class ConfiguredScheduler:
     @classmethod
     def from_settings(cls: type[Self], config: Settings, extras: Mapping[str, Any] | None = None) -> Self:
         """Make a scheduler from settings that are already validated, of a model of any kind."""
-        if not isinstance(extras, Mapping | None):
-            raise DDIMError(f"extras must be a mapping of settings or None, got {show(extras)}")
         scheduler = cls.__new__(cls)
         scheduler._given = frozenset(check_config(config))
         scheduler._set_up(config, extras)
@@ -235,3 +236,7 @@ class ConfiguredScheduler:
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}
         changed = [name for name in settings if settings[name] != defaults[name]]
         return f"{self._class_name()}({', '.join(f'{name}={show(settings[name])}' for name in changed)})"
+
+
+def _same(value: object, other: object) -> bool:
+    return type(value) is type(other) and bool(value == other)  # an array, compared with a number, has no truth value
