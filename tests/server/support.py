@@ -131,7 +131,7 @@ class Client:
     def raw(self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         """Sends ``target`` as it is: urllib would tidy up dots and encodings."""
         parts = urllib.parse.urlsplit(self.address)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=200)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=200)
         try:
             connection.putrequest(method, target, skip_host="Host" in (headers or {}))
             for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
