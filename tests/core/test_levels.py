@@ -304,3 +304,11 @@ def test_what_a_flow_model_lacks_is_said():
             getattr(scheduler, name)
     with pytest.raises(ddim.DDIMError, match="epsilon"):
         ddim.make_schedule(5, config_of(FLOW, prediction_type="epsilon")).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_configuration_of_sigmas_is_not_read_as_one_of_betas(kind):
+    scheduler = ddim.make_schedule(5, config_of(kind)).scheduler()
+    with pytest.raises(ddim.DDIMError, match="settings of a SigmaConfig"):
+        ddim.DDIMScheduler.from_config(scheduler.config)
+    assert ddim.DDIMScheduler.from_settings(scheduler.settings).settings == scheduler.settings

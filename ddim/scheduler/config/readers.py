@@ -79,6 +79,11 @@ def reader_of(source_class: str, config: Mapping[str, Any], preferred: str) -> R
     for part, (reason, advice) in UNSUPPORTED_MODELS.items():
         if part in source_class:
             raise DDIMError(f"DDIM cannot sample the model of this {source_class} configuration: {reason}; {advice}")
+    if {"kind", "sigmas"} <= config.keys():
+        raise DDIMError(
+            "these are the settings of a SigmaConfig, which no class of diffusers has; use "
+            "DDIMScheduler.from_settings(SigmaConfig(...))"
+        )
     if "FlowMatch" in source_class or config.get("use_flow_sigmas") is True:
         return _checked_flow(config)
     if _predicts_flow(config):
