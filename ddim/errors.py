@@ -8,11 +8,15 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any, cast
 
-__all__ = ["DDIMError", "check_choice", "check_integer", "check_number", "show"]
+__all__ = ["DDIMError", "NoBetasError", "check_choice", "check_integer", "check_number", "show"]
 
 
 class DDIMError(ValueError):
     """An invalid argument; the message says what was expected, what was given and what to do."""
+
+
+class NoBetasError(DDIMError, AttributeError):
+    """Betas of a model that has none were asked for; ``hasattr`` is False for them."""
 
 
 def show(value: Any, limit: int = 80) -> str:

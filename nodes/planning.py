@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..ddim import (
@@ -18,7 +19,16 @@ from ..ddim import (
 )
 from .backend import ModelFacts
 
-__all__ = ["describe", "parse_timesteps", "plan_flow", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
+__all__ = [
+    "FLOW_SPACINGS",
+    "describe",
+    "parse_timesteps",
+    "plan_flow",
+    "plan_part",
+    "plan_steps",
+    "plan_timesteps",
+    "with_model_levels",
+]
 
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
@@ -35,33 +45,61 @@ def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float
         DDIMError: If the plan would need more steps than there are timesteps.
     """
     total = _steps_of_whole_plan(steps, denoise)
-    if steps <= config.num_train_timesteps < total:
-        raise DDIMError(
-            f"denoise {denoise:g} with {steps} steps takes the end of a plan of {total} steps, and there are only "
-            f"{config.num_train_timesteps} timesteps; use at most {int(config.num_train_timesteps * denoise)} steps"
-        )
+    _check_steps(steps, total, config.num_train_timesteps, denoise)
     return make_schedule(total, config).part(total - steps)
 
 
-def plan_flow(config: FlowConfig, steps: int, denoise: float) -> Schedule:
-    """Plan a run of a flow model as its diffusers configuration spaces it.
+# How the sigmas of a flow model's run are spaced before they are shifted: S of them, for T training timesteps.
+FLOW_SPACINGS: dict[str, Callable[[int, int], list[float] | None]] = {
+    # As pipelines of Flux, Qwen-Image and LTX pass them: 1 to 1 / S.
+    "trailing": lambda steps, total: [1 - i / steps for i in range(steps)],
+    # As diffusers' flow scheduler spaces them itself: 1 to 1 / T.
+    "linspace": lambda steps, total: None,
+    # As diffusers' UniPC solver does it for flow models: S of S + 1 from 1 to 1 / T.
+    "unipc": lambda steps, total: [1 - (1 - 1 / total) * i / steps for i in range(steps)],
+    # As its other solvers do it (DPM, DEIS): S of S + 1 from 1 - 1 / T to 0.
+    "dpm": lambda steps, total: [(1 - 1 / total) * (1 - i / steps) for i in range(steps)],
+}
+
+
+def plan_flow(config: FlowConfig, steps: int, denoise: float, spacing: str) -> Schedule:
+    """Plan a run of a flow model over the sigmas of its diffusers configuration.
 
     Dynamic shifting needs the size of the image, which a schedule node does not know: it is taken to be the largest,
-    ``max_shift`` (1024x1024 for Flux).
+    ``max_shift``.
 
     Args:
         config: The settings.
         steps: How many steps run.
         denoise: As for :func:`plan_steps`.
+        spacing: A key of :data:`FLOW_SPACINGS`.
+
+    Raises:
+        DDIMError: If the plan would need more steps than there are timesteps, or nothing says how to shift.
     """
-    total = _steps_of_whole_plan(steps, denoise)
+    if config.use_dynamic_shifting and config.max_shift is None:
+        raise DDIMError(
+            "this configuration shifts by the size of the image and has no max_shift to start from; give it a "
+            "max_shift, or connect the MODEL to DDIM Schedule"
+        )
+    total, most = _steps_of_whole_plan(steps, denoise), config.num_train_timesteps
+    _check_steps(steps, total, most, denoise)
     scheduler = DDIMFlowScheduler.from_settings(config)
-    scheduler.set_timesteps(total, mu=config.max_shift if config.use_dynamic_shifting else None)
+    mu = config.max_shift if config.use_dynamic_shifting else None
+    scheduler.set_timesteps(total, sigmas=FLOW_SPACINGS[spacing](total, most), mu=mu)
     return Schedule.of(scheduler).part(total - steps)
 
 
 def _steps_of_whole_plan(steps: int, denoise: float) -> int:
     return int(steps / denoise + 1e-9)
+
+
+def _check_steps(steps: int, total: int, most: int, denoise: float) -> None:
+    if steps <= most < total:
+        raise DDIMError(
+            f"denoise {denoise:g} with {steps} steps takes the end of a plan of {total} steps, and there are only "
+            f"{most} timesteps; use at most {int(most * denoise)} steps"
+        )
 
 
 def plan_timesteps(config: SchedulerConfig | SigmaConfig, timesteps: list[int], denoise: float) -> Schedule:

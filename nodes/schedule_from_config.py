@@ -14,7 +14,7 @@ from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, FlowConfig, Sched
 from .backend import check_kind, current, schedule_sigmas
 from .editor import schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
-from .planning import describe, plan_flow, plan_part, plan_steps
+from .planning import FLOW_SPACINGS, describe, plan_flow, plan_part, plan_steps
 from .values import Model
 
 __all__ = ["DDIMScheduleFromConfig"]
@@ -62,7 +62,7 @@ class DDIMScheduleFromConfig:
                 "timestep_spacing": choice(
                     [FROM_CONFIG, *TIMESTEP_SPACINGS],
                     FROM_CONFIG,
-                    "Which timesteps are visited, to override the config. No effect on flow models.",
+                    "Which timesteps are visited, to override the config. A flow model has trailing and linspace.",
                 ),
                 **inputs("denoise"),
                 "fix_known_defaults": switch(
@@ -97,7 +97,7 @@ class DDIMScheduleFromConfig:
         given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)
         spacing = None if timestep_spacing == FROM_CONFIG else timestep_spacing
         report = _import(given, spacing, fix_known_defaults=fix_known_defaults)
-        schedule = plan_part(_plan(report.config, steps, denoise), start_step, end_step)
+        schedule = plan_part(_plan(report, steps, denoise, spacing), start_step, end_step)
         lines = _describe(schedule, report) + "\n" + _explain(report)
         shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [report.as_dict()]}
         return {"ui": shown, "result": (schedule, _sigmas(schedule, model), lines)}
@@ -107,7 +107,8 @@ def _import(given: Mapping[str, Any], spacing: str | None, *, fix_known_defaults
     """Import a configuration; of a flow model as it is, since the overrides are settings of other models."""
     report = import_config(given)
     if isinstance(report.config, FlowConfig):
-        return replace(report, notes=(*_flow_notes(report.config, spacing), *report.notes))
+        # The core's notes are about the arguments of its scheduler, which this node fills in itself.
+        return replace(report, notes=tuple(_flow_notes(report, report.config, spacing)))
     overrides = {} if spacing is None else {"timestep_spacing": spacing}
     if fix_known_defaults:
         overrides |= _known_fixes(report.config, report.defaulted)
@@ -124,20 +125,42 @@ def _known_fixes(config: SchedulerConfig, defaulted: Mapping[str, Any]) -> dict[
     return fixes
 
 
-def _flow_notes(config: FlowConfig, spacing: str | None) -> Iterator[str]:
+def _flow_notes(report: ConfigReport, config: FlowConfig, spacing: str | None) -> Iterator[str]:
     """Say what the node decides for a flow model."""
     if config.use_dynamic_shifting:
         yield (
             f"the shift depends on the size of the image: this schedule has mu = max_shift = {config.max_shift}, that "
-            f"of {config.max_image_seq_len} tokens (1024x1024 for Flux). For other sizes, connect the MODEL to DDIM "
-            "Schedule, after ModelSamplingFlux"
+            f"of an image of {config.max_image_seq_len} tokens. For other sizes, connect the MODEL to DDIM Schedule, "
+            "after ModelSamplingFlux"
         )
-    if spacing is not None:
-        yield f"timestep_spacing {spacing} has no effect: the configuration of a flow model spaces the sigmas itself"
+    yield f"the sigmas are spaced as {_FLOW_SPACING_WORDS[_flow_spacing(report, spacing)]}"
+    if spacing not in (None, *FLOW_SPACINGS):
+        yield f"timestep_spacing {spacing} has no effect: a flow model has trailing and linspace"
 
 
-def _plan(config: SchedulerConfig | FlowConfig, steps: int, denoise: float) -> Schedule:
-    return plan_flow(config, steps, denoise) if isinstance(config, FlowConfig) else plan_steps(config, steps, denoise)
+_FLOW_SPACING_WORDS = {
+    "trailing": "pipelines of Flux, Qwen-Image and LTX pass them, from 1 to 1 / steps before the shift",
+    "linspace": "diffusers' flow scheduler does it, from 1 to 1 / num_train_timesteps before the shift; choose "
+    "trailing for Flux schnell, whose pipeline passes its own",
+    "unipc": "this solver does it, from 1 to about 1 / steps before the shift",
+    "dpm": "this solver does it, from 1 - 1 / num_train_timesteps to about 1 / steps before the shift",
+}
+
+
+def _flow_spacing(report: ConfigReport, spacing: str | None) -> str:
+    """Decide how the sigmas of a flow model are spaced: as chosen, or as the configuration's own pipelines do it."""
+    if spacing in FLOW_SPACINGS:
+        return spacing
+    assert isinstance(report.config, FlowConfig)
+    if report.source_class and "FlowMatch" not in report.source_class:
+        return "unipc" if report.source_class.startswith("UniPC") else "dpm"
+    return "trailing" if report.config.use_dynamic_shifting else "linspace"
+
+
+def _plan(report: ConfigReport, steps: int, denoise: float, spacing: str | None) -> Schedule:
+    if isinstance(report.config, FlowConfig):
+        return plan_flow(report.config, steps, denoise, _flow_spacing(report, spacing))
+    return plan_steps(report.config, steps, denoise)
 
 
 def _describe(schedule: Schedule, report: ConfigReport) -> str:
@@ -155,7 +178,13 @@ def _sigmas(schedule: Schedule, model: Model | None) -> Tensor:
         return schedule_sigmas(schedule)
     facts = current().model_facts(model)
     check_kind(facts.kind, schedule)
-    return schedule_sigmas(schedule, facts.sigma_table(schedule))
+    sigmas = schedule_sigmas(schedule, facts.sigma_table(schedule))
+    if not bool(sigmas.isfinite().all()):
+        raise DDIMError(
+            "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the MODEL to "
+            "DDIM Schedule, which starts at the MODEL's own largest sigma"
+        )
+    return sigmas
 
 
 def _config_files() -> list[str]:

@@ -14,6 +14,7 @@ from ..noise.recorded import VarianceNoise
 from ..plan import Schedule
 from ..step.checks import eta_of_each_step
 from ..step.equations import Eta
+from ..step.levels import VARIANCE_PRESERVING
 
 __all__ = ["Inversion", "check_inversion"]
 
@@ -70,7 +71,7 @@ class Inversion:
                 )
         if own.noise.kind != schedule.noise.kind:
             raise _mismatch("model", f"a {_words(own)} model", f"a {_words(schedule)} one")
-        if not torch.allclose(torch.tensor(own.alpha_bars), torch.tensor(schedule.alpha_bars), rtol=1e-6, atol=0.0):
+        if not torch.allclose(_numbers(own), _numbers(schedule), rtol=1e-6, atol=0.0):
             raise _mismatch("schedule", f"noise levels {_level_range(own)}", _level_range(schedule))
         etas = eta_of_each_step(eta, steps)
         if etas != self.eta:
@@ -108,6 +109,13 @@ def _mismatch(what: str, expected: str, given: str) -> DDIMError:
 
 def _words(schedule: Schedule) -> str:
     return schedule.noise.kind.replace("_", " ")
+
+
+def _numbers(schedule: Schedule) -> Tensor:
+    """The levels of a run as numbers, in which those of its kind of model are told apart best."""
+    if schedule.noise.kind == VARIANCE_PRESERVING:
+        return torch.tensor(schedule.alpha_bars)
+    return torch.tensor([level.sigma for level in schedule.levels], dtype=torch.float64)
 
 
 def _level_range(schedule: Schedule) -> str:

@@ -55,8 +55,8 @@ def keyed_noise(
 def seed_from(x: Tensor) -> int:
     """A seed that follows from the bits of the first image of ``x``, shape ``(B, ...)``.
 
-    A run that is keyed by its noisy start gets the same noise for the same start, in a batch of any size. Waits for the
-    device of ``x``.
+    A run that is keyed by its noisy start gets the same noise for the same start, and its first image the same in a
+    batch of any size. Waits for the device of ``x``.
     """
     image = x[:1].detach().resolve_neg().contiguous().cpu().view(torch.uint8)
     return int.from_bytes(hashlib.blake2b(image.numpy().tobytes(), digest_size=7).digest(), "big")

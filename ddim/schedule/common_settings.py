@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class FrozenSettings(Mapping[str, Any]):
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The names of the settings, in order."""
-        return tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
+        return _names_of(cls)
 
     def _set(self, name: str, value: Any) -> None:
         """Replace a value by its checked form, at construction."""
@@ -48,11 +49,16 @@ class FrozenSettings(Mapping[str, Any]):
         return len(self.names())
 
 
-def check_numbers(name: str, values: Any, largest: float = math.inf) -> tuple[float, ...]:
+@cache
+def _names_of(settings: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(settings))
+
+
+def check_numbers(name: str, values: Any, largest: float = math.inf, *, smallest: float = 0.0) -> tuple[float, ...]:
     """Convert a list, tuple, numpy array or tensor with one number per training timestep.
 
     Raises:
-        DDIMError: for anything else, or a number that is negative, above ``largest`` or not finite.
+        DDIMError: for anything else, or a number that is below ``smallest``, above ``largest`` or not finite.
     """
     listed = check_list(name, values) if hasattr(values, "tolist") else values
     if not isinstance(listed, (list, tuple)) or not 1 <= len(listed) <= MAX_TRAIN_TIMESTEPS:
@@ -60,7 +66,9 @@ def check_numbers(name: str, values: Any, largest: float = math.inf) -> tuple[fl
             f"{name} must be a flat list, array or tensor of numbers, one per training timestep "
             f"(1 to {MAX_TRAIN_TIMESTEPS}), got {show(values)}"
         )
-    return tuple(check_number(f"{name}[{i}]", value, 0.0, largest) for i, value in enumerate(listed))
+    if all(type(value) is float and smallest <= value <= largest and math.isfinite(value) for value in listed):
+        return tuple(listed)  # most lists: a name for each of a million values takes seconds
+    return tuple(check_number(f"{name}[{i}]", value, smallest, largest) for i, value in enumerate(listed))
 
 
 def check_x0_settings(given: Any, *, lowest_cap: float) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -34,7 +36,8 @@ class SigmaConfig(FrozenSettings):
         sigmas: one for each training timestep, strictly rising; of a flow model in (0, 1].
         final_sigma: the level after the last step, below the first of ``sigmas``.
         time_scale: the model is called with ``sigma * time_scale``: 1000 for most flow models.
-        times: what the model is called with at each level, where that is not a multiple of sigma; else None.
+        times: what the model is called with at each level, all different, where that is not a multiple of sigma (EDM's
+            ln(sigma) / 4); else None.
         prediction_type: what its output means, one of ``SIGMA_PREDICTION_TYPES[kind]``; None for the first of them.
         timestep_spacing: one of ``TIMESTEP_SPACINGS``, over the indices of ``sigmas``.
         steps_offset: added to ``leading`` indices.
@@ -79,13 +82,19 @@ class SigmaConfig(FrozenSettings):
                 )
         self._set("time_scale", check_number("time_scale", self.time_scale, 1e-6, 1e9))
         if self.times is not None:
-            self._set("times", check_numbers("times", self.times))
+            self._set("times", check_numbers("times", self.times, smallest=-math.inf))
             if len(self.times) != len(self.sigmas):
                 raise DDIMError(f"times must be as many as sigmas, {len(self.sigmas)}, got {len(self.times)}")
+            if len(set(torch.tensor(self.times, dtype=torch.float32).tolist())) < len(self.times):
+                raise DDIMError("times must differ in float32, by which steps are told apart, got two that are equal")
         check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         self._set("steps_offset", check_integer("steps_offset", self.steps_offset, 0, len(self.sigmas) - 1))
         for name, value in check_x0_settings(self, lowest_cap=1.0).items():
             self._set(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: the settings, no tensors."""
+        return dict(self)
 
     @property
     def num_train_timesteps(self) -> int:

@@ -10,20 +10,20 @@ from torch import Tensor
 
 from ..errors import DDIMError, check_integer, show
 from ..parity import Parity, parity_of
-from ..schedule.noise_levels import NoiseSchedule
 from ..schedule.settings import SchedulerConfig, Settings, noise_schedule_of, plan_of
 from ..schedule.timesteps import TimestepPlan, plan_from_timesteps
 from ..step.coefficients import StepTable
 from ..step.equations import Eta, StepCoefficients
+from ..step.levels import VARIANCE_EXPLODING
 from ..step.x0 import ProcessX0, x0_processor
-from .config.configured import ConfiguredScheduler
 from .config.readers import FileSettings
 from .run import Run
+from .tables import LevelTables
 
 __all__ = ["PlannedScheduler"]
 
 
-class PlannedScheduler(ConfiguredScheduler):
+class PlannedScheduler(LevelTables):
     """A scheduler with noise levels and a plan of steps; see its two subclasses.
 
     Attributes:
@@ -32,7 +32,6 @@ class PlannedScheduler(ConfiguredScheduler):
     """
 
     order = 1
-    init_noise_sigma = 1.0
 
     num_inference_steps: int | None
     timesteps: Tensor
@@ -60,49 +59,12 @@ class PlannedScheduler(ConfiguredScheduler):
         if steps is not None:
             self.set_timesteps(steps, device)
 
-    # -- tables ---------------------------------------------------------------------------------------------------
-
     @property
-    def noise_schedule(self) -> NoiseSchedule:
-        """The noise levels in float64."""
-        return self._noise
-
-    @property
-    def betas(self) -> Tensor:
-        """Float32, shape ``(T,)``; variance preserving models only."""
-        return self._betas().float()
-
-    @betas.setter
-    def betas(self, value: Tensor) -> None:
-        self._refuse_other_levels("betas", value, self.betas)
-
-    @property
-    def alphas(self) -> Tensor:
-        """1 - beta, float32, shape ``(T,)``; variance preserving models only."""
-        return (1 - self._betas()).float()
-
-    def _betas(self) -> Tensor:
-        if self._noise.betas is None:
-            raise DDIMError(f"a {self._noise.kind} model has no betas; read noise_schedule.sigma")
-        return self._noise.betas
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        """``alpha_bar``, float32, shape ``(T,)``."""
-        return self._noise.alpha_bar.float()
-
-    @alphas_cumprod.setter
-    def alphas_cumprod(self, value: Tensor) -> None:
-        self._refuse_other_levels("alphas_cumprod", value, self.alphas_cumprod)
-
-    @staticmethod
-    def _refuse_other_levels(name: str, value: Tensor, own: Tensor) -> None:
-        """Accept the same levels (training scripts assign the table moved to a device), refuse others."""
-        if not isinstance(value, Tensor) or value.shape != own.shape or not torch.equal(value.cpu().float(), own):
-            raise DDIMError(
-                f"{name} cannot be changed: the steps use the levels of construction; make another scheduler "
-                "with trained_betas=... (betas_from_alpha_bar gives the betas of any levels)"
-            )
+    def init_noise_sigma(self) -> float:
+        """What noise is multiplied by at the start of a run: its deviation for a variance exploding model, else 1."""
+        if self._noise.kind != VARIANCE_EXPLODING:
+            return 1.0
+        return self._noise.level_at(self.plan.timesteps[0]).length
 
     def __len__(self) -> int:
         return len(self._noise)

@@ -101,7 +101,8 @@ class DDIMInverseScheduler(PlannedScheduler):
         return plan.timesteps[::-1]
 
     def _all_timesteps(self) -> Tensor:
-        return torch.arange(len(self._noise))
+        times = self._noise.table.times
+        return torch.arange(len(self._noise)) if times is None else times.float()
 
     def _check_plan(self, plan: TimestepPlan) -> None:
         super()._check_plan(plan)

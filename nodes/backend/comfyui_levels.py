@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import comfy.model_sampling
@@ -46,12 +46,15 @@ class Coordinates:
         level_sigma: The core's sigma at one of ComfyUI's; for flow and variance exploding MODELs.
         host_sigma: ComfyUI's sigma at one of the core's, the inverse of it.
         scale: x_host / x_t at one of ComfyUI's sigmas.
+        has_timesteps: Whether the MODEL's table of sigmas is that of its training timesteps, and not one that was made
+            up for schedulers (SVD, Stable Audio).
     """
 
     kind: str
     level_sigma: Callable[[Tensor], Tensor]
     host_sigma: Callable[[Tensor], Tensor]
     scale: Callable[[float], float]
+    has_timesteps: bool = True
 
     def schedule(self, sigmas: Tensor) -> Schedule:
         """Build a schedule with one timestep for each of ComfyUI's sigmas."""
@@ -109,7 +112,11 @@ def coordinates_of(sampling: ModelSampling) -> Coordinates:
             "the stock KSampler with sampler_name 'euler'"
         )
     kinds = (make for name, make in _COORDINATES.items() if _is_a(sampling, name))
-    return next(kinds, lambda _: _VARIANCE_PRESERVING)(sampling)
+    return next(kinds, _variance_preserving)(sampling)
+
+
+def _variance_preserving(sampling: ModelSampling) -> Coordinates:
+    return replace(_VARIANCE_PRESERVING, has_timesteps=not _is_a(sampling, "ModelSamplingContinuousEDM"))
 
 
 def _is_a(sampling: ModelSampling, name: str) -> bool:
@@ -176,6 +183,11 @@ class RunLevels:
         raw = output_type(facts.prediction_type, schedule)
         retyped = raw != facts.prediction_type
         levels = cls(facts.sigmas, predicting_x0(schedule), coordinates, raw, retyped)
+        if not coordinates.has_timesteps and not all(levels.is_own(t) for t in schedule.plan.timesteps):
+            raise DDIMError(
+                "the MODEL's noise levels are not those of the schedule, which has numbered timesteps that the MODEL "
+                "does not know (SVD, Stable Audio); connect the MODEL to DDIM Schedule, which then uses the MODEL's"
+            )
         if facts.prediction_type is None and not all(levels.same(t) for t in schedule.plan.timesteps):
             raise DDIMError(
                 "the MODEL predicts neither epsilon, v nor x_0, so it can only be sampled at its own noise levels; "
@@ -207,10 +219,12 @@ class RunLevels:
         """Return whether the MODEL's own conversion to x_0 is right for the schedule too."""
         if self.coordinates.kind != VARIANCE_PRESERVING:
             return True
+        return not self.retyped and self.alpha_bar(t) != 0 and self.is_own(t)
+
+    def is_own(self, t: int) -> bool:
+        """Return whether a level of the schedule is the MODEL's own; pure noise is, which the MODEL rounds."""
         a = self.alpha_bar(t)
-        if self.retyped or a == 0:
-            return False
-        return math.isclose(math.sqrt((1 - a) / a), float(self.table[t]), rel_tol=SAME_SIGMA)
+        return a == 0 or math.isclose(math.sqrt((1 - a) / a), float(self.table[t]), rel_tol=SAME_SIGMA)
 
 
 def raw_output(sampling: ModelSampling, sigma: Tensor, denoised: Tensor, x: Tensor) -> Tensor:

@@ -99,11 +99,17 @@ def inversion_report(
 
 def _warnings(schedule: Schedule) -> list[dict[str, Any]]:
     """List choices that can be run but give bad images."""
-    if not schedule.noise.zero_terminal_snr or schedule.noise.kind != VARIANCE_PRESERVING:
-        return []  # every flow model ends at zero SNR, and knows what to do there
-    config, first, last = schedule.config, schedule.plan.timesteps[0], len(schedule.noise) - 1
+    noise, config = schedule.noise, schedule.config
+    if not noise.zero_terminal_snr:
+        return []
+    first, last = schedule.plan.timesteps[0], len(noise) - 1
+    if noise.kind != VARIANCE_PRESERVING:  # every flow model ends at zero SNR, and predicts something there
+        starts_late = schedule.plan.first == 0 and first != last
+        first, last = (round(float(noise.times[t])) for t in (first, last))
+        checks = {"last_step_never_visited": starts_late}
+    else:
+        checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
     values: dict[str, str | int] = {"spacing": config.timestep_spacing, "first": first, "last": last}
-    checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
     return [_message(code, **values) for code, bad in checks.items() if bad]
 
 

@@ -232,6 +232,14 @@ def test_a_noise_scale_is_stock_eulers(worker: Any, calls: Any, both: Any) -> No
     assert min(apart(step_by_step(calls, model, etas, seed), expected) for seed in (3, 4)) < 2e-4
 
 
+def test_numbered_timesteps_are_refused_by_a_model_that_has_none(models: Any, calls: Any) -> None:
+    """SVD's table of sigmas was made up for schedulers: its entries are not the timesteps of betas."""
+    schedule, _ = calls.schedule()
+    latent = {"samples": torch.zeros(SHAPES["image"])}
+    with pytest.raises(RuntimeError, match="DDIMError.*connect the MODEL"):
+        calls.sample(model=models("svd"), schedule=schedule, **conditions(), latent_image=latent)
+
+
 def test_image_to_image_networks_are_refused(worker: Any, calls: Any) -> None:
     """They take a picture and give another one: there is no noise to remove."""
     if not worker("knows", module="comfy.model_sampling", path=["IMG_TO_IMG_FLOW"])["known"]:

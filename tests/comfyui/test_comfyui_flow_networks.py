@@ -134,7 +134,9 @@ def test_a_flow_configuration_is_stock_euler_on_its_sigmas(
 
 def test_pure_noise_is_refused_where_its_sigma_is_infinite(worker: Any, calls: Any) -> None:
     (model,) = worker("wavy_sampled_as", **FAMILIES["cosmos"])
-    schedule, _ = from_config(worker, model, shift=1.0)
+    with pytest.raises(RuntimeError, match=r"DDIMError.*largest sigma"):
+        from_config(worker, model, shift=1.0)
+    schedule, _ = from_config(worker, None, shift=1.0)
     latent = {"samples": torch.zeros(1, 3, 8, 8)}
     with pytest.raises(RuntimeError, match=r"DDIMError.*largest sigma"):
         calls.sample(model=model, schedule=schedule, latent_image=latent, **conditions())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ddim
 from ddim import (
     DDIMError,
     DDIMFlowScheduler,
@@ -267,3 +268,32 @@ def test_any_json_gives_a_report_that_is_json_or_a_sentence(config: dict) -> Non
     else:
         json.dumps(report.as_dict(), allow_nan=False)
         assert import_config(report.config).config == report.config
+
+
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_a_solver_of_a_flow_model_keeps_its_shift_on_the_way_back(name):
+    import diffusers
+
+    made = getattr(diffusers, name)(use_flow_sigmas=True, flow_shift=5.0, prediction_type="flow_prediction")
+    ours = ddim.DDIMFlowScheduler.from_config(made.config)
+    assert ours.shift == 5.0
+    assert getattr(diffusers, name).from_config(ours.config).config.flow_shift == 5.0
+    other = ddim.DDIMFlowScheduler.from_config(made.config, shift=2.0)
+    assert getattr(diffusers, name).from_config(other.config).config.flow_shift == 2.0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "LTXEulerAncestralRFScheduler", "num_train_timesteps": 1000},
+        {"_class_name": "AnyNewScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+    ],
+)
+def test_flow_models_of_other_classes_are_read_as_flow_models(config):
+    assert ddim.import_config(config).reader == "DDIMFlowScheduler"
+
+
+def test_sigmas_of_edm_in_a_class_of_flow_models_are_refused():
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "sigma_max": 80.0, "sigma_min": 0.002}
+    with pytest.raises(ddim.DDIMError, match="sigma_max is 80"):
+        ddim.import_config(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -287,6 +288,8 @@ def test_a_compiled_step_is_the_eager_one(kind):
         ({"prediction_type": "v_prediction"}, "prediction_type must be"),
         ({"times": [1.0]}, "times must be as many"),
         ({"time_scale": 0}, "time_scale"),
+        ({"times": [1.0, 1.0, 2.0]}, "times must differ"),
+        ({"times": [1.0, math.inf, 2.0]}, r"times\[1\]"),
         ({"clip_sample": 1}, "clip_sample must be True or False"),
         ({"sample_max_value": 0.5}, "sample_max_value"),
         ({"timestep_spacing": "even"}, "timestep_spacing"),
@@ -300,6 +303,7 @@ def test_settings_are_checked(settings, words):
 def test_what_a_flow_model_lacks_is_said():
     scheduler = ddim.make_schedule(5, config_of(FLOW)).scheduler()
     for name in ("betas", "alphas"):
+        assert not hasattr(scheduler, name)
         with pytest.raises(ddim.DDIMError, match="no betas"):
             getattr(scheduler, name)
     with pytest.raises(ddim.DDIMError, match="epsilon"):
@@ -312,3 +316,45 @@ def test_a_configuration_of_sigmas_is_not_read_as_one_of_betas(kind):
     with pytest.raises(ddim.DDIMError, match="settings of a SigmaConfig"):
         ddim.DDIMScheduler.from_config(scheduler.config)
     assert ddim.DDIMScheduler.from_settings(scheduler.settings).settings == scheduler.settings
+
+
+def test_a_model_that_is_called_with_the_logarithm_of_sigma():
+    """EDM's own conditioning, ln(sigma) / 4, is negative below 1."""
+    sigmas = torch.logspace(-2, 1.5, 40, dtype=torch.float64).tolist()
+    config = SigmaConfig(VARIANCE_EXPLODING, sigmas, times=[math.log(sigma) / 4 for sigma in sigmas])
+    seen = []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(math.exp(4 * float(t)))
+        return x / (1 + seen[-1] ** 2)
+
+    schedule = ddim.make_schedule(10, config)
+    scheduler = schedule.scheduler()
+    ddim.sample(model, scheduler.init_noise_sigma * torch.ones(1, 4), scheduler)
+    assert seen == pytest.approx([level.sigma for level in schedule.levels[:-1]], rel=1e-5)
+    assert scheduler.init_noise_sigma == pytest.approx(math.sqrt(1 + sigmas[-1] ** 2))
+
+
+def test_a_copy_holds_no_tensors():
+    schedule = ddim.make_schedule(10, config_of(FLOW))
+    scheduler = schedule.scheduler()
+    scheduler.add_noise(torch.zeros(1, 2), torch.zeros(1, 2), scheduler.timesteps[:1])
+    copied = pickle.loads(pickle.dumps(scheduler))
+    assert set(vars(copied.__getstate__()["settings"])) - {"noise_schedule"} == set(schedule.config)
+    assert b"torch" not in pickle.dumps(schedule.config)
+    assert copied.settings == scheduler.settings and torch.equal(copied.timesteps, scheduler.timesteps)
+
+
+def test_an_inverse_scheduler_has_the_times_of_its_model():
+    inverse = ddim.DDIMInverseScheduler.from_settings(SigmaConfig(FLOW, (0.1, 0.5, 1.0)))
+    assert inverse.timesteps.tolist() == [100.0, 500.0, 1000.0]
+
+
+def test_noise_of_a_run_that_ends_at_another_sigma_is_refused():
+    x0 = torch.zeros(1, 4, dtype=torch.float64)
+    one, other = (
+        ddim.make_schedule(2, SigmaConfig(FLOW, (low, 0.9), prediction_type="sample")) for low in (1e-4, 2e-4)
+    )
+    found = ddim.invert(lambda x, t: x * 0, x0, one.scheduler())
+    with pytest.raises(ddim.DDIMError, match="noise levels"):
+        ddim.reconstruct(lambda x, t: x * 0, found, other.scheduler())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -206,16 +207,68 @@ FLUX = {"_class_name": "FlowMatchEulerDiscreteScheduler", "base_image_seq_len": 
 SD3 = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
 
 
-@pytest.mark.parametrize("config", [FLUX, SD3, {**SD3, "use_karras_sigmas": True}, {**SD3, "shift_terminal": 0.1}])
-def test_a_flow_configuration_gives_diffusers_sigmas(call: Any, config: dict[str, Any]) -> None:
-    from diffusers import FlowMatchEulerDiscreteScheduler
+WAN = {"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0, "num_train_timesteps": 1000,
+       "prediction_type": "flow_prediction", "use_flow_sigmas": True}  # fmt: skip
+SCHNELL = {**SD3, "shift": 1.0}
 
-    expected = FlowMatchEulerDiscreteScheduler.from_config(config)
-    expected.set_timesteps(9, **({"mu": config["max_shift"]} if "use_dynamic_shifting" in config else {}))
-    schedule, sigmas, report = call("DDIMScheduleFromConfig", config=json.dumps(config), steps=9)
+
+def from_1_to_1_over(steps: int) -> list[float]:
+    """What the pipelines of Flux, Qwen-Image and LTX pass as sigmas."""
+    return torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist()
+
+
+@pytest.mark.parametrize(
+    ("config", "spacing", "arguments"),
+    [
+        (FLUX, "from config", {"sigmas": from_1_to_1_over(9), "mu": 1.15}),
+        ({**FLUX, "shift_terminal": 0.1}, "from config", {"sigmas": from_1_to_1_over(9), "mu": 1.15}),
+        (FLUX, "linspace", {"num_inference_steps": 9, "mu": 1.15}),
+        (SCHNELL, "trailing", {"sigmas": from_1_to_1_over(9)}),
+        (WAN, "from config", {"num_inference_steps": 9}),
+        ({**WAN, "_class_name": "DPMSolverMultistepScheduler"}, "from config", {"num_inference_steps": 9}),
+        (SD3, "from config", {"num_inference_steps": 9}),
+        ({**SD3, "use_karras_sigmas": True}, "from config", {"num_inference_steps": 9}),
+        ({**SD3, "shift_terminal": 0.1}, "from config", {"num_inference_steps": 9}),
+    ],
+)
+def test_a_flow_configuration_gives_the_sigmas_of_its_pipelines(
+    call: Any, config: dict[str, Any], spacing: str, arguments: dict[str, Any]
+) -> None:
+    import diffusers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of diffusers' own, about arrays
+        expected = getattr(diffusers, config["_class_name"]).from_config(config)
+        expected.set_timesteps(**arguments)
+    schedule, sigmas, report = call(
+        "DDIMScheduleFromConfig", config=json.dumps(config), steps=9, timestep_spacing=spacing
+    )
     assert torch.allclose(sigmas, expected.sigmas, atol=2e-6)
-    assert schedule.scheduler().timesteps.tolist() == pytest.approx(expected.timesteps.tolist(), rel=1e-5)
-    assert "spaced by the config" in report and ("1024x1024" in report) == ("use_dynamic_shifting" in config)
+    assert "spaced by the config" in report and ("4096 tokens" in report) == ("use_dynamic_shifting" in config)
+    assert "set_timesteps" not in report and "the sigmas are spaced as" in report
+
+
+def test_a_dynamic_shift_without_a_size_is_refused(call: Any) -> None:
+    with pytest.raises(DDIMError, match="has no max_shift"):
+        call("DDIMScheduleFromConfig", config=json.dumps({**FLUX, "max_shift": None}), steps=4)
+
+
+def test_a_plan_of_more_steps_than_timesteps_is_refused(call: Any) -> None:
+    with pytest.raises(DDIMError, match="there are only 1000 timesteps"):
+        call("DDIMScheduleFromConfig", config=json.dumps(SD3), steps=500, denoise=0.01)
+
+
+def test_a_run_that_misses_pure_noise_is_warned_about(nodes: Any, backend: ModuleType) -> None:
+    model = backend.current().flow_model_from_network(Wavy(growing=False))
+    values = {name: options["default"] for name, (_, options) in
+              nodes["DDIMSchedule"].INPUT_TYPES()["required"].items()}  # fmt: skip
+
+    def codes(**changes: Any) -> list[str]:
+        ui = nodes["DDIMSchedule"]().build(**{**values, "steps": 4, **changes}, model=model)["ui"]
+        return [warning["code"] for warning in ui["ddim_schedule"][0]["warnings"]]
+
+    assert codes(timestep_spacing="quad") == codes(timestep_spacing="leading") == ["last_step_never_visited"]
+    assert codes(timestep_spacing="linspace") == codes(timestep_spacing="trailing", denoise=0.5) == []
 
 
 def test_denoise_and_parts_take_the_end_of_a_flow_configuration(call: Any) -> None:
@@ -238,5 +291,5 @@ def test_a_flow_configuration_samples_a_flow_model_and_no_other(
 
 
 def test_settings_without_effect_on_a_flow_configuration_are_named(call: Any) -> None:
-    report = call("DDIMScheduleFromConfig", config=json.dumps(SD3), timestep_spacing="trailing")[2]
-    assert "timestep_spacing trailing has no effect" in report
+    report = call("DDIMScheduleFromConfig", config=json.dumps(SD3), timestep_spacing="quad")[2]
+    assert "timestep_spacing quad has no effect" in report

@@ -130,9 +130,13 @@ class ConfiguredScheduler:
     def __getattr__(self, name: str) -> Any:
         config = self.__dict__.get("_config", {})
         if name.startswith("__") or name not in config:
-            raise AttributeError(f"{self._class_name()!r} object has no attribute {name!r}")
+            raise self._missing(name)
         warnings.warn(f"read scheduler.config.{name} instead of scheduler.{name}", FutureWarning, stacklevel=2)
         return config[name]
+
+    def _missing(self, name: str) -> AttributeError:
+        """The error for an attribute that there is not."""
+        return AttributeError(f"{self._class_name()!r} object has no attribute {name!r}")
 
     @classmethod
     def from_settings(cls: type[Self], config: Settings, extras: Mapping[str, Any] | None = None) -> Self:

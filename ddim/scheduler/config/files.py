@@ -14,6 +14,7 @@ from ...errors import DDIMError
 from ...files import write_atomically
 from ...schedule.sigma_settings import SigmaConfig
 from .importing import ConfigReport
+from .keys import RESTORED_KEYS
 from .readers import FileSettings
 
 __all__ = [
@@ -106,10 +107,12 @@ def config_dict(
 
 
 def keys_to_keep(report: ConfigReport, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the ignored keys of another class that have plain values, so that it can be restored from them."""
+    """Select keys of another class, so that it can be restored from them: ignored ones with plain values, and some."""
     plain = (bool, int, float, str, list, tuple, dict, type(None))
     named = {"_class_name", "_diffusers_version", "_use_default_values", *(f"_{name}" for name in _OUR_OWN)}
-    return {key: config[key] for key in report.ignored if key not in named and isinstance(config[key], plain)}
+    kept = {key: config[key] for key in report.ignored if key not in named and isinstance(config[key], plain)}
+    restored = {key: report.config[item.setting] for key, item in report.mapped.items() if key in RESTORED_KEYS}
+    return {**kept, **restored}
 
 
 def warn_of_unknown_keys(report: ConfigReport, class_name: str) -> None:

@@ -15,11 +15,15 @@ __all__ = [
     "IGNORED_FLOW_KEYS",
     "IGNORED_KEYS",
     "PREDICTION_NAMES",
+    "RESTORED_KEYS",
     "UNSUPPORTED_MODELS",
     "Convert",
 ]
 
 Convert = Callable[[Any], Any]
+
+# Keys of other classes that are written back with the value of our setting, so that those classes can be restored.
+RESTORED_KEYS = frozenset({"flow_shift"})
 
 _OWN_SCHEDULER = "use the scheduler that the model was published with"
 _OWN_SIGMAS = (

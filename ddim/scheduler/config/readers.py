@@ -62,6 +62,7 @@ READERS: dict[str, Reader] = {reader.name: reader for reader in (_VARIANCE_PRESE
 
 # Settings that only one family has; the others occur in the configurations of solvers for both.
 _BETAS = frozenset({"beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"})
+_FLOW_CLASSES = ("FlowMatch", "LTXEulerAncestralRF", "MiniMaxH3")  # parts of the names of diffusers' classes
 _FLOW_ONLY = frozenset({"shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "invert_sigmas"})
 
 
@@ -84,16 +85,24 @@ def reader_of(source_class: str, config: Mapping[str, Any], preferred: str) -> R
             "these are the settings of a SigmaConfig, which no class of diffusers has; use "
             "DDIMScheduler.from_settings(SigmaConfig(...))"
         )
-    if "FlowMatch" in source_class or config.get("use_flow_sigmas") is True:
+    if any(part in source_class for part in _FLOW_CLASSES) or config.get("use_flow_sigmas") is True:
         return _checked_flow(config)
     if _predicts_flow(config):
         return _FLOW
-    if source_class or _BETAS & config.keys():
+    if _BETAS & config.keys():
         return _VARIANCE_PRESERVING
-    return _FLOW if _FLOW_ONLY & config.keys() else READERS[preferred]
+    if _FLOW_ONLY & config.keys():
+        return _FLOW
+    return _VARIANCE_PRESERVING if source_class else READERS[preferred]
 
 
 def _checked_flow(config: Mapping[str, Any]) -> Reader:
+    highest = config.get("sigma_max")
+    if isinstance(highest, int | float) and highest > 1:  # Cosmos: EDM's sigmas in the class of flow models
+        raise DDIMError(
+            f"the sigmas of a flow model are at most 1, and this configuration's sigma_max is {show(highest)}; "
+            "make_schedule(steps, SigmaConfig(kind='variance_exploding', sigmas=...)) plans a run over other sigmas"
+        )
     if "prediction_type" in config and not _predicts_flow(config):
         raise DDIMError(
             "prediction_type of a flow model must be 'flow_prediction' (output epsilon - x_0), got "
