@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..ddim import SchedulerConfig
-from .backend import current, schedule_sigmas
-from .editor import schedule_report
+from .backend import ModelFacts, current, schedule_sigmas
+from .editor import remember, schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
 from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, with_model_levels
 from .values import Model
@@ -91,7 +91,7 @@ class DDIMSchedule:
         end_step: int,
         timesteps: str,
         parity: str,
-        model: Model | None = None,
+        model: Model | ModelFacts | None = None,
     ) -> dict[str, Any]:
         settings = SchedulerConfig(
             num_train_timesteps=num_train_timesteps,
@@ -106,7 +106,8 @@ class DDIMSchedule:
             rescale_betas_zero_snr=rescale_betas_zero_snr,
             parity=parity,
         )
-        facts = None if model is None else current().model_facts(model)
+        # The live plot plans over the levels of a MODEL that is gone.
+        facts = model if model is None or isinstance(model, ModelFacts) else current().model_facts(model)
         config = settings if facts is None else with_model_levels(settings, facts)
         custom = parse_timesteps(timesteps)
         plan = plan_steps(config, steps, denoise) if custom is None else plan_timesteps(config, custom, denoise)
@@ -114,5 +115,5 @@ class DDIMSchedule:
         # A MODEL's own sigmas map back to its timesteps without loss.
         sigmas = schedule_sigmas(schedule, None if facts is None else facts.sigmas)
         report = describe(schedule, levels_from=beta_schedule if facts is None else "the MODEL")
-        plot = schedule_report(schedule, from_model=facts is not None)
+        plot = schedule_report(schedule, model_levels=None if facts is None else remember(facts))
         return {"ui": {"text": [report], "ddim_schedule": [plot]}, "result": (schedule, sigmas)}

@@ -203,8 +203,14 @@ export function linkedValue(node, name) {
 
 /** Whether the input with this name has a link. */
 export function isLinked(node, name) {
+  return linkId(node, name) !== null;
+}
+
+/** The id of the link into the input with this name, or null; another connection has another id. */
+export function linkId(node, name) {
   const slot = node.inputs?.findIndex((input) => input.name === name) ?? -1;
-  return slot >= 0 && Boolean(linkInto(node, slot));
+  const link = slot < 0 ? null : linkInto(node, slot);
+  return link ? link.id ?? slot : null;
 }
 
 /** Return the link into an input; older editors have no method for this. */

@@ -1,8 +1,9 @@
 // @ts-check
 // The live plot on the schedule nodes: what a run would do with the node's current values. The numbers come from the core,
-// through a route of the pack. After a run, the node's own report replaces them; it includes what came from the MODEL.
+// through a route of the pack. After a run, the node's own report replaces them; it includes what came from the MODEL, whose
+// levels the plot keeps for as long as the same MODEL is connected.
 
-import { addPanel, chain, fitNode, isLinked, linkedValue, postJson, remountPanels, setting, widenNode } from "./comfy.mjs";
+import { addPanel, chain, fitNode, isLinked, linkedValue, linkId, postJson, remountPanels, setting, widenNode } from "./comfy.mjs";
 import { messages, naturalHeight, panel } from "./panel.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
 import { importReport } from "./import_report.mjs";
@@ -27,6 +28,7 @@ class Plot {
     this.element = panel("plot", say("plot.title"));
     this.drawing = drawPlot();
     this.report = null;
+    this.levels = null; // of the MODEL: the link that they came through, and their name
     this.taken = null;
     this.below = document.createElement("div");
     this.below.addEventListener("toggle", () => this.fit(), true); // a table was expanded
@@ -45,7 +47,8 @@ class Plot {
       const { linked, value } = linkedValue(this.node, widget.name);
       inputs[widget.name] = linked && value !== undefined ? value : widget.value;
     }
-    return JSON.stringify({ node: this.node.comfyClass, inputs });
+    const known = this.levels && this.levels.link === linkId(this.node, "model");
+    return JSON.stringify({ node: this.node.comfyClass, inputs, ...(known ? { model_levels: this.levels.name } : {}) });
   }
 
   async poll() {
@@ -66,6 +69,8 @@ class Plot {
 
   /** Show a run's report until a value is edited. */
   showRun(answer) {
+    const name = answer.schedule.model_levels;
+    this.levels = name ? { name, link: linkId(this.node, "model") } : null;
     this.asked = this.question();
     this.current = null;
     this.show(answer);

@@ -49,19 +49,19 @@ def evenly_spread(count: int, limit: int) -> list[int]:
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
 
 
-def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str, Any]:
+def schedule_report(schedule: Schedule, *, model_levels: str | None = None) -> dict[str, Any]:
     """Describe a schedule for its plot: the levels of all training timesteps, and the timesteps that a run visits.
 
     Args:
         schedule: The schedule.
-        from_model: Whether its noise levels are a MODEL's own.
+        model_levels: The name of the MODEL's levels, if these are its own; see ``remembered``.
 
     Returns:
         ``curve`` and ``visited``: lists ``index`` (0 to ``num_train_timesteps - 1``, least noise first), ``t`` (what
         the model is called with), ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
-        :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1.
+        :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1. ``model_levels`` is the argument.
     """
-    config, timesteps = schedule.config, schedule.plan.timesteps
+    config, noise, timesteps = schedule.config, schedule.noise, schedule.plan.timesteps
     shown = evenly_spread(len(timesteps), MAX_POINTS)
     visited = _levels(schedule, [timesteps[i] for i in shown])
     return {
@@ -73,7 +73,8 @@ def schedule_report(schedule: Schedule, *, from_model: bool = False) -> dict[str
         "visited": {"step": [i + 1 for i in shown], **visited},
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
         "warnings": _warnings(schedule),
-        "notes": [_message(NOTES[schedule.noise.kind], prediction_type=config.prediction_type)] if from_model else [],
+        "model_levels": model_levels,
+        "notes": [] if model_levels is None else [_message(NOTES[noise.kind], prediction_type=config.prediction_type)],
     }
 
 

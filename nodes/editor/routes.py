@@ -16,6 +16,7 @@ from ...ddim import VARIANCE_PRESERVING, DDIMError, Schedule
 from ..inputs import Node
 from .http import serve
 from .payloads import schedule_report
+from .remembered import recall
 
 __all__ = ["config_answer", "register_routes", "schedule_answer", "widget_values"]
 
@@ -42,7 +43,7 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -
 
     Args:
         given: ``node``, the id of one of the two schedule nodes, and ``inputs``, its widgets' values; those that are
-            missing have their defaults.
+            missing have their defaults. ``model_levels`` of the last run's report, if its MODEL is still connected.
         nodes: The pack's node classes by id.
 
     Returns:
@@ -57,6 +58,10 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -
     if node not in nodes:
         raise DDIMError(f"this pack has no node {node}")
     values = widget_values(nodes[node], given.get("inputs", {}))
+    facts = recall(given.get("model_levels"))
+    if facts is not None and node == SCHEDULE_NODE:
+        done, refusal = _call(nodes[node], {**values, "model": facts})
+        return {"error": refusal} if done is None else {"schedule": done["ui"]["ddim_schedule"][0], "config": None}
     prediction_type = values.get("prediction_type")
     if prediction_type is not None:
         # A MODEL may bring another prediction type with the run. The plan is the same, and the report warns.

@@ -194,6 +194,20 @@ def test_the_plot_shows_times_and_log_snr_and_says_what_has_no_effect(nodes: Any
     assert plot["warnings"] == [] and "no effect" in plot["notes"][0]["text"]
 
 
+def test_the_live_plot_goes_on_with_the_levels_of_a_run(nodes: Any, wavy: Any) -> None:
+    answer = sys.modules["pack.nodes.editor.routes"].schedule_answer
+    widgets = sys.modules["pack.nodes.editor.routes"].widget_values
+    node = nodes["DDIMSchedule"]
+    inputs = {"steps": 6, "timestep_spacing": "linspace", "rescale_betas_zero_snr": True, "num_train_timesteps": 3}
+    name = node().build(**widgets(node, {}), model=wavy)["ui"]["ddim_schedule"][0]["model_levels"]
+    ran = node().build(**widgets(node, inputs), model=wavy)["ui"]["ddim_schedule"][0]
+    asked = {"node": "DDIMSchedule", "inputs": inputs}
+    assert answer({**asked, "model_levels": name}, nodes) == {"schedule": ran, "config": None}
+    assert "error" in answer(asked, nodes) and "error" in answer({**asked, "model_levels": "unknown"}, nodes)
+    assert "error" in answer({"node": "DDIMSchedule", "inputs": {"steps": 1001}, "model_levels": name}, nodes)
+    assert answer({**asked, "model_levels": [name]}, nodes) == answer(asked, nodes)
+
+
 def test_the_demo_model_as_a_flow_model_is_chosen_by_name(call: Any) -> None:
     trained, flow = call("DDIMDemoModel")[0], call("DDIMDemoModel", sampled_as="flow")[0]
     assert (trained.noise.kind, flow.noise.kind) == ("variance_preserving", "flow")

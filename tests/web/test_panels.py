@@ -29,6 +29,21 @@ def test_plot_is_drawn_before_any_run_and_follows_edits(editor):
     wait_text(editor, node, PLOT, "7 steps, t 852 to 0")
 
 
+def test_the_plot_keeps_the_levels_of_the_model_of_the_last_run(editor, repo_root):
+    """A flow model's levels are no input's value: a run brings them, and edits are planned over them."""
+    workflow = json.loads((repo_root / "example_workflows/flow_model.json").read_text())
+    editor.load(workflow)
+    node = next(each["id"] for each in workflow["nodes"] if each["type"] == "DDIMSchedule")
+    wait_text(editor, node, PLOT, "20 steps, t 999 to 49")
+    editor.run()
+    wait_text(editor, node, PLOT, "20 steps, t 1000 to 50")
+    editor.set_widget(node, "steps", 8)
+    wait_text(editor, node, PLOT, "8 steps, t 1000 to 125")
+    wait_text(editor, node, PLOT, "Noise levels and shift from the MODEL")
+    editor.evaluate("(id) => app.graph.getNodeById(id).disconnectInput(0)", node)
+    wait_text(editor, node, PLOT, "8 steps, t 999 to 124")
+
+
 def test_plot_is_read_by_pointer_and_by_keys(editor):
     node = one_node(editor, "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps")
