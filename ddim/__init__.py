@@ -20,6 +20,7 @@ from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
 from .schedule.flow_settings import FlowConfig
+from .schedule.flow_sigmas import FLOW_SPACINGS
 from .schedule.noise_levels import NoiseSchedule, make_noise_schedule, rescale_zero_terminal_snr
 from .schedule.settings import SchedulerConfig
 from .schedule.sigma_settings import SIGMA_PREDICTION_TYPES, SigmaConfig
@@ -39,6 +40,7 @@ __all__ = [
     "BETA_SCHEDULES",
     "END",
     "FLOW",
+    "FLOW_SPACINGS",
     "INVERSION_METHODS",
     "MAX_FILE_BYTES",
     "NOISE_PATHS",

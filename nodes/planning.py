@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..ddim import (
+    FLOW_SPACINGS,
     VARIANCE_PRESERVING,
     DDIMError,
     DDIMFlowScheduler,
@@ -19,16 +19,7 @@ from ..ddim import (
 )
 from .backend import ModelFacts
 
-__all__ = [
-    "FLOW_SPACINGS",
-    "describe",
-    "parse_timesteps",
-    "plan_flow",
-    "plan_part",
-    "plan_steps",
-    "plan_timesteps",
-    "with_model_levels",
-]
+__all__ = ["describe", "parse_timesteps", "plan_flow", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
 
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
@@ -47,19 +38,6 @@ def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float
     total = _steps_of_whole_plan(steps, denoise)
     _check_steps(steps, total, config.num_train_timesteps, denoise)
     return make_schedule(total, config).part(total - steps)
-
-
-# How the sigmas of a flow model's run are spaced before they are shifted: S of them, for T training timesteps.
-FLOW_SPACINGS: dict[str, Callable[[int, int], list[float] | None]] = {
-    # As pipelines of Flux, Qwen-Image and LTX pass them: 1 to 1 / S.
-    "trailing": lambda steps, total: [1 - i / steps for i in range(steps)],
-    # As diffusers' flow scheduler spaces them itself: 1 to 1 / T.
-    "linspace": lambda steps, total: None,
-    # As diffusers' UniPC solver does it for flow models: S of S + 1 from 1 to 1 / T.
-    "unipc": lambda steps, total: [1 - (1 - 1 / total) * i / steps for i in range(steps)],
-    # As its other solvers do it (DPM, DEIS): S of S + 1 from 1 - 1 / T to 0.
-    "dpm": lambda steps, total: [(1 - 1 / total) * (1 - i / steps) for i in range(steps)],
-}
 
 
 def plan_flow(config: FlowConfig, steps: int, denoise: float, spacing: str) -> Schedule:

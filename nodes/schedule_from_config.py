@@ -10,11 +10,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ddim import TIMESTEP_SPACINGS, ConfigReport, DDIMError, FlowConfig, Schedule, SchedulerConfig, import_config
+from ..ddim import (
+    FLOW_SPACINGS,
+    TIMESTEP_SPACINGS,
+    ConfigReport,
+    DDIMError,
+    FlowConfig,
+    Schedule,
+    SchedulerConfig,
+    import_config,
+)
 from .backend import check_kind, current, schedule_sigmas
 from .editor import schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
-from .planning import FLOW_SPACINGS, describe, plan_flow, plan_part, plan_steps
+from .planning import describe, plan_flow, plan_part, plan_steps
 from .values import Model
 
 __all__ = ["DDIMScheduleFromConfig"]
@@ -172,19 +181,13 @@ def _sigmas(schedule: Schedule, model: Model | None) -> Tensor:
     """Return the SIGMAS of a schedule, as a connected MODEL counts them.
 
     Raises:
-        DDIMError: If the MODEL is of another kind.
+        DDIMError: If the MODEL is of another kind, or a sigma is infinite for it.
     """
     if model is None:
         return schedule_sigmas(schedule)
     facts = current().model_facts(model)
     check_kind(facts.kind, schedule)
-    sigmas = schedule_sigmas(schedule, facts.sigma_table(schedule))
-    if not bool(sigmas.isfinite().all()):
-        raise DDIMError(
-            "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the MODEL to "
-            "DDIM Schedule, which starts at the MODEL's own largest sigma"
-        )
-    return sigmas
+    return schedule_sigmas(schedule, facts.sigma_table(schedule))
 
 
 def _config_files() -> list[str]:

@@ -23,6 +23,7 @@ from .flow_settings import MAX_SHIFT, MIN_SHIFT, FlowConfig
 from .sigma_settings import SigmaConfig
 
 __all__ = [
+    "FLOW_SPACINGS",
     "FlowSigmas",
     "Numbers",
     "as_sigma_config",
@@ -36,6 +37,20 @@ __all__ = [
 Numbers = Iterable[float] | Tensor
 
 _MAX_MU = math.log(MAX_SHIFT)
+
+
+# The sigmas that diffusers' pipelines and solvers start from, before any shift: S of them, for T training timesteps;
+# None for those of :func:`flow_sigmas` itself.
+FLOW_SPACINGS: dict[str, Callable[[int, int], list[float] | None]] = {
+    # As pipelines of Flux, Qwen-Image and LTX pass them: 1 to 1 / S.
+    "trailing": lambda steps, total: [1 - i / steps for i in range(steps)],
+    # As diffusers' flow scheduler spaces them itself: 1 to 1 / T.
+    "linspace": lambda steps, total: None,
+    # As diffusers' UniPC solver does it for flow models: S of S + 1 from 1 to 1 / T.
+    "unipc": lambda steps, total: [1 - (1 - 1 / total) * i / steps for i in range(steps)],
+    # As its other solvers do it (DPM, DEIS): S of S + 1 from 1 - 1 / T to 0.
+    "dpm": lambda steps, total: [(1 - 1 / total) * (1 - i / steps) for i in range(steps)],
+}
 
 
 class FlowSigmas(NamedTuple):

@@ -1,4 +1,4 @@
-"""``DDIMScheduler``: DDIM of a variance preserving model, with diffusers' API."""
+"""``DDIMScheduler``: DDIM with diffusers' API. Its constructor takes betas; ``from_settings`` levels of any kind."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, DDIMError, Schedule, SigmaConfig
 from .contract import ModelFacts
 from .run_rules import check_kind, output_type, predicting_x0
-from .sigmas import schedule_from_sigmas
+from .sigmas import check_finite, schedule_from_sigmas
 
 __all__ = ["Coordinates", "ModelSampling", "RunLevels", "coordinates_of", "raw_output", "sigma_config"]
 
@@ -199,11 +199,7 @@ class RunLevels:
     def _at_any_level(cls, schedule: Schedule, coordinates: Coordinates) -> RunLevels:
         """Match a flow or variance exploding MODEL with a schedule of its kind."""
         table = coordinates.host_sigma(schedule.noise.sigma).float()
-        if not torch.isfinite(table[list(schedule.plan.timesteps)]).all():
-            raise DDIMError(
-                "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the "
-                "MODEL to DDIM Schedule, which starts at the MODEL's own largest sigma"
-            )
+        check_finite(table[list(schedule.plan.timesteps)])
         return cls(table, predicting_x0(schedule), coordinates)
 
     @classmethod

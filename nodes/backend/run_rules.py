@@ -5,7 +5,6 @@ The initial noise, the start of a run, which schedule fits a MODEL, and what the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -60,7 +59,7 @@ def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise
     if kind == VARIANCE_PRESERVING and schedule.plan.first == 0 and not latent.any():
         return noise
     if kind == VARIANCE_EXPLODING and first == len(schedule.noise) - 1:
-        return latent + math.hypot(*schedule.noise.level_at(first)) * noise
+        return latent + schedule.noise.level_at(first).length * noise
     return schedule.noise.add_noise(latent, noise, first)
 
 

@@ -19,7 +19,7 @@ from ...ddim import (
     plan_from_timesteps,
 )
 
-__all__ = ["schedule_from_sigmas", "schedule_sigmas", "sigmas_of_levels"]
+__all__ = ["check_finite", "schedule_from_sigmas", "schedule_sigmas", "sigmas_of_levels"]
 
 # ComfyUI's substitute for alpha_bar = 0, whose sigma would be infinite: sigma 4518.76. With it our SIGMAS equal
 # ComfyUI's; the runs themselves use the schedule's exact 0.
@@ -41,14 +41,31 @@ def schedule_sigmas(schedule: Schedule, table: Tensor | None = None) -> Tensor:
         schedule: The schedule.
         table: A MODEL's own sigmas, shape ``(T,)``, so that each maps back to its timestep without loss; by default
             they are computed from the schedule's levels.
+
+    Raises:
+        DDIMError: If a sigma of the table is infinite at a step.
     """
     if table is None and schedule.noise.kind == VARIANCE_PRESERVING:
         return sigmas_of_levels(torch.tensor(schedule.alpha_bars, dtype=torch.float64))
     if table is None:
         return torch.tensor([level.sigma for level in schedule.levels], dtype=torch.float32)
+    check_finite(table[list(schedule.plan.timesteps)])
     last = schedule.plan.pairs[-1][1]
     end = table[last] if last >= 0 else _final_sigma(schedule)
     return torch.cat([table[list(schedule.plan.timesteps)], end.reshape(1)])
+
+
+def check_finite(sigmas: Tensor) -> None:
+    """Check that a MODEL can be called at these sigmas of its host.
+
+    Raises:
+        DDIMError: If one is infinite: pure noise, for a MODEL that counts sigma / (1 - sigma).
+    """
+    if not torch.isfinite(sigmas).all():
+        raise DDIMError(
+            "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the MODEL to "
+            "DDIM Schedule, which starts at the MODEL's own largest sigma"
+        )
 
 
 def _final_sigma(schedule: Schedule) -> Tensor:
