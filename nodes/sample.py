@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from itertools import count
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from .inputs import LATENT, SAMPLER, InputTypes, inputs
 from .values import FROM_SCHEDULE, Conditioning, Latent, Model, RecordedNoise, SamplerSettings
 
 __all__ = ["DDIMSample", "DDIMSampler"]
+
+Denoise: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class DDIMSample:
@@ -200,18 +203,24 @@ def run_ddim(run: Run, settings: SamplerSettings, on_step: Callable[[int, Tensor
         DDIMError: Before the model is called, if the settings bring noise that was recorded for another run.
     """
 
-    def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
+    def report(i: int, x_t: Tensor, x0: Tensor) -> None:
         run.report(i, x_t, x0)
         if on_step is not None:
             on_step(i, x0)
 
-    scheduler, noise = _scheduler(run.schedule, settings), _step_noise(run, settings)
+    def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
+        report(i, x_t, x0)
+
+    scheduler = _scheduler(run.schedule, _x0_settings(settings), settings.eta)
+    noise = _step_noise(run, settings)
     clipped, inversion = settings.use_clipped_model_output, settings.inversion
     if inversion is not None and inversion.second_latent is not None:
         tracks = _two_tracks(inversion, inversion.second_latent, run)
         return reconstruct(run.denoise, tracks, scheduler, callback=after_step, use_clipped_model_output=clipped)
+    processed = scheduler.process_x0 is not None
     return sample(
-        run.denoise,
+        # The model returns x_0. Unless it is processed, it can be reported as it comes, and no step computes it again.
+        run.denoise if processed else _reporting(run.denoise, report),
         run.start,
         scheduler,
         eta=settings.eta,
@@ -220,23 +229,45 @@ def run_ddim(run: Run, settings: SamplerSettings, on_step: Callable[[int, Tensor
         variance_noise=noise.recorded,
         use_clipped_model_output=clipped,
         image_indices=run.image_indices,
-        callback=after_step,
+        callback=after_step if processed else None,
     )
 
 
-def _scheduler(schedule: Schedule, settings: SamplerSettings) -> DDIMScheduler:
-    """Return a scheduler for a run, which processes x_0 as the settings say."""
+def _reporting(denoise: Denoise, report: Callable[[int, Tensor, Tensor], None]) -> Denoise:
+    """Return a model that reports each x_0 that it predicts."""
+    steps = count()
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        x0 = denoise(x_t, t)
+        report(next(steps), x_t, x0)
+        return x0
+
+    return model
+
+
+def _x0_settings(settings: SamplerSettings) -> tuple[tuple[str, Any], ...]:
+    """Return what a node says about processing x_0, as settings of a scheduler; nothing if the schedule decides."""
     if settings.x0_processing == FROM_SCHEDULE:
-        return schedule.scheduler()
-    config = replace(
-        schedule.config,
-        clip_sample=settings.x0_processing == "clip",
-        thresholding=settings.x0_processing == "threshold",
-        clip_sample_range=settings.clip_sample_range,
-        dynamic_thresholding_ratio=settings.dynamic_thresholding_ratio,
-        sample_max_value=settings.sample_max_value,
+        return ()
+    return (
+        ("clip_sample", settings.x0_processing == "clip"),
+        ("thresholding", settings.x0_processing == "threshold"),
+        ("clip_sample_range", settings.clip_sample_range),
+        ("dynamic_thresholding_ratio", settings.dynamic_thresholding_ratio),
+        ("sample_max_value", settings.sample_max_value),
     )
-    return replace(schedule, config=config).scheduler()
+
+
+@lru_cache(maxsize=8)
+def _scheduler(schedule: Schedule, x0_settings: tuple[tuple[str, Any], ...], eta: float) -> DDIMScheduler:
+    """Return a scheduler for a run.
+
+    Kept with the coefficients of this eta, for runs that differ in seed or prompt alone: nothing in it changes while
+    ``sample`` runs.
+    """
+    if x0_settings:
+        schedule = replace(schedule, config=replace(schedule.config, **dict(x0_settings)))
+    return schedule.scheduler()
 
 
 class _StepNoise(NamedTuple):

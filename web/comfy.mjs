@@ -34,9 +34,8 @@ export async function postJson(path, body, signal) {
   return given;
 }
 
-/** Address of a file in the host's temp folder. */
-export const temporaryFile = (name) =>
-  api.apiURL(`/view?filename=${encodeURIComponent(name)}&type=temp&subfolder=`);
+/** Address of the sheet of a step replay, which may still be in the making. */
+export const replaySheet = (name) => api.apiURL(`/ddim/replay/${encodeURIComponent(name)}`);
 
 /** Call `feature` with the live previews of running nodes: `feature({nodeId, blob})`. */
 export function onPreview(feature) {

@@ -2,7 +2,7 @@
 // Step replay on DDIM Sample: the picture that each step of the last run predicted, with the step's t and noise level. The
 // node puts all pictures on one sheet in the temp folder and reports its name, see nodes/editor/replay.py.
 
-import { chain, setting, temporaryFile } from "./comfy.mjs";
+import { chain, setting, replaySheet } from "./comfy.mjs";
 import { ReplayPanel } from "./replay_panel.mjs";
 import { say } from "./text.mjs";
 import { figure, snr } from "./words.mjs";
@@ -39,7 +39,7 @@ export function showReplay(node, output) {
     replay.sheet = null;
     replay.caption.textContent = say("replay.gone");
   };
-  image.src = temporaryFile(sheet.sheet);
+  image.src = replaySheet(sheet.sheet);
 }
 
 function filmOf({ columns, width, height, frames, steps }, image) {

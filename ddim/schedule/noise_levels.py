@@ -76,7 +76,7 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         """Number of training timesteps, T."""
-        return len(self.table)
+        return len(self.levels)
 
     @property
     def alpha(self) -> Tensor:

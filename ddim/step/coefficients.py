@@ -53,12 +53,10 @@ def prediction_weights(prediction_type: str, alpha_bar: float | Level) -> tuple[
 
 def _as_floats(c: StepCoefficients) -> list[StepCoefficients]:
     """The rows of coefficients of shape ``(S,)``."""
-    columns = [*c.x0, *c.epsilon, *c.rederived, c.alpha_next, c.direction, c.sigma, *c.step]
-    rows = torch.stack([torch.as_tensor(column) for column in columns], dim=1).tolist()
-    return [
-        StepCoefficients(Linear(x0_x, x0_m), Linear(e_x, e_m), Linear(r_x, r_m), alpha, direction, sigma, Linear(x, m))
-        for x0_x, x0_m, e_x, e_m, r_x, r_m, alpha, direction, sigma, x, m in rows
-    ]
+    columns = [*c.x0, *c.epsilon, *c.rederived, *c.step, c.alpha_next, c.direction, c.sigma]
+    *pairs, alpha, direction, sigma = torch.stack([torch.as_tensor(column) for column in columns]).tolist()
+    x0, epsilon, rederived, step = (list(map(Linear, pairs[i], pairs[i + 1])) for i in range(0, len(pairs), 2))
+    return list(map(StepCoefficients, x0, epsilon, rederived, alpha, direction, sigma, step))
 
 
 def coefficients_between(

@@ -6,6 +6,7 @@ ComfyUI's modules have no types: ``Any`` in these three files is one of its obje
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
-from .comfyui_levels import ModelSampling, coordinates_of, raw_output, sigma_config
+from .comfyui_levels import ModelSampling, OutputMap, coordinates_of, sigma_config
 from .comfyui_sampling import Patcher, run_request, sigmas_sampler
 from .contract import FolderName, ModelFacts, OutputPatch, OutputPath, RouteHandler, Sampled, SamplingRequest, Work
 from .sigmas import sigmas_of_levels
@@ -73,10 +74,9 @@ class ComfyUIBackend:
         """Add a post-CFG function on a clone; it works on the raw output of any kind of model, also of flow models."""
 
         def post_cfg(args: dict[str, Any]) -> Tensor:
-            sampling, sigma, x = args["model"].model_sampling, args["sigma"], args["input"]
-            guided = raw_output(sampling, sigma, args["denoised"], x)
-            conditional = raw_output(sampling, sigma, args["cond_denoised"], x)
-            return sampling.calculate_denoised(sigma, patch(guided, conditional), x)
+            outputs = OutputMap.at(args["model"].model_sampling, args["sigma"], args["input"])
+            guided, conditional = outputs.output(args["denoised"]), outputs.output(args["cond_denoised"])
+            return outputs.denoised(patch(guided, conditional))
 
         patched = model.clone()
         patched.set_model_sampler_post_cfg_function(post_cfg)
@@ -105,9 +105,9 @@ class ComfyUIBackend:
         latent = latent if unpack is None else unpack(latent)
         if factors is None or latent.ndim < 3 or len(factors) != latent.shape[1]:
             return None
-        rgb = torch.einsum("bc...,cr->br...", latent.float(), torch.tensor(factors, device=latent.device)).cpu()
-        bias = getattr(latent_format, "latent_rgb_factors_bias", None)
-        return rgb if bias is None else rgb + torch.tensor(bias).reshape(1, 3, *[1] * (rgb.ndim - 2))
+        bias = getattr(latent_format, "latent_rgb_factors_bias", None) or (0.0, 0.0, 0.0)
+        weights, offset = _colours(tuple(map(tuple, factors)), tuple(bias), latent.device)
+        return (latent.float().movedim(1, -1) @ weights + offset).movedim(-1, 1)
 
     def run(self, request: SamplingRequest, work: Work) -> Sampled:
         """Call ``work`` inside ``sample_custom``."""
@@ -145,6 +145,14 @@ class ComfyUIBackend:
     def check_cancelled(self) -> None:
         """Raise ComfyUI's ``InterruptProcessingException``."""
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+@lru_cache(maxsize=8)
+def _colours(
+    factors: tuple[tuple[float, ...], ...], bias: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the map from latent channels to colours, ``(C, 3)`` and ``(3,)``; copied to a device once."""
+    return torch.tensor(factors, device=device), torch.tensor(bias, device=device)
 
 
 class _RGB(comfy.latent_formats.LatentFormat):

@@ -19,7 +19,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import cache, cached_property, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import comfy.model_sampling
 import torch
@@ -30,7 +31,15 @@ from .contract import ModelFacts
 from .run_rules import check_kind, output_type, predicting_x0
 from .sigmas import check_finite, schedule_from_sigmas
 
-__all__ = ["Coordinates", "ModelSampling", "RunLevels", "coordinates_of", "raw_output", "sigma_config"]
+__all__ = [
+    "Coordinates",
+    "ModelSampling",
+    "OutputMap",
+    "RunLevels",
+    "coordinates_of",
+    "run_levels_of_sigmas",
+    "sigma_config",
+]
 
 ModelSampling: TypeAlias = Any  # a class of comfy.model_sampling
 
@@ -70,6 +79,7 @@ def _within_one(sigma: Tensor) -> Tensor:
     return torch.where((sigma > 1) & (sigma < 1 + SAME_SIGMA), 1.0, sigma)
 
 
+@cache
 def _flow(noise_scale: float) -> Coordinates:
     """Return the coordinates of a flow MODEL whose noise has that standard deviation."""
     s = noise_scale
@@ -134,15 +144,21 @@ def sigma_config(sampling: ModelSampling, sigmas: Tensor) -> SigmaConfig | None:
     coordinates = coordinates_of(sampling)
     if coordinates.kind == VARIANCE_PRESERVING:
         return None
-    levels = coordinates.level_sigma(sigmas.double())
-    table = tuple(levels.tolist())
+    times = sampling.timestep(sigmas) if coordinates.kind == FLOW else sigmas
+    return _config_of_table(coordinates, *(column.double().numpy().tobytes() for column in (sigmas, times)))
+
+
+@lru_cache(maxsize=4)
+def _config_of_table(coordinates: Coordinates, sigmas: bytes, times: bytes) -> SigmaConfig:
+    """Validate a table once; some have 10,000 entries, and every run asks for it."""
+    table, called_with = (torch.frombuffer(bytearray(column), dtype=torch.float64) for column in (sigmas, times))
+    levels = coordinates.level_sigma(table)
     if coordinates.kind == VARIANCE_EXPLODING:
-        return SigmaConfig(coordinates.kind, table, time_scale=1.0)
-    times = sampling.timestep(sigmas).double()
-    scale = float(f"{float(times[-1] / levels[-1]):.6g}")
-    if torch.allclose(times, levels * scale, rtol=SAME_SIGMA):
-        return SigmaConfig(coordinates.kind, table, time_scale=scale)
-    return SigmaConfig(coordinates.kind, table, times=tuple(times.tolist()))
+        return SigmaConfig(coordinates.kind, tuple(levels.tolist()), time_scale=1.0)
+    scale = float(f"{float(called_with[-1] / levels[-1]):.6g}")
+    if torch.allclose(called_with, levels * scale, rtol=SAME_SIGMA):
+        return SigmaConfig(coordinates.kind, tuple(levels.tolist()), time_scale=scale)
+    return SigmaConfig(coordinates.kind, tuple(levels.tolist()), times=tuple(called_with.tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +215,14 @@ class RunLevels:
     def _at_any_level(cls, schedule: Schedule, coordinates: Coordinates) -> RunLevels:
         """Match a flow or variance exploding MODEL with a schedule of its kind."""
         table = coordinates.host_sigma(schedule.noise.sigma).float()
-        check_finite(table[list(schedule.plan.timesteps)])
+        check_finite(table[torch.tensor(schedule.plan.timesteps)])
         return cls(table, predicting_x0(schedule), coordinates)
 
-    @classmethod
-    def of_sigmas(cls, sigmas: Tensor, coordinates: Coordinates) -> RunLevels:
-        """Make a run over ComfyUI's SIGMAS, one timestep for each."""
-        return cls(sigmas[sigmas > 0].flip(0).cpu(), coordinates.schedule(sigmas), coordinates)
+    @cached_property
+    def sigmas(self) -> list[float]:
+        """``table`` as floats of the host, so that no step reads a tensor."""
+        values: list[float] = self.table.tolist()
+        return values
 
     def alpha_bar(self, t: int) -> float:
         """Return the schedule's level."""
@@ -220,15 +237,43 @@ class RunLevels:
     def is_own(self, t: int) -> bool:
         """Return whether a level of the schedule is the MODEL's own; pure noise is, which the MODEL rounds."""
         a = self.alpha_bar(t)
-        return a == 0 or math.isclose(math.sqrt((1 - a) / a), float(self.table[t]), rel_tol=SAME_SIGMA)
+        return a == 0 or math.isclose(math.sqrt((1 - a) / a), self.sigmas[t], rel_tol=SAME_SIGMA)
 
 
-def raw_output(sampling: ModelSampling, sigma: Tensor, denoised: Tensor, x: Tensor) -> Tensor:
-    """Recover the network's output from ComfyUI's ``denoised``.
+@lru_cache(maxsize=8)
+def run_levels_of_sigmas(sigmas: tuple[float, ...], coordinates: Coordinates) -> RunLevels:
+    """Make a run over ComfyUI's SIGMAS, one timestep for each; kept for runs that differ in the seed alone."""
+    table = torch.tensor([sigma for sigma in reversed(sigmas) if sigma > 0])
+    return RunLevels(table, coordinates.schedule(torch.tensor(sigmas)), coordinates)
 
-    For every kind of model, denoised = offset(x) + slope * output with one slope per image, so both can be measured
-    with the model's own conversion.
+
+class OutputMap(NamedTuple):
+    """How a MODEL's x_0 follows from its network's output: denoised = offset + slope * output.
+
+    Attributes:
+        offset: ``(B, ...)``.
+        slope: One number per image, ``(B, 1, ...)``.
     """
-    offset = sampling.calculate_denoised(sigma, torch.zeros_like(x), x)
-    slope = sampling.calculate_denoised(sigma, torch.ones_like(x), torch.zeros_like(x))
-    return (denoised - offset) / slope
+
+    offset: Tensor
+    slope: Tensor
+
+    @classmethod
+    def at(cls, sampling: ModelSampling, sigma: Tensor, x: Tensor) -> OutputMap:
+        """Measure the map with the MODEL's own conversion, which is of this form for every kind of MODEL.
+
+        Args:
+            sampling: The MODEL's.
+            sigma: ``(B,)``.
+            x: What the network saw, ``(B, ...)``, in ComfyUI's coordinates.
+        """
+        zero = x.new_zeros((len(x), *[1] * (x.ndim - 1)))
+        return cls(sampling.calculate_denoised(sigma, zero, x), sampling.calculate_denoised(sigma, zero + 1, zero))
+
+    def output(self, denoised: Tensor) -> Tensor:
+        """Recover the network's output from ComfyUI's ``denoised``, ``(B, ...)``."""
+        return (denoised - self.offset) / self.slope
+
+    def denoised(self, output: Tensor) -> Tensor:
+        """Convert an output to x_0, ``(B, ...)``."""
+        return torch.addcmul(self.offset, self.slope, output)

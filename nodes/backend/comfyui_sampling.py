@@ -11,22 +11,23 @@ schedule's level.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
+import torch
 from torch import Tensor
 
 from ...ddim import DDIMError, predict_x0
 from ..values import Latent
-from .comfyui_levels import Coordinates, ModelSampling, RunLevels, coordinates_of, raw_output
+from .comfyui_levels import ModelSampling, OutputMap, RunLevels, coordinates_of, run_levels_of_sigmas
 from .contract import ModelFacts, Run, Sampled, SamplingRequest, Work
-from .run_rules import initial_noise, start_of_run, timestep_index
+from .run_rules import initial_noise, start_of_run, timestep_reader
 from .sigmas import schedule_sigmas
 
 __all__ = ["Patcher", "run_request", "sigmas_sampler"]
@@ -54,7 +55,7 @@ def run_request(request: SamplingRequest, facts: ModelFacts, work: Work) -> Samp
     ) -> Tensor:
         start = start_of_run(inner.latent_image, inner.noise, levels.schedule, add_noise=request.add_noise)
         denoiser = _Denoiser(inner, levels, extra_args or {})
-        report = partial(_report, callback, sigmas, levels.coordinates)
+        report = partial(_report, callback, sigmas.unbind(), denoiser)
         result = work(Run(denoiser, start, levels.schedule, report, request.image_indices, request.seed))
         return result / _after_sampler(sampling, sigmas[-1], result)
 
@@ -105,20 +106,41 @@ def _sample_sigmas(
             "Noise)"
         )
     extra_args = extra_args or {}
-    levels = RunLevels.of_sigmas(sigmas, coordinates)
+    host_sigmas = tuple(sigmas.tolist())
+    levels = run_levels_of_sigmas(host_sigmas, coordinates)
+    denoiser = _Denoiser(inner, levels, extra_args)
     run = Run(
-        denoise=_Denoiser(inner, levels, extra_args),
-        start=x / coordinates.scale(float(sigmas[0])) if add_noise else inner.latent_image,
+        denoise=denoiser,
+        start=x / coordinates.scale(host_sigmas[0]) if add_noise else inner.latent_image,
         schedule=levels.schedule,
-        report=partial(_report, callback, sigmas, coordinates),
+        report=partial(_report, callback, sigmas.unbind(), denoiser),
         image_indices=tuple(range(len(x))),
         seed=int(extra_args.get("seed") or 0),
     )
-    return work(run) * coordinates.scale(float(sigmas[-1]))
+    return work(run) * coordinates.scale(host_sigmas[-1])
+
+
+class _Call(NamedTuple):
+    """How ComfyUI's model is called at a timestep.
+
+    Attributes:
+        sigma: ComfyUI's, as a float of the host.
+        sigmas: The same for every image, ``(B,)`` on the model's device.
+        scale: x_host / x_t, a number in host memory; None where both are the same.
+        same: Whether the MODEL's own conversion to x_0 is right for the schedule too.
+    """
+
+    sigma: float
+    sigmas: Tensor
+    scale: Tensor | None
+    same: bool
 
 
 class _Denoiser:
     """``denoise(x_t, t) -> x_0`` in the core's coordinates, from ComfyUI's model call.
+
+    What it needs at a timestep is prepared for all of them at once, so that a step neither waits for the device nor
+    copies anything to it.
 
     Args:
         inner: The model that KSAMPLER passes to a sampler's function.
@@ -129,15 +151,44 @@ class _Denoiser:
     def __init__(self, inner: InnerModel, levels: RunLevels, extra_args: dict[str, Any]) -> None:
         self.inner, self.levels, self.extra_args = inner, levels, extra_args
         self.noise: Tensor = inner.noise  # of the area that a mask keeps, before it is adapted to a level
+        self._masked = extra_args.get("denoise_mask") is not None
+        self._timestep_of = timestep_reader(levels.schedule)
+        self._calls: dict[int, _Call] = {}
+        self._prepare(levels.schedule.plan.timesteps)
+        self._last: tuple[Tensor, Tensor] | None = None  # x_t, and how ComfyUI holds it
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
-        t = timestep_index(self.levels.schedule, t)
-        sigma, same = float(self.levels.table[t]), self.levels.same(t)
-        if self.extra_args.get("denoise_mask") is not None:
-            self.inner.noise = self.noise if same else self._kept_noise(t, sigma)
-        extra_args = self.extra_args if same else self._rereading(t)
-        return self.inner(x_t * self.levels.coordinates.scale(sigma), x_t.new_full((len(x_t),), sigma), **extra_args)
+        t = self._timestep_of(t)
+        call = self._call_at(t)
+        if self._masked:
+            self.inner.noise = self.noise if call.same else self._kept_noise(t, call.sigma)
+        extra_args = self.extra_args if call.same else self._rereading(t)
+        x = x_t if call.scale is None else x_t * call.scale
+        self._last = x_t, x
+        return self.inner(x, call.sigmas, **extra_args)
+
+    def in_host(self, x_t: Tensor, step: int) -> Tensor:
+        """Return x_t of the last call, or of a step of the schedule, as ComfyUI holds it."""
+        if self._last is not None and self._last[0] is x_t:
+            return self._last[1]
+        scale = self._call_at(self.levels.schedule.plan.timesteps[step]).scale
+        return x_t if scale is None else x_t * scale
+
+    def _call_at(self, t: int) -> _Call:
+        if t not in self._calls:
+            self._prepare((t,))
+        return self._calls[t]
+
+    def _prepare(self, timesteps: Sequence[int]) -> None:
+        sigmas = [self.levels.sigmas[t] for t in timesteps]
+        scales = [self.levels.coordinates.scale(sigma) for sigma in sigmas]
+        scale_tensors = torch.tensor(scales).unbind()  # in host memory, which every device takes as a number
+        on_device = torch.tensor(sigmas, dtype=self.noise.dtype).to(self.noise.device)
+        rows = on_device[:, None].repeat(1, len(self.noise)).unbind()
+        numbers = [None if number == 1.0 else scale for number, scale in zip(scales, scale_tensors, strict=True)]
+        calls = map(_Call, sigmas, rows, numbers, map(self.levels.same, timesteps))
+        self._calls.update(zip(timesteps, calls, strict=True))
 
     def _rereading(self, t: int) -> dict[str, Any]:
         """Return extra_args with one more post-CFG hook; copies, because the run's own are shared."""
@@ -157,10 +208,9 @@ class _Denoiser:
 
 def _x0_at_level(levels: RunLevels, t: int, prediction_type: str, args: dict[str, Any]) -> Tensor:
     """Convert the network's raw output to x_0 at the schedule's level of t; a post-CFG hook."""
-    x, sigma = args["input"], args["sigma"]
-    output = raw_output(args["model"].model_sampling, sigma, args["denoised"], x)
-    x_t = x / levels.coordinates.scale(float(sigma.flatten()[0]))
-    return predict_x0(output, x_t, levels.alpha_bar(t), prediction_type)
+    outputs = OutputMap.at(args["model"].model_sampling, args["sigma"], args["input"])
+    x_t = args["input"] / levels.coordinates.scale(levels.sigmas[t])
+    return predict_x0(outputs.output(args["denoised"]), x_t, levels.alpha_bar(t), prediction_type)
 
 
 def _after_sampler(sampling: ModelSampling, sigma: Tensor, like: Tensor) -> Tensor:
@@ -170,18 +220,22 @@ def _after_sampler(sampling: ModelSampling, sigma: Tensor, like: Tensor) -> Tens
 
 
 def _report(
-    callback: StepCallback | None, sigmas: Tensor, coordinates: Coordinates, i: int, x_t: Tensor, x0: Tensor
+    callback: StepCallback | None, sigmas: Sequence[Tensor], denoiser: _Denoiser, i: int, x_t: Tensor, x0: Tensor
 ) -> None:
     """Report step i to ComfyUI for previews and progress; raises if the user cancelled the run."""
     comfy.model_management.throw_exception_if_processing_interrupted()
-    sigma = sigmas[min(i, len(sigmas) - 1)]
     if callback is not None:
-        x = x_t * coordinates.scale(float(sigma))
-        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+        sigma = sigmas[min(i, len(sigmas) - 1)]
+        callback({"x": denoiser.in_host(x_t, i), "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
 
 
 def _with_model_channels(model: Patcher, latent: Latent) -> Tensor:
     """Return the samples; of an empty latent with as many channels as the MODEL wants."""
-    accepted = inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
-    sizes = {key: latent[key] for key in accepted if key in latent}  # newer versions resize empty latents too
+    sizes = {key: latent[key] for key in _channel_arguments() if key in latent}
     return comfy.sample.fix_empty_latent_channels(model, latent["samples"], **sizes)
+
+
+@cache
+def _channel_arguments() -> frozenset[str]:
+    """Return what this ComfyUI wants to know of a latent: newer versions resize empty ones too."""
+    return frozenset(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters)

@@ -201,7 +201,8 @@ class Backend(Protocol):
             latent: Shape ``(B, C, ...)``, scaled as the model scales latents.
 
         Returns:
-            Shape ``(B, 3, ...)``, float32 CPU, about [-1, 1]; None if no colours are known for the MODEL's latents.
+            Shape ``(B, 3, ...)``, float32, about [-1, 1], on the device of the latent, which the host does not wait
+            for; None if no colours are known for the MODEL's latents.
         """
 
     def run(self, request: SamplingRequest, work: Work) -> Sampled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from .contract import (
     Work,
 )
 from .embedded_model import EmbeddedModel, Guidance, guided_output, latent_mask, live_preview
-from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_index
+from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
 __all__ = ["EmbeddedBackend"]
@@ -80,7 +81,7 @@ class EmbeddedBackend:
 
     def latent_to_rgb(self, model: Model, latent: Tensor) -> Tensor | None:
         """Return the latents themselves: in this host they are RGB images."""
-        return latent.float().cpu() if latent.shape[1] == 3 else None
+        return latent.float() if latent.shape[1] == 3 else None
 
     def run(self, request: SamplingRequest, work: Work) -> Sampled:
         """Call ``work`` with the network, guided, patched and masked as ComfyUI does it."""
@@ -137,6 +138,7 @@ class _Denoiser:
         clean: The latents of the request, ``(B, ...)``: what a mask keeps.
         noise: The initial noise, same shape.
         mask: ``(B, 1, ...)``, 1 where the image may change; or None.
+        timestep_of: Tells which timestep a scheduler means; see :func:`timestep_reader`.
     """
 
     model: EmbeddedModel
@@ -146,6 +148,7 @@ class _Denoiser:
     clean: Tensor
     noise: Tensor
     mask: Tensor | None
+    timestep_of: Callable[[int | Tensor], int]
 
     @classmethod
     def of(cls, model: EmbeddedModel, request: SamplingRequest, schedule: Schedule) -> _Denoiser:
@@ -164,12 +167,13 @@ class _Denoiser:
             clean=clean,
             noise=initial_noise(clean.shape, request.seed, request.batch_index),
             mask=latent_mask(request.latent.get("noise_mask"), clean),
+            timestep_of=timestep_reader(schedule),
         )
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
         context.check_cancelled()
-        noise, t = self.schedule.noise, timestep_index(self.schedule, t)
+        noise, t = self.schedule.noise, self.timestep_of(t)
         if self.mask is not None:
             kept = noise.add_noise(self.clean, self.noise, t)
             x_t = x_t * self.mask + kept * (1 - self.mask)

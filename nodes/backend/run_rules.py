@@ -5,8 +5,9 @@ The initial noise, the start of a run, which schedule fits a MODEL, and what the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -20,7 +21,7 @@ __all__ = [
     "output_type",
     "predicting_x0",
     "start_of_run",
-    "timestep_index",
+    "timestep_reader",
     "with_prediction_type",
 ]
 
@@ -63,11 +64,27 @@ def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise
     return schedule.noise.add_noise(latent, noise, first)
 
 
-def timestep_index(schedule: Schedule, t: int | Tensor) -> int:
-    """Return the timestep 0..T-1 that a scheduler means when it calls a model with t."""
+def timestep_reader(schedule: Schedule) -> Callable[[int | Tensor], int]:
+    """Return a function that tells which timestep 0..T-1 a scheduler means when it calls a model with t."""
     if schedule.noise.kind == VARIANCE_PRESERVING:
-        return int(t)
-    return int((schedule.noise.times - float(t)).abs().argmin())
+        return lambda t: int(_value(t))
+    times, planned = schedule.noise.times.float(), schedule.plan.timesteps
+    known = dict(zip(times[list(planned)].tolist(), planned, strict=True))
+
+    def nearest(t: int | Tensor) -> int:
+        value = _value(t)
+        found = known.get(value)
+        return int((times - value).abs().argmin()) if found is None else found
+
+    return nearest
+
+
+def _value(t: int | float | Tensor) -> int | float:
+    """Read a timestep; one on the CPU through numpy, which runs no operator."""
+    if not isinstance(t, Tensor):
+        return t
+    number: int | float = t.numpy().item() if t.is_cpu else t.item()
+    return number
 
 
 _KINDS = {
@@ -110,8 +127,14 @@ def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
     requested = schedule.config.prediction_type
     prediction_type = declared if requested == "epsilon" else requested
     if prediction_type is not None:
-        with_prediction_type(schedule, prediction_type).check()
+        _check(with_prediction_type(schedule, prediction_type))
     return prediction_type
+
+
+@lru_cache(maxsize=8)
+def _check(schedule: Schedule) -> None:
+    """Check once that every step of a schedule can be taken; see :meth:`Schedule.check`."""
+    schedule.check()
 
 
 def predicting_x0(schedule: Schedule) -> Schedule:
@@ -119,10 +142,12 @@ def predicting_x0(schedule: Schedule) -> Schedule:
     return with_prediction_type(schedule, "sample")
 
 
+@lru_cache(maxsize=8)
 def with_prediction_type(schedule: Schedule, prediction_type: str) -> Schedule:
     """Return the schedule with another prediction type; the same object where nothing changes.
 
-    A config with a list of betas takes milliseconds to validate, so it is not copied for nothing.
+    Kept, because validating a config with a list of betas takes longer than a step: a node that runs again with
+    another seed gets the schedule of its last run.
     """
     if schedule.config.prediction_type == prediction_type:
         return schedule

@@ -49,10 +49,11 @@ def schedule_sigmas(schedule: Schedule, table: Tensor | None = None) -> Tensor:
         return sigmas_of_levels(torch.tensor(schedule.alpha_bars, dtype=torch.float64))
     if table is None:
         return torch.tensor([level.sigma for level in schedule.levels], dtype=torch.float32)
-    check_finite(table[list(schedule.plan.timesteps)])
+    visited = table[torch.tensor(schedule.plan.timesteps)]
+    check_finite(visited)
     last = schedule.plan.pairs[-1][1]
     end = table[last] if last >= 0 else _final_sigma(schedule)
-    return torch.cat([table[list(schedule.plan.timesteps)], end.reshape(1)])
+    return torch.cat([visited, end.reshape(1)])
 
 
 def check_finite(sigmas: Tensor) -> None:
@@ -61,7 +62,7 @@ def check_finite(sigmas: Tensor) -> None:
     Raises:
         DDIMError: If one is infinite: pure noise, for a MODEL that counts sigma / (1 - sigma).
     """
-    if not torch.isfinite(sigmas).all():
+    if not bool(torch.isfinite(sigmas).all()):
         raise DDIMError(
             "the schedule starts at pure noise, a sigma that is infinite for this MODEL (Cosmos); connect the MODEL to "
             "DDIM Schedule, which starts at the MODEL's own largest sigma"

@@ -1,10 +1,12 @@
-"""How a function from JSON to JSON becomes an HTTP route of the host's server (aiohttp in both hosts)."""
+"""How a function from JSON to JSON, or a file, becomes an HTTP route of the host's server (aiohttp in both hosts)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...ddim import DDIMError
@@ -13,10 +15,13 @@ from ..backend import current
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["MAX_BODY", "parse", "serve"]
+__all__ = ["MAX_BODY", "parse", "serve", "serve_file"]
 
 MAX_BODY = 1_000_000  # bytes: a config with a thousand trained_betas is 25 kB
 CHUNK = 65_536  # bytes read at once
+LONGEST_WAIT = 10.0  # seconds that a request waits for a file
+BETWEEN_LOOKS = 0.02
+IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 MAX_SHOWN = 60  # bytes of a wrong body in an error message
 
 Answer: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -40,6 +45,42 @@ def serve(path: str, answer: Answer) -> None:
             return web.json_response({"error": str(error)}, status=400)
 
     current().add_route("POST", path, handler)
+
+
+def serve_file(path: str, file_of: Callable[[str], Path | None]) -> None:
+    """Serve files that runs write, under GET ``path/NAME``; one that is not there yet is waited for.
+
+    Args:
+        path: Starts with ``/``.
+        file_of: The file of a name, which comes from a stranger; None for one that cannot exist.
+    """
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
+
+        file = file_of(request.match_info["name"])
+        data = None if file is None else await _when_there(file)
+        if file is None or data is None:
+            return web.json_response({"error": "there is no such file; run the node again"}, status=404)
+        headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=data, content_type=IMAGE_TYPES[file.suffix], headers=headers)
+
+    current().add_route("GET", path + "/{name}", handler)
+
+
+async def _when_there(file: Path) -> bytes | None:
+    """Return the content of a file as soon as it is there; the process that writes it may be another one."""
+    end = time.monotonic() + LONGEST_WAIT
+    while (data := await asyncio.to_thread(_content, file)) is None and time.monotonic() < end:
+        await asyncio.sleep(BETWEEN_LOOKS)
+    return data
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def parse(body: bytes) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ def level_report(noise: NoiseSchedule, index: int) -> dict[str, Any]:
     """Describe one noise level: ``t`` (what the model is called with), ``alpha_bar`` and ``log_snr``."""
     return {
         "t": index if noise.kind == VARIANCE_PRESERVING else finite(float(noise.times[index]), 5),
-        "alpha_bar": finite(noise.alpha_bar_at(index)),
+        "alpha_bar": finite(noise.levels[index]),
         "log_snr": finite(noise.log_snr_at(index)),
     }
 

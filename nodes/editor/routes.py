@@ -17,6 +17,7 @@ from ..inputs import Node
 from .http import serve
 from .payloads import schedule_report
 from .remembered import recall
+from .replay_sheet import serve_sheets
 
 __all__ = ["config_answer", "register_routes", "schedule_answer", "widget_values"]
 
@@ -36,6 +37,7 @@ def register_routes(nodes: Mapping[str, type[Node]]) -> None:
     """
     serve("/ddim/schedule", lambda given: schedule_answer(given, nodes))
     serve("/ddim/config", lambda given: config_answer(given, nodes))
+    serve_sheets()
 
 
 def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> Mapping[str, Any]:

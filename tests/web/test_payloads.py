@@ -27,7 +27,7 @@ from ddim import (
 def parts(pack):
     """The pack's nodes, payload, replay and route modules."""
     nodes = pack.NODE_CLASS_MAPPINGS
-    from pack.nodes.editor import http, payloads, replay, routes
+    from pack.nodes.editor import http, payloads, replay, replay_sheet, routes
 
     class Parts:
         pass
@@ -36,6 +36,7 @@ def parts(pack):
     found.nodes, found.routes, found.replay, found.payloads, found.http = (
         nodes, routes, replay, payloads, http,
     )  # fmt: skip
+    found.sheet = replay_sheet
     return found
 
 
@@ -176,12 +177,13 @@ def test_a_replay_is_one_small_sheet(parts, tmp_path: Path, steps, shape):
     for i in range(steps):
         replay.add(i, torch.full(shape, 2 * i / steps - 1))
     (sheet,) = replay.sheets(tmp_path)
+    replay.written.result()
     frames = sheet["frames"]
     assert len(frames) == min(steps, parts.replay.MAX_FRAMES) and len(json.dumps(sheet, allow_nan=False)) < 8_000
     assert [frame["t"] for frame in frames] == [schedule.plan.timesteps[frame["step"] - 1] for frame in frames]
     assert frames[0]["step"] == 1 and frames[-1]["step"] == steps
     path = tmp_path / sheet["sheet"]
-    assert path.stat().st_size <= parts.replay.MAX_BYTES and list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_size <= parts.sheet.MAX_BYTES and list(tmp_path.iterdir()) == [path]
     with Image.open(path) as image:
         assert image.size == (sheet["columns"] * sheet["width"], sheet["rows"] * sheet["height"])
         for number, frame in enumerate(frames):
@@ -202,7 +204,8 @@ def test_a_replay_of_noise_and_of_nothing_fits_too(parts, tmp_path: Path):
         replay.add(i, x0)
         unknown.add(i, x0)
     (sheet,) = replay.sheets(tmp_path)
-    assert (tmp_path / sheet["sheet"]).stat().st_size <= parts.replay.MAX_BYTES
+    replay.written.result()
+    assert (tmp_path / sheet["sheet"]).stat().st_size <= parts.sheet.MAX_BYTES
     assert unknown.sheets(tmp_path) == []
 
 
