@@ -185,7 +185,10 @@ class NoiseSchedule:
         key = (x0.device, working_dtype(x0.dtype))
         if key not in self._weights:
             self._weights[key] = torch.stack([self.alpha, self.sigma]).to(device=key[0], dtype=key[1])
-        alpha, sigma = self._weights[key][:, timesteps.to(x0.device, torch.int64).flatten()]
+        if isinstance(t, Tensor):
+            alpha, sigma = self._weights[key][:, timesteps.to(x0.device, torch.int64).flatten()]
+        else:  # a slice copies nothing to a device
+            alpha, sigma = self._weights[key][:, int(t) : int(t) + 1]
         return per_image(alpha, x0), per_image(sigma, x0)
 
     def _checked_timesteps(self, t: int | Tensor, like: Tensor) -> Tensor:

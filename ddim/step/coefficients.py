@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ def _alpha_bar(level: float | Level) -> float:
     return level.alpha_bar if isinstance(level, Level) else level
 
 
+@lru_cache(maxsize=2048)
 def prediction_weights(prediction_type: str, alpha_bar: float | Level) -> tuple[Linear, Linear]:
     """x_0 and epsilon as linear functions of sample and model output, at a noise level.
 

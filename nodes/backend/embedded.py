@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from .sigmas import sigmas_of_levels
 __all__ = ["EmbeddedBackend"]
 
 FLOW_LEVELS = 1000
+BETWEEN_PREVIEWS = 0.05  # seconds: making one takes longer than a step of a small model, and nobody sees more
 
 
 class EmbeddedBackend:
@@ -87,11 +89,16 @@ class EmbeddedBackend:
         """Call ``work`` with the network, guided, patched and masked as ComfyUI does it."""
         model, schedule = _embedded(request.model), predicting_x0(request.schedule)
         denoiser = _Denoiser.of(model, request, schedule)
+        steps, next_preview = len(schedule.plan), 0.0
         last_x0: list[Tensor] = []
 
         def report(i: int, x_t: Tensor, x0: Tensor) -> None:
+            nonlocal next_preview
             last_x0[:] = [x0]
-            context.progress(i + 1, len(schedule.plan), live_preview(x0))
+            now = time.monotonic()
+            shown = i + 1 == steps or now >= next_preview
+            next_preview = now + BETWEEN_PREVIEWS if shown else next_preview
+            context.progress(i + 1, steps, live_preview(x0) if shown else None)
 
         start = start_of_run(denoiser.clean, denoiser.noise, schedule, add_noise=request.add_noise)
         result = work(Run(denoiser, start, schedule, report, request.image_indices, request.seed))

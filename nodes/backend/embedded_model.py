@@ -92,7 +92,7 @@ def evaluate(model: EmbeddedModel, x: Tensor, timestep: int | float, rows: Tenso
     for chunk, labels in zip(x.split(CHUNK), rows.split(CHUNK), strict=True):
         timesteps = torch.full((len(chunk),), timestep, dtype=dtype, device=chunk.device)
         outputs.append(model.network(chunk, timesteps, labels.to(chunk)))
-    return torch.cat(outputs)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def label_rows(conditioning: Conditioning, batch: int) -> Tensor:

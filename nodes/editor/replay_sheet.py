@@ -25,7 +25,7 @@ from .http import serve_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["COLUMNS", "MAX_BYTES", "new_name", "serve_sheets", "write_later"]
+__all__ = ["COLUMNS", "MAX_BYTES", "new_name", "pending", "serve_sheets", "write_later"]
 
 MAX_BYTES = 400_000
 SHARP_SIDE = 32  # frames up to this height are stored as PNG: JPEG would blur single pixels
@@ -59,6 +59,11 @@ def write_later(path: Path, frames: Callable[[], Tensor]) -> Future[None]:
     if _last is not None:
         _last.result()
     _last = _worker.submit(_write, path, frames)
+    return _last
+
+
+def pending() -> Future[None] | None:
+    """Return what tells when the last sheet is written; None before there is one."""
     return _last
 
 

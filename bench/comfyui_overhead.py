@@ -1,0 +1,108 @@
+"""What our nodes cost inside ComfyUI beside its own: ``python -m bench.comfyui_overhead COMFYUI_PATH ...``.
+
+Prints, for the network that costs nothing of ``inside_comfyui/cells.py``: seconds of whole runs, stock and ours taking
+turns in one process; set-up; operators and host reads of a step. ``--counts`` prints the counts alone, which are exact.
+Without a path, that of the environment's COMFYUI_PATH is used. At the end, the same for the embedded host beside a
+plain loop around ``ddim.sample``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.timing import print_table
+
+CELLS = Path(__file__).parent / "inside_comfyui" / "cells.py"
+SHAPES = ((1, 3, 64, 64), (1, 3, 128, 128), (8, 3, 64, 64))
+PAIRS = 6  # of runs, in cells.py
+COUNTS = ("operators", "waits for the device", "copies to the host")
+
+
+def interpreter_of(comfyui: Path) -> str:
+    """Return ComfyUI's interpreter: COMFYUI_PYTHON, or the one of its own virtual environment."""
+    own = comfyui / ".venv/bin/python"
+    return os.environ.get("COMFYUI_PYTHON") or (str(own) if own.exists() else sys.executable)
+
+
+def answers(comfyui: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Run cells.py in ComfyUI's interpreter and yield what it prints.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    command = [interpreter_of(comfyui), str(CELLS), str(comfyui), json.dumps(request)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=comfyui) as process:
+        assert process.stdout is not None and process.stderr is not None
+        errors: list[str] = []
+        for line in process.stdout:
+            yield json.loads(line)
+        errors = process.stderr.read().splitlines()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: " + "\n".join(errors[-20:]))
+
+
+def counted(comfyui: Path, shape: tuple[int, ...] = SHAPES[0]) -> list[dict[str, Any]]:
+    """Return the counts of a step, per pair of runs: ``cell``, ``stock`` and ``ours`` in the order of COUNTS."""
+    return list(answers(comfyui, {"counts": shape}))
+
+
+def counts_table(comfyui: Path) -> None:
+    """Print operators and host reads."""
+    rows = [
+        [row["cell"], *(f"{stock:g} / {ours:g}" for stock, ours in zip(row["stock"], row["ours"], strict=True))]
+        for row in counted(comfyui)
+    ]
+    print_table(f"{comfyui}: counts of a step, stock / ours", ("", *COUNTS), rows)
+
+
+def times_table(comfyui: Path, rounds: int) -> None:
+    """Print the microseconds of a step: medians of whole runs of 40 steps, divided by 40; wall clock and processor."""
+    request = {"times": SHAPES, "rounds": rounds}
+    rows = []
+    for answer in tqdm(answers(comfyui, request), total=PAIRS * len(SHAPES), desc="runs", unit="cell", leave=False):
+        cells = []
+        for clock in (0, 1):
+            sides = (statistics.median(run[clock] for run in answer[side]) for side in ("stock", "ours"))
+            stock, ours = (seconds / answer["steps"] * 1e6 for seconds in sides)
+            cells.append(f"{stock:.0f} / {ours:.0f} / {ours / stock:.2f}")
+        rows.append(["x".join(map(str, answer["shape"])), answer["cell"], *cells])
+    head = ("", "", "wall clock", "processor time of the thread")
+    print_table(f"{comfyui}: microseconds of a step, stock / ours / ratio", head, rows)
+
+
+def set_up_table(comfyui: Path, rounds: int) -> None:
+    """Print the milliseconds that a run takes beside its steps."""
+    measured = next(answers(comfyui, {"set_up": rounds}))["set_up"]
+    rows = [[name, f"{statistics.median(seconds) * 1e3:.1f}"] for name, seconds in measured.items()]
+    print_table(f"{comfyui}: milliseconds", ("", "median"), rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables of every ComfyUI given."""
+    parser = argparse.ArgumentParser("python -m bench.comfyui_overhead", description=__doc__)
+    parser.add_argument("comfyui", nargs="*", type=Path, help="ComfyUI checkouts")
+    parser.add_argument("--counts", action="store_true", help="print the counts alone")
+    parser.add_argument("--rounds", type=int, default=31, help="runs of each side (default: %(default)s)")
+    parsed = parser.parse_args(arguments)
+    given = [Path(path) for path in (os.environ.get("COMFYUI_PATH"),) if path]
+    for comfyui in parsed.comfyui or given:
+        counts_table(comfyui.resolve())
+        if not parsed.counts:
+            set_up_table(comfyui.resolve(), parsed.rounds)
+            times_table(comfyui.resolve(), parsed.rounds)
+    if not (parsed.comfyui or given):
+        print("not measured inside ComfyUI: give the path of a checkout, or set COMFYUI_PATH")
+
+
+if __name__ == "__main__":
+    main()
