@@ -222,6 +222,7 @@ CASES = [
     *posts("PATCH /internal/logs/subscribe"),
     *posts("POST /ddim/schedule"),
     *posts("POST /ddim/config"),
+    Case("GET /ddim/replay/{name}", "no sheet", lambda host, _: host.get("/ddim/replay/" + "x" * 4_000), 404),
     *posts("POST /settings"),
     *posts("POST /settings/{id}", "/settings/large", (413, 200, 400)),
     Case(
