@@ -46,7 +46,6 @@ def test_a_sheet_can_be_fetched_as_soon_as_a_run_has_told_its_name(host: HostPro
     }
     prompt["schedule"]["inputs"]["prediction_type"] = "v_prediction"
     socket = host.socket("watching")
-    socket = host.socket("watching")
     prompt_id = host.submit(prompt, "watching")
     events = socket.run_of(prompt_id)
     socket.close()
