@@ -1,8 +1,8 @@
 """Everything that needs a CUDA device, in one call of a few minutes: ``python -m bench.gpu``.
 
-Kernel launches and synchronisations of a run, exactness of the noise, accuracy relative to float64 on the CPU,
-bandwidth relative to a copy on the device, time of a step, and whole runs with and without a CUDA graph. Without a
-device, the result is 'not measured'.
+Kernel launches and synchronisations of a run, also of one that keeps a picture of every step, exactness of the noise,
+noise without Triton, accuracy relative to float64 on the CPU, bandwidth relative to a copy on the device, time of a
+step, and whole runs with and without a CUDA graph. Without a device, the result is 'not measured'.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ from torch.profiler import ProfilerActivity, profile
 
 import ddim
 from bench.timing import print_table
-from ddim.noise.keyed import KeyedStep, NoiseKey
+from ddim.noise.keyed import KeyedStep, NoiseKey, draw_by_torch
 from ddim.step.apply import apply_step
 from ddim.step.coefficients import coefficients_between
 from ddim.step.equations import StepCoefficients
 from ddim.step.x0 import Clip
 
 SHAPE = (2, 4, 64, 64)
-ITEMS = ("launches and synchronisations", "noise bits", "accuracy", "bandwidth", "time of a step", "CUDA graph")
+ITEMS = (
+    "launches and synchronisations",
+    "a picture of every step",
+    "noise bits",
+    "noise without Triton",
+    "accuracy",
+    "bandwidth",
+    "time of a step",
+    "CUDA graph",
+)
 STEP = coefficients_between(0.3, 0.4, "epsilon", 0.0)
 NOISY = coefficients_between(0.3, 0.4, "epsilon", 1.0)
 
@@ -82,6 +91,64 @@ def launches_table() -> None:
     print_table(
         "sample() on float32 state, float16 output", ("run", "launches per step", "synchronisations per run"), rows
     )
+
+
+def run_with_pictures(x: Tensor, steps: int, **options: Any) -> Callable[[], Tensor]:
+    """Return a run like a node's: its callback makes a picture of x_0 of the first image at every step.
+
+    The run returns the pictures, uint8, shape ``(steps, 3, H / 2, W / 2)``, still on the device of ``x``.
+    """
+    scheduler = ddim.make_schedule(steps, ddim.SchedulerConfig(clip_sample=True)).scheduler(x.device)
+    colours = torch.linspace(-1.0, 1.0, 3 * x.shape[1]).view(3, x.shape[1], 1, 1).to(x.device)
+
+    def run() -> Tensor:
+        pictures: list[Tensor] = []
+
+        def keep(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
+            small = torch.nn.functional.avg_pool2d(torch.conv2d(x0[:1], colours), 2)[0]
+            pictures.append(((small + 1) * 127.5).clamp(0, 255).to(torch.uint8))
+
+        ddim.sample(lambda x, t: torch.tanh(x), x, scheduler, callback=keep, **options)
+        return torch.stack(pictures)
+
+    return run
+
+
+def pictures_table() -> None:
+    """Print the synchronisations of runs that keep pictures, and compare the pictures with the CPU's."""
+    x, rows = torch.randn(SHAPE), []
+    for name, options in (("eta 0", {}), ("eta 1, keyed noise", {"eta": 1.0, "seed": 1})):
+        run = run_with_pictures(x.cuda(), 20, **options)
+        run()
+        waits = synchronisations(run)
+        here, there = run_with_pictures(x, 20, **options)(), run().cpu()  # the one transfer
+        rows.append((name, waits, int((here.int() - there.int()).abs().max())))
+    head = ("run of 20 steps", "synchronisations", "largest difference from the CPU, in 1/255")
+    print_table("sample() with a picture of every step, kept on the device", head, rows)
+
+
+def noise_draws(shape: tuple[int, ...], device: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return two draws of the same noise: as a run makes it on this device, and by torch's operators."""
+    key = NoiseKey.of(shape, 5, None, torch.device(device))
+
+    def by_torch() -> Tensor:
+        noise = torch.empty((1, *shape), dtype=torch.float32, device=device)
+        draw_by_torch(noise, key.words, range(3, 4), key.images_on_device)
+        return noise
+
+    return lambda: key.draw(range(3, 4)), by_torch
+
+
+def noise_table() -> None:
+    """Compare the noise of the kernel with that of torch's operators: bits, bytes written per second, waiting."""
+    rows = []
+    for shape in ((1, 4, 64, 64), (8, 4, 128, 128), (1, 1 << 24)):
+        kernel, operators = noise_draws(shape, "cuda")
+        same = "same bits" if torch.equal(kernel(), operators()) else "DIFFERENT BITS"
+        rates = [f"{4 * kernel().numel() / milliseconds(run) / 1e6:.1f} GB/s" for run in (kernel, operators)]
+        rows.append(("x".join(map(str, shape)), same, *rates, synchronisations(operators)))
+    head = ("shape", "bits", "Triton kernel", "torch's operators", "synchronisations of the operators")
+    print_table("Keyed noise without Triton", head, rows)
 
 
 def exactness_table() -> None:
@@ -207,7 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     print(torch.cuda.get_device_name())
     launches_table()
+    pictures_table()
     exactness_table()
+    noise_table()
     bandwidth_table(options.mebibytes)
     steps_table()
     graph_table()

@@ -18,8 +18,11 @@ import ddim
 from bench.fresh import ALLOCATORS, in_fresh_process
 from bench.peer import CASES, SHAPES, both_schedulers, step_runs, tensors
 from bench.timing import interleaved, print_table
+from ddim.noise.keyed import KeyedStep
+from ddim.noise.source import noise_source
 
 ROOT = Path(__file__).resolve().parent.parent
+NOISE_SHAPES = ((1, 3, 64, 64), (1, 4, 64, 64), (8, 3, 64, 64), (1, 4, 128, 128), (1, 16, 128, 128))
 VIEWS = ("view", "select", "slice", "reshape", "expand", "detach", "alias", "t.", "unsqueeze", "as_strided", "flatten")
 
 
@@ -152,16 +155,35 @@ def rescale_of_diffusers(guided: torch.Tensor, text: torch.Tensor, phi: float) -
     return rescale_noise_cfg(guided, text, guidance_rescale=phi)
 
 
+NOISE_STEPS = 20
+
+
+def noise_of_a_run(shape: tuple[int, ...]) -> None:
+    """Draw the keyed noise of every step of a run."""
+    source = noise_source(torch.empty(shape), NOISE_STEPS, unseeded=1)
+    for step in range(NOISE_STEPS):
+        noise = source.at(step, 1.0)
+        assert isinstance(noise, KeyedStep)
+        noise.draw()
+
+
 def noise_table(seconds: float) -> None:
     """Print the time of keyed noise and of torch's generator, which is not keyed and gives other numbers on a GPU."""
     rows = []
-    for shape in SHAPES:
-        a, b = interleaved((partial(ddim.keyed_noise, shape, 1, 2), partial(torch.randn, shape)), seconds)
-        count = torch.Size(shape).numel()
-        rows.append(
-            ("x".join(map(str, shape)), f"{a / count * 1e9:.1f} ns", f"{b / count * 1e9:.1f} ns", f"{b / a:.2f}")
-        )
-    print_table("Keyed noise, per number", ("shape", "keyed_noise", "torch.randn", "times faster"), rows)
+    generator = torch.Generator().manual_seed(1)
+
+    def repeated(draw: Callable[[], object]) -> None:
+        for _ in range(NOISE_STEPS):  # turns of about the same length meet about the same load
+            draw()
+
+    for shape in NOISE_SHAPES:
+        single = partial(repeated, partial(ddim.keyed_noise, shape, 1, 2))
+        randn = partial(repeated, partial(torch.randn, shape, generator=generator))
+        times = interleaved((single, partial(noise_of_a_run, shape), randn), seconds)
+        each = [time / NOISE_STEPS / torch.Size(shape).numel() * 1e9 for time in times]
+        rows.append(("x".join(map(str, shape)), *(f"{time:.1f} ns" for time in each), f"{each[1] / each[2]:.1f}"))
+    head = ("shape", "keyed_noise", "in a run of 20 steps", "torch.randn", "run / torch.randn")
+    print_table("Keyed noise, per number", head, rows)
 
 
 def import_table() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,12 +15,15 @@ from torch import Tensor
 from ..arguments import check_device, check_dtype, check_list
 from ..errors import DDIMError, check_integer
 from ..triton_support import kernels_run_on
+from .images import words_on
+from .operators import NUMPY, TORCH
 from .philox import MAX_ELEMENTS, key_of_seed, normals
 
-__all__ = ["KeyedStep", "NoiseKey", "keyed_noise", "seed_from"]
+__all__ = ["DrawnAhead", "KeyedStep", "NoiseKey", "keyed_noise", "seed_from"]
 
 MAX_IMAGES = 1 << 24  # of a batch; more are a mistake, and their indices would take all memory
 _MAX_WORD = 0xFFFFFFFF
+_AHEAD = 1 << 16  # elements to draw at once where an image is small: 256 KB
 
 
 def keyed_noise(
@@ -68,7 +71,7 @@ class NoiseKey:
 
     Attributes:
         words: the two key words of the seed.
-        images: which image of the run each row is, uint64 array of shape ``(B,)``.
+        images: which image of the run each row is, int64 array of shape ``(B,)``.
         shape: of the noise, ``(B, ...)``.
         device: where it is drawn.
     """
@@ -95,9 +98,28 @@ class NoiseKey:
     @cached_property
     def images_on_device(self) -> Tensor | None:
         """``images`` as int32 words on the device, copied without waiting for it; None where they are 0..B-1."""
-        if np.array_equal(self.images, np.arange(len(self.images), dtype=np.uint64)):
+        if np.array_equal(self.images, np.arange(len(self.images))):
             return None
-        return _words_on(self.images.astype(np.uint32).tobytes(), self.device)
+        return words_on(self.images.astype(np.uint32).tobytes(), self.device)
+
+    def draw(self, steps: range) -> Tensor:
+        """The noise of consecutive steps, float32, shape ``(len(steps), B, ...)``, made on the key's device.
+
+        A kernel makes it where Triton runs, numpy's operators on the CPU and torch's operators anywhere else.
+        """
+        noise = torch.empty((len(steps), *self.shape), dtype=torch.float32, device=self.device)
+        if kernels_run_on(self.device):
+            from .triton_noise import write_noise  # imports Triton
+
+            for step, target in zip(steps, noise, strict=True):
+                write_noise(target, self.words, step, self.images_on_device)
+        elif self.device.type == "cpu":
+            rows = noise.view(-1, math.prod(self.shape[1:])).numpy() if noise.numel() else np.empty((0, 0), np.float32)
+            each = np.arange(steps.start, steps.stop, dtype=np.int64)
+            normals(self.words, np.tile(self.images, len(steps)), np.repeat(each, self.shape[0]), rows, NUMPY)
+        else:
+            draw_by_torch(noise, self.words, steps, self.images_on_device)
+        return noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,36 +129,67 @@ class KeyedStep:
     Attributes:
         key: of the run.
         step: index of the step, in 0..2^32 - 1.
+        ahead: where the noise of this step may be drawn already.
     """
 
     key: NoiseKey
     step: int
+    ahead: DrawnAhead | None = None
 
     def draw(self) -> Tensor:
-        """The noise, float32, on the key's device."""
-        if kernels_run_on(self.key.device):
-            from .triton_noise import write_noise  # imports Triton
+        """The noise, float32, on the key's device; not to be written to."""
+        if self.ahead is not None and not kernels_run_on(self.key.device):
+            return self.ahead.noise(self.key, self.step)
+        return self.key.draw(range(self.step, self.step + 1))[0]
 
-            noise = torch.empty(self.key.shape, dtype=torch.float32, device=self.key.device)
-            write_noise(noise, self.key.words, self.step, self.key.images_on_device)
-            return noise
-        noise = torch.empty(self.key.shape, dtype=torch.float32, device="cpu")
-        rows = noise.view(self.key.shape[0], math.prod(self.key.shape[1:])).numpy()
-        normals(self.key.words, self.key.images, self.step, rows)
-        return noise.to(self.key.device)
+
+class DrawnAhead:
+    """Noise of the next steps of a run. The operators of a draw cost more than their work where images are small.
+
+    Args:
+        end: one more than the index of the last step.
+    """
+
+    def __init__(self, end: int) -> None:
+        self._end = end
+        self._drawn: tuple[range, Tensor] | None = None
+
+    def noise(self, key: NoiseKey, step: int) -> Tensor:
+        """The noise of a step, drawn together with as many of the next as fit into 256 KB."""
+        drawn = self._drawn
+        if drawn is None or step not in drawn[0]:
+            count = max(1, min(_AHEAD // max(1, math.prod(key.shape)), self._end - step))
+            steps = range(step, step + count)
+            drawn = self._drawn = (steps, key.draw(steps))
+        return drawn[1][step - drawn[0].start]
+
+
+def draw_by_torch(noise: Tensor, words: tuple[int, int], steps: range, images: Tensor | None) -> None:
+    """Fill ``noise``, shape ``(len(steps), B, ...)``, by torch's operators on its own device, without waiting for it.
+
+    Args:
+        noise: float32, contiguous.
+        words: the two key words.
+        steps: consecutive indices.
+        images: image numbers, int32 words, shape ``(B,)``; by default 0..B-1.
+    """
+    if not noise.numel():
+        return
+    batch, device = noise.shape[1], noise.device
+    if images is None:
+        numbers = torch.arange(batch, device=device)
+    else:
+        numbers = images.to(torch.int64) & _MAX_WORD
+    each = torch.arange(steps.start, steps.stop, device=device)
+    rows = noise.view(len(steps) * batch, -1)
+    normals(words, numbers.repeat(len(steps)), each[:, None].expand(-1, batch).reshape(-1), rows, TORCH)
 
 
 def _checked_images(rows: int, image_indices: Sequence[int] | None) -> np.ndarray:
-    """Which image of the run each row of a batch is, uint64."""
+    """Which image of the run each row of a batch is, int64."""
     if image_indices is None:
-        return np.arange(rows, dtype=np.uint64)
+        return np.arange(rows, dtype=np.int64)
     indices = check_list("image_indices", image_indices)
     if len(indices) != rows:
         raise DDIMError(f"image_indices must name one image per row: {rows} expected, got {len(indices)}")
-    return np.array([check_integer("each of image_indices", index, 0, _MAX_WORD) for index in indices], np.uint64)
-
-
-@lru_cache(maxsize=32)  # so that a captured graph finds them on the device
-def _words_on(words: bytes, device: torch.device) -> Tensor:
-    there = torch.from_numpy(np.frombuffer(words, np.int32).copy())
-    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
+    return np.array([check_integer("each of image_indices", index, 0, _MAX_WORD) for index in indices], np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..arguments import check_tensor, fits, refuse_pair
 from ..errors import DDIMError, show
-from .keyed import KeyedStep, NoiseKey
+from .keyed import DrawnAhead, KeyedStep, NoiseKey
 from .recorded import VarianceNoise
 
 __all__ = [
@@ -48,14 +48,20 @@ class KeyedNoise:
     Attributes:
         key: of the run.
         first: index of the plan's first step in the whole run.
+        steps: of the plan, whose noise may be drawn ahead.
     """
 
     key: NoiseKey
     first: int = 0
+    steps: int = 0
+    _ahead: DrawnAhead = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ahead", DrawnAhead(self.first + self.steps))
 
     def at(self, step: int, sigma: float) -> KeyedStep | None:
         """The key of the step."""
-        return KeyedStep(self.key, self.first + step) if sigma != 0.0 else None
+        return KeyedStep(self.key, self.first + step, self._ahead) if sigma != 0.0 else None
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def noise_source(
         return RecordedNoise(variance_noise, x.device)
     if generator is not None:
         return GeneratorNoise(generator, x.shape, x.device, unused_draws=unused_draws)
-    return KeyedNoise(NoiseKey.of(x.shape, unseeded if seed is None else seed, image_indices, x.device), first)
+    return KeyedNoise(NoiseKey.of(x.shape, unseeded if seed is None else seed, image_indices, x.device), first, steps)
 
 
 def check_generators(generator: Any) -> Sequence[torch.Generator]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..arguments import check_tensor
 from ..errors import DDIMError
+from ..noise.keyed import NoiseKey
 from ..scheduler.forward import ForwardScheduler
 from ..step.equations import Eta
 from .loop import check_run, sample
@@ -24,8 +25,15 @@ class CapturedSample:
     A graph uses fixed memory, so inputs are copied into it and the result is copied out.
     """
 
-    def __init__(self, run: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, noise: Tensor | None) -> None:
+    def __init__(
+        self,
+        run: Callable[[Tensor, Tensor | None], Tensor],
+        x: Tensor,
+        noise: Tensor | None,
+        images: Tensor | None = None,
+    ) -> None:
         self._x, self._noise = x.clone(), None if noise is None else noise.clone()
+        self._images = images  # the graph reads the image numbers where they are, so they must live as long as it
         warm_up_stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
         warm_up_stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(warm_up_stream), torch.no_grad():
@@ -120,4 +128,5 @@ def capture_sample(
             image_indices=image_indices,
         )
 
-    return CapturedSample(run, x, variance_noise)
+    images = None if key is None else NoiseKey.of(x.shape, key, image_indices, x.device).images_on_device
+    return CapturedSample(run, x, variance_noise, images)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ddim
-from ddim.noise.philox import COS, LANES, LN4, LOG, SIN, key_of_seed, philox4x32
+from ddim.noise.operators import NUMPY, TORCH, Operators
+from ddim.noise.philox import COS, LANES, LN4, LOG, SIN, _box_muller, key_of_seed, philox4x32
 
 F = np.float32
 WORDS = st.integers(0, 2**32 - 1)
@@ -53,6 +54,11 @@ def element_by_definition(seed: int, image: int, step: int, element: int) -> np.
     return F(radius * polynomial(COS, F(u * u))) if k % 2 == 0 else F(F(radius * u) * polynomial(SIN, F(u * u)))
 
 
+def array_of(values: np.ndarray, ops: Operators):
+    """An array of the kind that the operators take."""
+    return torch.from_numpy(values) if ops is TORCH else values
+
+
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),
     [
@@ -65,10 +71,13 @@ def element_by_definition(seed: int, image: int, step: int, element: int) -> np.
         ),
     ],
 )
-def test_words_are_the_published_known_answers_of_philox(counter, key, expected):
-    words = [np.array([word], np.uint64) for word in counter]
-    philox4x32(words, key)
-    assert tuple(int(word[0]) for word in words) == expected
+@pytest.mark.parametrize("ops", [NUMPY, TORCH], ids=["numpy", "torch"])
+def test_words_are_the_published_known_answers_of_philox(counter, key, expected, ops):
+    words = [array_of(np.array([[word]], np.int64), ops) for word in counter]
+    scratch = array_of(np.zeros((6, 1, 1), np.int64), ops)
+    even, odd = philox4x32(words, key, scratch, ops)
+    found = (int(word[0, 0]) & 0xFFFFFFFF for word in (even[0], odd[0], even[1], odd[1]))
+    assert tuple(found) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,17 +88,22 @@ def test_every_element_has_the_bits_of_the_scalar_definition(seed, image, step, 
 
 
 def test_the_transform_is_that_of_box_and_muller():
-    from ddim.noise.philox import _box_muller
-
     rng = np.random.default_rng(0)
-    edges = np.array([0, 1, 2, 3, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1], np.uint64)
-    a = np.concatenate([rng.integers(0, 2**32, 100_000, dtype=np.uint64), edges, edges])
-    b = np.concatenate([rng.integers(0, 2**32, 100_000, dtype=np.uint64), edges, edges[::-1]])
-    cosine, sine = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
-    _box_muller(a, b, cosine, sine)
+    edges = np.array([0, 1, 2, 3, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1], np.int64)
+    a = np.concatenate([rng.integers(0, 2**32, 100_000, dtype=np.int64), edges, edges])
+    b = np.concatenate([rng.integers(0, 2**32, 100_000, dtype=np.int64), edges, edges[::-1]])
+    found = []
+    for ops in (NUMPY, TORCH):
+        scratch = array_of(np.stack([a, a, b, b, a, a])[:, None], ops)
+        result = array_of(np.empty((1, 1, 2, 2, len(a)), np.float32), ops)
+        _box_muller(scratch, result, ops)
+        found.append(np.asarray(result)[0, 0])
+    (cosine, sine), second_pair = found[0]
+    assert found[0].tobytes() == found[1].tobytes()
+    assert second_pair.tobytes() == found[0][0].tobytes()
     # words of 32 bits are rounded to the 24 of float32 on their way
-    v, u = (a | np.uint64(1)).astype(np.float32), b.astype(np.uint32).view(np.int32).astype(np.float32)
-    radius = np.sqrt(-2 * np.log(v.astype(np.float64) / 2.0**32)) * np.where(a & np.uint64(1), -1.0, 1.0)
+    v, u = (a | 1).astype(np.float32), b.astype(np.uint32).view(np.int32).astype(np.float32)
+    radius = np.sqrt(-2 * np.log(v.astype(np.float64) / 2.0**32)) * np.where(a & 1, -1.0, 1.0)
     turn = np.pi * u.astype(np.float64) / 2.0**32
     np.testing.assert_allclose(cosine, radius * np.cos(turn), atol=1e-6)
     np.testing.assert_allclose(sine, radius * np.sin(turn), atol=1e-6)

@@ -13,11 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import numpy as np
 import oracle
 import torch
 
 import ddim
 from ddim.noise.keyed import KeyedStep, NoiseKey
+from ddim.noise.operators import NUMPY
 from ddim.noise.philox import normals
 from ddim.noise.triton_noise import write_noise
 from ddim.step.apply import apply_step
@@ -44,7 +46,8 @@ def noise_bits() -> dict[str, bool]:
         key = NoiseKey.of(shape, seed, images, torch.device("cpu"))
         drawn, by_numpy = torch.empty(shape), torch.empty(shape)
         write_noise(drawn, key.words, step, key.images_on_device)
-        normals(key.words, key.images, step, by_numpy.view(shape[0], -1).numpy())
+        steps = np.full(shape[0], step, np.int64)
+        normals(key.words, key.images, steps, by_numpy.view(shape[0], -1).numpy(), NUMPY)
         found[name] = torch.equal(drawn, by_numpy) and torch.equal(drawn, ddim.keyed_noise(shape, seed, step, images))
     return found
 
