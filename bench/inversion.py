@@ -51,6 +51,7 @@ WORKFLOWS = {
     "edit_3_into_8": ("edit/before", "edit/after"),
     "interpolate_inverted_digits": ("interpolation/frames",),
     "share_noise_file": ("shared/digits",),
+    "fitted_steps": ("fitted/trailing_5", "fitted/fitted_5", "fitted/trailing_20"),
     "flow_model": ("flow/sampled", "flow/before", "flow/after"),
 }
 GAP = 6

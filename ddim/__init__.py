@@ -16,6 +16,7 @@ from .noise.keyed import keyed_noise
 from .noise.recorded import VarianceNoise
 from .plan import Schedule, make_schedule
 from .sampling.cuda_graph import CapturedSample, capture_sample
+from .sampling.fit import FIT_METHODS, fit_timesteps
 from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
@@ -39,6 +40,7 @@ from .version import __version__
 __all__ = [
     "BETA_SCHEDULES",
     "END",
+    "FIT_METHODS",
     "FLOW",
     "FLOW_SPACINGS",
     "INVERSION_METHODS",
@@ -72,6 +74,7 @@ __all__ = [
     "__version__",
     "betas_from_alpha_bar",
     "capture_sample",
+    "fit_timesteps",
     "guide",
     "guided_model",
     "import_config",

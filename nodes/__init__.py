@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
 from .editor import register_routes
+from .fit import DDIMFitSteps
 from .inputs import Node
 from .interpolate import DDIMInterpolate
 from .invert import DDIMInvert
@@ -18,6 +19,7 @@ __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMSchedule": DDIMSchedule,
     "DDIMScheduleFromConfig": DDIMScheduleFromConfig,
+    "DDIMFitSteps": DDIMFitSteps,
     "DDIMModelSampling": DDIMModelSampling,
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
@@ -37,6 +39,7 @@ NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMSchedule": "DDIM Schedule",
     "DDIMScheduleFromConfig": "DDIM Schedule from Config",
+    "DDIMFitSteps": "DDIM Fit Steps",
     "DDIMModelSampling": "DDIM Model Sampling",
     "DDIMSampler": "DDIM Sampler",
     "DDIMSample": "DDIM Sample",

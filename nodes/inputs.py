@@ -127,7 +127,8 @@ _INPUTS: dict[str, Input] = {
         "trailing",
         "Which timesteps are visited. trailing starts at the very last timestep: use it for few steps and for zero "
         "SNR. leading is the original DDIM and leaves out the last timesteps. linspace includes both ends. quad takes "
-        "more steps where there is little noise.",
+        "more steps where there is little noise. ays and ays_sdxl are Align Your Steps, made for 5 to 20 steps of "
+        "Stable Diffusion 1.5 and SDXL.",
     ),
     "denoise": number(
         1.0,
@@ -242,6 +243,16 @@ _INPUTS: dict[str, Input] = {
         "'stream': one generator for the batch, seeded with seed + 1, as stock samplers draw on the CPU.",
         advanced=True,
     ),
+    # fitting
+    "grid": integer(
+        60,
+        2,
+        1000,
+        "Steps of the long run that is imitated. It is more exact than DDIM: 60 are nearer to the solution than 250 "
+        "steps of DDIM. More is slower.",
+        advanced=True,
+    ),
+    "images": integer(4, 1, 64, "How many initial noises to fit to at once: more fit other seeds better."),
     # inversion and noise files
     "method": choice(
         INVERSION_METHODS,

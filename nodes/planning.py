@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from ..ddim import (
+    END,
     FLOW_SPACINGS,
     VARIANCE_PRESERVING,
     DDIMError,
@@ -14,13 +15,26 @@ from ..ddim import (
     Schedule,
     SchedulerConfig,
     SigmaConfig,
+    TimestepPlan,
     betas_from_alpha_bar,
+    make_plan,
     make_schedule,
 )
 from .backend import ModelFacts
 
-__all__ = ["describe", "parse_timesteps", "plan_flow", "plan_part", "plan_steps", "plan_timesteps", "with_model_levels"]
+__all__ = [
+    "check_choices",
+    "comparable_plans",
+    "describe",
+    "parse_timesteps",
+    "plan_flow",
+    "plan_part",
+    "plan_steps",
+    "plan_timesteps",
+    "with_model_levels",
+]
 
+AYS = ("ays", "ays_sdxl")
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
 
@@ -106,6 +120,55 @@ def plan_part(schedule: Schedule, start_step: int, end_step: int) -> Schedule:
     part = schedule.part(start_step, last)
     part.check()
     return part
+
+
+def check_choices(schedule: Schedule, steps: int, grid: int) -> None:
+    """Check that timesteps can be chosen between the first of a schedule and its end.
+
+    Args:
+        schedule: The schedule.
+        steps: How many are chosen.
+        grid: From how many.
+
+    Raises:
+        DDIMError: If there are not so many.
+    """
+    if steps > grid:
+        raise DDIMError(
+            f"steps must be at most grid, the {grid} timesteps that they are chosen from, got {steps}; raise grid, or "
+            "use fewer steps"
+        )
+    first, end = _ends(schedule.plan)
+    if grid <= first - end:
+        return
+    if schedule.noise.kind != VARIANCE_PRESERVING and grid > len(schedule.noise):
+        raise DDIMError(
+            f"the schedule has no levels but the {len(schedule.noise)} that it visits, and grid is {grid}; make the "
+            "schedule with DDIM Schedule and the MODEL connected, which gives all levels of the MODEL"
+        )
+    raise DDIMError(
+        f"grid must be at most {first - end}, the number of timesteps from the first of the schedule ({first}) to its "
+        f"end, got {grid}; lower grid"
+    )
+
+
+def comparable_plans(schedule: Schedule, steps: int) -> dict[str, TimestepPlan]:
+    """Return plans of as many steps between the ends of a schedule, by name.
+
+    They are trailing and, for a whole run of a variance preserving model, the tables of Align Your Steps.
+    """
+    first, end = _ends(schedule.plan)
+    even = make_plan(steps, first - end, "trailing")
+    plans = {"trailing": TimestepPlan(tuple((t - END + end, t_next - END + end) for t, t_next in even.pairs))}
+    levels = len(schedule.noise)
+    if schedule.noise.kind == VARIANCE_PRESERVING and (first, end) == (levels - 1, END):
+        plans |= {name: make_plan(steps, levels, name) for name in AYS}
+    return plans
+
+
+def _ends(plan: TimestepPlan) -> tuple[int, int]:
+    """Return the first timestep of a plan and the one after its last step, or END."""
+    return plan.timesteps[0], max(plan.pairs[-1][1], END)
 
 
 def parse_timesteps(text: str) -> list[int] | None:

@@ -3,12 +3,14 @@
 
 import { nodeOfOutput, registerExtension } from "./comfy.mjs";
 import { attachConfigDrop, handleDroppedConfigs } from "./config_import.mjs";
+import { attachFit, showFit } from "./fit_report.mjs";
 import { attachInversion, showInversion } from "./inversion_report.mjs";
 import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
 import { attachSamplerReplay, startSamplerReplays } from "./sampler_replay.mjs";
 import { attachReplay, updateReplays, showReplay } from "./step_replay.mjs";
 import { loadText } from "./text.mjs";
 
+const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit"];
 const category = (name) => ["DDIM", "DDIM panels", name];
 
 registerExtension({
@@ -33,13 +35,14 @@ registerExtension({
     attachReplay(node);
     attachSamplerReplay(node);
     attachInversion(node);
+    attachFit(node);
     attachConfigDrop(node);
   },
   // After a reload or a tab change, the editor restores outputs without a run.
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs ?? {})) {
-      const node = output?.ddim_schedule || output?.ddim_replay || output?.ddim_inversion ? nodeOfOutput(locator) : null;
-      if (node) [showRun, showReplay, showInversion].forEach((show) => show(node, output));
+      const node = SHOWN.some((key) => output?.[key]) ? nodeOfOutput(locator) : null;
+      if (node) [showRun, showReplay, showInversion, showFit].forEach((show) => show(node, output));
     }
   },
 });

@@ -22,6 +22,7 @@ from ddim import (
     DDIMScheduler,
     Schedule,
     SchedulerConfig,
+    fit_timesteps,
     invert,
     make_schedule,
     reconstruct,
@@ -111,6 +112,16 @@ def draw_sample() -> None:
     strips(rows, 1.05)
     for i, (t, _, _) in enumerate(shown):
         plt.gcf().axes[0].text(34 * i + 17, -3, f"t {t}", ha="center", fontsize=8)
+
+
+def draw_fit_steps() -> None:
+    """DDIM Fit Steps: the same noises in few steps, spaced evenly and fitted to others, and in many."""
+    model, steps = conditional([4, 7, 2, 9, 0, 6, 3, 8]), 5
+    even, fitted, many = (make_scheduler(demo(), count) for count in (steps, steps, 60))
+    fitted.set_plan(fit_timesteps(model, initial_noise(8, 1), many, steps))
+    noise = initial_noise(8, 2)
+    runs = {f"{steps} steps,\ntrailing": even, f"{steps} steps,\nfitted": fitted, "60 steps": many}
+    strips({name: sample(model, noise, scheduler) for name, scheduler in runs.items()})
 
 
 def draw_sampler() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from ..errors import DDIMError, check_choice, check_integer, check_number
 from ..step.levels import FLOW, VARIANCE_EXPLODING
+from .ays import AYS_TIMESTEPS
 from .common_settings import FrozenSettings, check_numbers, check_x0_settings
 from .noise_levels import NoiseSchedule
 from .timesteps import TIMESTEP_SPACINGS
@@ -39,7 +40,7 @@ class SigmaConfig(FrozenSettings):
         times: what the model is called with at each level, all different, where that is not a multiple of sigma (EDM's
             ln(sigma) / 4); else None.
         prediction_type: what its output means, one of ``SIGMA_PREDICTION_TYPES[kind]``; None for the first of them.
-        timestep_spacing: one of ``TIMESTEP_SPACINGS``, over the indices of ``sigmas``.
+        timestep_spacing: one of ``TIMESTEP_SPACINGS``, over the indices of ``sigmas``; not Align Your Steps.
         steps_offset: added to ``leading`` indices.
         clip_sample: clip predicted x_0 to ``clip_sample_range``.
         clip_sample_range: limit of clipping, at least 0.
@@ -88,6 +89,11 @@ class SigmaConfig(FrozenSettings):
             if len(set(torch.tensor(self.times, dtype=torch.float32).tolist())) < len(self.times):
                 raise DDIMError("times must differ in float32, by which steps are told apart, got two that are equal")
         check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
+        if self.timestep_spacing in AYS_TIMESTEPS:
+            raise DDIMError(
+                f"timestep_spacing must not be {self.timestep_spacing!r} for a {self.kind} model: its table holds "
+                "timesteps of Stable Diffusion; use 'trailing', or fit_timesteps for timesteps of this model"
+            )
         self._set("steps_offset", check_integer("steps_offset", self.steps_offset, 0, len(self.sigmas) - 1))
         for name, value in check_x0_settings(self, lowest_cap=1.0).items():
             self._set(name, value)

@@ -16,6 +16,7 @@ import numpy as np
 from ..arguments import check_list
 from ..errors import DDIMError, check_choice, check_integer, check_number
 from ..parity import parity_of
+from .ays import AYS_TIMESTEPS, ays_timesteps
 from .common_settings import MAX_TRAIN_TIMESTEPS
 
 __all__ = ["END", "TIMESTEP_SPACINGS", "TimestepPlan", "make_plan", "plan_from_timesteps"]
@@ -112,12 +113,18 @@ def _quad(steps: int, total: int, offset: int) -> list[int]:
     return ascending[::-1]
 
 
+def _ays(name: str) -> Callable[[int, int, int], list[int]]:
+    """Align Your Steps (2404.14507), tuned for one model."""
+    return lambda steps, total, offset: ays_timesteps(AYS_TIMESTEPS[name], steps, total)
+
+
 # Each rule maps (S, T, steps_offset) to S timesteps, strictly decreasing.
 _EXACT_RULES: dict[str, Callable[[int, int, int], list[int]]] = {
     "leading": _leading,
     "trailing": _trailing,
     "linspace": _linspace,
     "quad": _quad,
+    **{name: _ays(name) for name in AYS_TIMESTEPS},
 }
 
 # diffusers' lists, with its floating-point rounding: S + 1 entries that end in -1 for 62 trailing counts, [0] for one

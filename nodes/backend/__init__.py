@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from .contract import Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
-from .run_rules import check_kind, initial_noise
+from .contract import Advance, Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
+from .run_rules import check_kind, initial_noise, timestep_index
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
+    "Advance",
     "Backend",
     "FolderName",
     "ModelFacts",
@@ -23,6 +24,7 @@ __all__ = [
     "schedule_from_sigmas",
     "schedule_sigmas",
     "sigmas_of_levels",
+    "timestep_index",
 ]
 
 

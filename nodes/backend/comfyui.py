@@ -17,13 +17,24 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.supported_models_base
 import folder_paths
+import latent_preview
 import torch
 from torch import Tensor
 
 from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
 from .comfyui_levels import ModelSampling, OutputMap, coordinates_of, sigma_config
 from .comfyui_sampling import Patcher, run_request, sigmas_sampler
-from .contract import FolderName, ModelFacts, OutputPatch, OutputPath, RouteHandler, Sampled, SamplingRequest, Work
+from .contract import (
+    Advance,
+    FolderName,
+    ModelFacts,
+    OutputPatch,
+    OutputPath,
+    RouteHandler,
+    Sampled,
+    SamplingRequest,
+    Work,
+)
 from .sigmas import sigmas_of_levels
 
 __all__ = ["ComfyUIBackend"]
@@ -116,6 +127,16 @@ class ComfyUIBackend:
     def make_sampler(self, work: Work, *, add_noise: bool) -> object:
         """Build a KSAMPLER."""
         return sigmas_sampler(work, add_noise=add_noise)
+
+    def progress_bar(self, model: Patcher) -> Advance:
+        """Use the bar and the previews of ComfyUI's own samplers."""
+        show = latent_preview.prepare_callback(model, 1)
+
+        def advance(done: int, total: int, x0: Tensor) -> None:
+            self.check_cancelled()
+            show(done - 1, x0, x0, total)
+
+        return advance
 
     def folder(self, name: FolderName) -> Path:
         """Ask ``folder_paths``."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 __all__ = [
+    "Advance",
     "Backend",
     "FolderName",
     "ModelFacts",
@@ -158,6 +159,7 @@ class Run:
 
 
 Work: TypeAlias = Callable[[Run], Tensor]
+Advance: TypeAlias = Callable[[int, int, Tensor], None]
 
 
 class OutputPath(NamedTuple):
@@ -219,6 +221,13 @@ class Backend(Protocol):
             work: Called once for each time that the SAMPLER is used.
             add_noise: False if the latent will be a noisy one in the model's coordinates; noise added to it is then
                 refused.
+        """
+
+    def progress_bar(self, model: Model) -> Advance:
+        """Return ``advance(done, total, x_0)``, for work whose model calls are not the steps of a schedule.
+
+        It takes the place of :attr:`Run.report`, may be used in several runs of the MODEL, shows x_0 ``(B, C, ...)``,
+        scaled as the model scales latents, as a preview, and raises if the user cancelled.
         """
 
     def folder(self, name: FolderName) -> Path:

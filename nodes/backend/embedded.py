@@ -25,6 +25,7 @@ from ...ddim import (
 )
 from ..values import Model
 from .contract import (
+    Advance,
     FolderName,
     ModelFacts,
     OutputPatch,
@@ -107,6 +108,10 @@ class EmbeddedBackend:
     def make_sampler(self, work: Work, *, add_noise: bool) -> Work:
         """Return ``work`` itself: the nodes that use a SAMPLER are ComfyUI's."""
         return work
+
+    def progress_bar(self, model: Model) -> Advance:
+        """Report to the host's progress bar of the running node."""
+        return lambda done, total, x0: context.progress(done, total, live_preview(x0))
 
     def folder(self, name: FolderName) -> Path:
         """Look up the directory."""

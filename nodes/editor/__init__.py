@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .payloads import inversion_report, schedule_report
+from .payloads import fit_report, inversion_report, schedule_report
 from .remembered import remember
 from .replay import Replay
 from .routes import register_routes
 
-__all__ = ["Replay", "inversion_report", "register_routes", "remember", "schedule_report"]
+__all__ = ["Replay", "fit_report", "inversion_report", "register_routes", "remember", "schedule_report"]

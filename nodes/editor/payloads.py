@@ -7,12 +7,21 @@ rounded, limited in length, and None where a number is not finite. The editor dr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, NoiseSchedule, Schedule
+from ...ddim import END, FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, NoiseSchedule, Schedule, TimestepPlan
 
-__all__ = ["MAX_POINTS", "MESSAGES", "evenly_spread", "finite", "inversion_report", "level_report", "schedule_report"]
+__all__ = [
+    "MAX_POINTS",
+    "MESSAGES",
+    "evenly_spread",
+    "finite",
+    "fit_report",
+    "inversion_report",
+    "level_report",
+    "schedule_report",
+]
 
 MAX_POINTS = 257  # of a curve: a plot is a few hundred pixels wide
 MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
@@ -28,6 +37,12 @@ MESSAGES = {
     "({spacing}) and never visits it. Choose trailing or linspace.",
     "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
     "Choose v_prediction or sample, or connect a MODEL that predicts v.",
+    "fit_paste": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same MODEL "
+    "connected and denoise at 1.",
+    "fit_paste_part": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same "
+    "MODEL connected, denoise at 1 and end_step at {steps}: its last entry is where the run stops.",
+    "fit_no_better": "On noises that they were not fitted to, the fitted steps are no better than trailing. Fit to "
+    "more images, or use trailing.",
 }
 
 NOTES = {
@@ -95,6 +110,57 @@ def inversion_report(
         "round_trip_error": [finite(error, 4) for error in round_trip_error][:MAX_POINTS],
         "residual": [finite(value, 4) for value in residual][:MAX_POINTS],
         "notes": [str(note)[:MAX_NOTE_LENGTH] for note in notes][:MAX_NOTES],
+    }
+
+
+def fit_report(
+    schedule: Schedule,
+    plans: Mapping[str, TimestepPlan],
+    errors: Sequence[Mapping[str, float]],
+    *,
+    images: int,
+    grid: int,
+) -> dict[str, Any]:
+    """Describe fitted timesteps, and how near they and others come to a long run.
+
+    Args:
+        schedule: The fitted schedule.
+        plans: By name; the first is the fitted one, the second trailing.
+        errors: By the same names, root mean square in latent units: on the noises that were fitted to, and on others.
+        images: Number of noises of each.
+        grid: Steps of the long run.
+
+    Returns:
+        ``schedules``: per plan ``name``, ``index`` (its timesteps, 0 to ``num_train_timesteps - 1``, at most
+        :data:`MAX_POINTS`), ``error`` (on other noises), ``error_fitted_to`` and ``share`` of the largest ``error``.
+        ``gain`` is how many times smaller the fitted plan's error is than trailing's. ``list`` is the fitted plan as
+        the timesteps of DDIM Schedule; it ends with the timestep after the last step, if that is none.
+    """
+    fitted_to, other = errors
+    known = {name: finite(other[name], 4) for name in plans}
+    largest = max((error for error in known.values() if error is not None), default=0.0)
+    (best, even), (_, end) = list(known.values())[:2], schedule.plan.pairs[-1]
+    better = best is not None and even is not None and best < even
+    notes = [_message("fit_paste_part", steps=len(schedule.plan)) if end > END else _message("fit_paste")]
+    return {
+        "steps": len(schedule.plan),
+        "grid": grid,
+        "images": images,
+        "num_train_timesteps": len(schedule.noise),
+        "schedules": [
+            {
+                "name": name,
+                "index": [plan.timesteps[i] for i in evenly_spread(len(plan), MAX_POINTS)],
+                "error": known[name],
+                "error_fitted_to": finite(fitted_to[name], 4),
+                "share": finite((known[name] or 0.0) / largest, 4) if largest else 0.0,
+            }
+            for name, plan in plans.items()
+        ],
+        "gain": finite(even / best, 3) if better and best and even else None,
+        "list": ", ".join(map(str, schedule.plan.timesteps + ((end,) if end > END else ()))),
+        "warnings": [] if better or even == 0 else [_message("fit_no_better")],
+        "notes": notes,
     }
 
 

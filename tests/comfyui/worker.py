@@ -215,6 +215,19 @@ def cancel_during(model, call_number, node, inputs):
     return {"calls": calls, "ended": ended}
 
 
+def watched_run(node, inputs):
+    """Run a node of the pack; give its outputs, what it shows, and the progress that ComfyUI was told of."""
+    import comfy.utils
+
+    progress, before = [], comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, *_, **__: progress.append([value, total]))
+    try:
+        result = getattr(PACK[node](), PACK[node].FUNCTION)(**inputs)
+    finally:
+        comfy.utils.set_progress_bar_global_hook(before)
+    return {"outputs": keep(result["result"]), "ui": result["ui"], "progress": progress}
+
+
 def with_control(conditioning):
     """The conditioning with a ControlNet that pushes the middle of the network, by an amount that depends on sigma."""
     from comfy.controlnet import ControlBase
@@ -257,6 +270,7 @@ OPERATIONS = {
         nested_latent,
         cancel_during,
         inputs_of_network,
+        watched_run,
         with_control,
     )
 }

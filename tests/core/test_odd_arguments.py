@@ -306,6 +306,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lambda **a: ddim.sample_parallel(**a).sample,
         {**RECORDED, "window": 3, "generator": None},
     ),
+    "fit_timesteps": (
+        lambda **a: ddim.fit_timesteps(**a).pairs,
+        {
+            "model": model, "x": image(), "scheduler": scheduler(), "steps": 2, "grid": 4, "method": "fast",
+            "callback": None,
+        },
+    ),
     "capture_sample": (ddim.capture_sample, {**RECORDED}),
     **{
         f"invert, {method}": (

@@ -125,12 +125,12 @@ def test_every_plan_comes_back(spacing: str, parity: str, tmp_path: Path) -> Non
     for steps in (*range(1, 1000, 20), 1000):
         try:
             schedule = make_schedule(steps, config)
-        except DDIMError:  # diffusers has no quad spacing
+        except DDIMError:  # diffusers has no such spacing
             continue
         residual, etas = torch.zeros(1, dtype=torch.float64), (0.0,) * len(schedule.plan)
         assert_comes_back(Inversion("ddim", torch.ones(1, 2), residual, schedule, etas), tmp_path)
         saved += 1
-    assert saved == (0 if (spacing, parity) == ("quad", "diffusers") else 51)
+    assert saved == (0 if parity == "diffusers" and spacing in ("quad", "ays", "ays_sdxl") else 51)
 
 
 @pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**64 + 1, 10**40, np.int64(5)])

@@ -1,4 +1,4 @@
-"""The example workflows of inversion, run in the embedded host; what they show must be true."""
+"""The example workflows of inversion, flow models and fitted steps, run in the embedded host; what they show must be true."""
 
 from __future__ import annotations
 
@@ -138,6 +138,17 @@ def test_the_flow_model_draws_digits_edits_them_and_gives_them_back(pictures: An
     assert float((tones(after) - tones(before)).abs().mean()) < 0.1
     back = pictures("flow_model", as_it_was)
     assert levels(back["after"], back["before"]) <= 1.01
+
+
+def test_five_fitted_steps_come_nearer_to_twenty_than_five_even_ones(pictures: Any) -> None:
+    def cheaper(prompt: dict[str, Any]) -> None:
+        for node in prompt.values():
+            if node["class_type"] == "DDIMFitSteps":
+                node["inputs"]["method"] = "fast"
+
+    shown = pictures("fitted_steps", cheaper)
+    even, fitted = (float((shown[name] - shown["trailing_20"]).square().mean()) for name in ("trailing_5", "fitted_5"))
+    assert fitted < 0.5 * even
 
 
 def test_between_two_digits_every_frame_is_a_picture(pictures: Any, call_picture: Any) -> None:
