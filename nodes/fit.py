@@ -16,7 +16,7 @@ from ..ddim import (
     fit_timesteps,
     sample,
 )
-from .backend import Advance, Run, SamplingRequest, check_kind, current, schedule_sigmas, timestep_index
+from .backend import Advance, Run, SamplingRequest, check_kind, current, schedule_sigmas, timestep_reader
 from .editor import fit_report
 from .inputs import DDIM_SCHEDULE, LATENT, SIGMAS, Input, InputTypes, choice, inputs, integer, socket
 from .planning import check_choices, comparable_plans
@@ -239,7 +239,7 @@ def _fitted(
     scheduler = run.schedule.scheduler()
     plan = fit_timesteps(model, run.start, scheduler, steps, grid=task.grid, method=method, callback=after_call)
     ((x_t, t, x0),) = last_of_long_run
-    pair = (timestep_index(run.schedule, t), plan.pairs[-1][1])
+    pair = (timestep_reader(run.schedule)(t), plan.pairs[-1][1])
     last_step = replace(run.schedule, plan=TimestepPlan((pair,)))
     return plan, sample(lambda x, t: x0, x_t, last_step.scheduler())
 

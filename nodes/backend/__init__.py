@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .contract import Advance, Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
-from .run_rules import check_kind, initial_noise, timestep_index
+from .run_rules import check_kind, initial_noise, timestep_reader
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "schedule_from_sigmas",
     "schedule_sigmas",
     "sigmas_of_levels",
-    "timestep_index",
+    "timestep_reader",
 ]
 
 
