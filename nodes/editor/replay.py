@@ -26,7 +26,7 @@ __all__ = ["MAX_FRAMES", "MAX_IMAGES", "Replay"]
 MAX_FRAMES = 48
 MAX_IMAGES = 4  # of a batch, side by side
 MAX_SIDE = {1: 128, 2: 96, 3: 64, 4: 64}  # longer side of one image in pixels, by how many are side by side
-MAX_KEPT = 1 << 18  # numbers in latents that are kept as they are: a megabyte a step in float32
+MAX_KEPT = 1 << 18  # numbers in latents that are kept as latents: half a megabyte a step
 
 
 @dataclass
@@ -48,27 +48,29 @@ class Replay:
 
     def __post_init__(self) -> None:
         self._shown = frozenset(evenly_spread(len(self.schedule.plan), MAX_FRAMES))
-        self._kept: list[Tensor] = []  # per step: the latents, or of large ones the small pictures
+        # Per step the latents, or of large ones the small pictures; float16, on their device. One tensor for all steps:
+        # a step that kept its own x_0 would make the next one take memory that is new to the process, and slow.
+        self._kept: Tensor | None = None
         self._are_pictures = False
 
     def add(self, index: int, x0: Tensor) -> None:
-        """Keep the predicted x_0 of a step, if it is one of those that are shown.
-
-        Small latents are kept as they are, and cost the run nothing. Of large ones only a small picture is kept.
+        """Keep a copy of the predicted x_0 of a step, if it is one of those that are shown.
 
         Args:
             index: The step, from 0.
-            x0: ``(B, C, H, W)``, or video ``(B, C, T, H, W)``, of which the middle frame is shown; nobody may write to
-                it later.
+            x0: ``(B, C, H, W)``, or video ``(B, C, T, H, W)``, of which the middle frame is shown.
         """
         if index not in self._shown or x0.ndim not in (4, 5):
             return
         latents = x0[:MAX_IMAGES] if x0.ndim == 4 else x0[:MAX_IMAGES, :, x0.shape[2] // 2, None]
-        self._are_pictures = x0.numel() > MAX_KEPT
+        self._are_pictures = latents.numel() > MAX_KEPT
         kept = self._small_pictures(latents, len(latents)) if self._are_pictures else latents
-        if kept is not None:
-            self._kept.append(kept)
-            self.steps.append(index)
+        if kept is None:
+            return
+        if self._kept is None:
+            self._kept = kept.new_empty((len(self._shown), *kept.shape), dtype=torch.float16)
+        self._kept[len(self.steps)] = kept
+        self.steps.append(index)
 
     def sheets(self, folder: Path) -> list[dict[str, Any]]:
         """Describe the sheet, one entry, or none if no step was kept; ``folder`` gets it a moment later.
@@ -77,7 +79,7 @@ class Replay:
             ``sheet`` (file name), ``columns``, ``rows``, ``width`` and ``height`` of a frame, and ``frames``: per frame
             ``step`` (from 1), ``t``, ``alpha_bar``, ``log_snr``.
         """
-        first = self._pictures(self._kept[:1]) if self._kept else None
+        first = None if self._kept is None else self._pictures(self._kept[:1])
         if first is None:
             return []
         images, _, height, width = first.shape
@@ -96,14 +98,15 @@ class Replay:
 
     def _frames(self) -> Tensor:
         """Turn all that was kept into frames, uint8 ``(F, H, W, 3)`` on their device."""
-        pictures = self._pictures(self._kept)
+        assert self._kept is not None
+        pictures = self._pictures(self._kept[: len(self.steps)])
         assert pictures is not None, "the first one had colours"
-        return _side_by_side(pictures, len(self._kept[0]))
+        return _side_by_side(pictures, self._kept.shape[1])
 
-    def _pictures(self, kept: list[Tensor]) -> Tensor | None:
-        """Return the small pictures of kept steps, ``(N, 3, h, w)``, or None."""
-        latents = torch.cat(kept)
-        return latents if self._are_pictures else self._small_pictures(latents, len(kept[0]))
+    def _pictures(self, kept: Tensor) -> Tensor | None:
+        """Return the small pictures of kept steps ``(F, images, ...)``, as ``(F * images, 3, h, w)``, or None."""
+        rows = kept.flatten(0, 1)
+        return rows if self._are_pictures else self._small_pictures(rows, kept.shape[1])
 
     def _small_pictures(self, latents: Tensor, images: int) -> Tensor | None:
         """Return the pictures of latents, ``(N, 3, h, w)`` on their device, or None.
