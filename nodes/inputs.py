@@ -127,8 +127,8 @@ _INPUTS: dict[str, Input] = {
         "trailing",
         "Which timesteps are visited. trailing starts at the very last timestep: use it for few steps and for zero "
         "SNR. leading is the original DDIM and leaves out the last timesteps. linspace includes both ends. quad takes "
-        "more steps where there is little noise. ays and ays_sdxl are Align Your Steps, made for 5 to 20 steps of Stable "
-        "Diffusion 1.5 and SDXL.",
+        "more steps where there is little noise. ays and ays_sdxl are Align Your Steps, made for 5 to 20 steps of "
+        "Stable Diffusion 1.5 and SDXL.",
     ),
     "denoise": number(
         1.0,
