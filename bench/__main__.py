@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -56,13 +57,20 @@ def demo_quality(quick: bool, images: Path) -> None:
     tables.main([])
 
 
-PARTS: dict[str, Callable[[bool, Path], None]] = {
-    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality)
+def fitted_steps(quick: bool, images: Path) -> int:
+    """Measure what fitted steps gain on the demo model."""
+    from bench.fitted_steps.__main__ import main as tables
+
+    return tables(quick, images)
+
+
+PARTS: dict[str, Callable[[bool, Path], int | None]] = {
+    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps)
 }
 
 
-def main() -> None:
-    """Run the requested parts."""
+def main() -> int:
+    """Run the requested parts, and return exit status 1 if one of them misses a requirement."""
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less time per measurement and fewer step counts")
     parser.add_argument("--only", choices=tuple(PARTS), action="append", help="run only this part; may be repeated")
@@ -70,11 +78,12 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # silences a fallback message of what diffusers imports
     warnings.filterwarnings("ignore", category=FutureWarning)  # raised by diffusers
-    threads = torch.get_num_threads()
+    threads, status = torch.get_num_threads(), 0
     for name in tqdm(arguments.only or list(PARTS), desc="bench", unit="part"):
         torch.set_num_threads(threads)  # some parts set one thread and do not reset it
-        PARTS[name](arguments.quick, arguments.images)
+        status = max(status, PARTS[name](arguments.quick, arguments.images) or 0)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

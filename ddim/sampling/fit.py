@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..arguments import check_function
 from ..errors import DDIMError, check_choice, check_integer
 from ..schedule.betas import check_usable
-from ..schedule.timesteps import END, TIMESTEP_SPACINGS, TimestepPlan, make_plan
+from ..schedule.timesteps import END, TimestepPlan, make_plan
 from ..scheduler.forward import ForwardScheduler
 from .fit_search import Model, ProgressCallback, Trials, best_sums, greedy, polished, solve
 from .loop import check_run
@@ -19,10 +20,13 @@ __all__ = ["FIT_METHODS", "fit_timesteps"]
 
 FIT_METHODS: tuple[str, ...] = ("accurate", "fast")
 
-# Levels of the grid are evenly spaced in (t / T)^(1 / 1.5): near clean data the noise falls faster than the timestep.
-_DENSITY = 1.5
+# The share of the grid's levels that are spaced evenly in the logarithm of the timestep instead of the timestep: near
+# clean data the noise of narrow data changes by its own size within a few timesteps.
+_LOGARITHMIC = 0.15
 
-_POLISHING = (1 / 2, 1 / 4)  # how far each pass moves a timestep, as a part of the gap to its neighbour
+_KNOWN = ("trailing", "linspace", "ays", "ays_sdxl")  # the spacings that begin at the first timestep
+
+_POLISHING = (1 / 4, 1 / 8)  # how far each pass moves a timestep, as a part of the gap to its neighbour
 
 
 @torch.no_grad()
@@ -46,14 +50,14 @@ def fit_timesteps(
 
     Args:
         model: as for :func:`ddim.sample`; guidance belongs inside, since the plan depends on it.
-        x: noisy starts at the first level of the plan, shape ``(B, ...)``; not modified. 8 to 16 images are enough for
-            a plan that holds for others.
+        x: noisy starts at the first level of the plan, shape ``(B, ...)``; not modified. Ten images are enough for
+            a plan that holds for others (measured on the demo model).
         scheduler: with its plan set, of which the first timestep and the end count: the fitted plan has the same. Not
             modified. A :class:`~ddim.DDIMFlowScheduler` offers the levels of its run, so plan many; before
             ``set_timesteps`` it offers those of training.
         steps: S, in 1..N.
         grid: N, number of levels of the teacher.
-        method: ``"accurate"``: N + (S - 1)(N + S + 5) model calls; ``"fast"``: N.
+        method: ``"accurate"``: N + (S - 1)(N + S + 6) model calls; ``"fast"``: N.
         callback: ``callback(done, total)`` after each model call, and where a call is not needed after all, so that
             ``done`` reaches ``total``. An exception in it stops the search.
 
@@ -65,8 +69,8 @@ def fit_timesteps(
         DDIMError: before the first model call, for arguments that do not fit together; during the search, where the
             model's output is not finite.
 
-    The memory of 3 N batches like ``x`` in float32 is needed: the teacher's states, and the states and model outputs of
-    one s.
+    Kept in memory: 2 N batches like ``x`` in float32, the teacher's states and model outputs; with ``"accurate"`` up to
+    5 N, those of two values of s as well.
     """
     check_run(model, x, scheduler)
     check_choice("method", method, FIT_METHODS)
@@ -77,33 +81,36 @@ def fit_timesteps(
     levels = _grid(scheduler, grid)
     count = len(levels) - 1
     steps = check_integer("steps", steps, 1, count, why=" (the grid)")
-    known = _known_paths(levels, steps)
-    more = (steps - 1) * (count - steps + 1 + 1 + len(known) + len(_POLISHING) * steps)
+    starts = 1 + len(_KNOWN)
+    more = (steps - 1) * (count - steps + 1 + starts + len(_POLISHING) * steps)
     trials = Trials(model, x, scheduler, count + (more if method == "accurate" else 0), callback)
     trials.coefficients(levels[0], levels[1])  # of an epsilon model there are none at zero terminal SNR
     teacher = solve(trials, levels)
     if method == "fast":
         path = best_sums(trials, teacher, levels, steps)
     else:
-        path = polished(trials, teacher, [greedy(trials, teacher, levels, steps), *known], _POLISHING)
+        path = polished(
+            trials, teacher, [greedy(trials, teacher, levels, steps), *_known_paths(levels, steps)], _POLISHING
+        )
     return TimestepPlan(tuple(pairwise(path)))
 
 
 def _grid(scheduler: ForwardScheduler, count: int) -> list[int]:
-    """N timesteps and the end, over those from the plan's first to its end, denser towards clean data."""
+    """N timesteps from the plan's first and, last, its end; denser towards the end."""
     first, end = scheduler.plan.timesteps[0], max(scheduler.plan.pairs[-1][1], END)
     count = check_integer("grid", count, 1, first - end, why=f" (the levels from timestep {first} to the plan's end)")
+    distance = np.arange(first - end + 1)  # in timesteps from the end
+    even, logarithmic = distance / distance[-1], np.log1p(distance) / np.log1p(distance[-1])
+    position = (1 - _LOGARITHMIC) * even + _LOGARITHMIC * logarithmic
     rising = [end]
-    for i in range(1, count + 1):
-        even = end + round((first - end) * (i / count) ** _DENSITY)
-        rising.append(min(max(even, rising[-1] + 1), first - (count - i)))
+    for i, nearest in enumerate(np.interp(np.linspace(0, 1, count + 1)[1:], position, distance).round().tolist(), 1):
+        rising.append(min(max(end + int(nearest), rising[-1] + 1), first - (count - i)))
     check_usable(scheduler.noise_schedule.levels, torch.tensor(rising[1:]))
     return rising[::-1]
 
 
 def _known_paths(levels: list[int], steps: int) -> list[list[int]]:
-    """The spacings that begin at the first level, over the same timesteps."""
+    """The paths of the known spacings over the same timesteps."""
     end = levels[-1]
-    plans = [make_plan(steps, levels[0] - end, spacing) for spacing in TIMESTEP_SPACINGS]
-    paths = [[*(t + end + 1 for t in plan.timesteps), end] for plan in plans]
-    return [path for path in paths if path[0] == levels[0]]
+    plans = [make_plan(steps, levels[0] - end, spacing) for spacing in _KNOWN]
+    return [[*(t + end + 1 for t in plan.timesteps), end] for plan in plans]

@@ -146,6 +146,11 @@ def test_spacing_counts_and_custom_timesteps_work_over_the_models_table(call: An
         schedule, sigmas = call("DDIMSchedule", steps=7, timestep_spacing=spacing, model=wavy)
         assert len(sigmas) == 8 and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
         assert schedule.config.timestep_spacing == spacing
+    for spacing in ("ays", "ays_sdxl"):
+        with pytest.raises(
+            DDIMError, match=f"must not be '{spacing}' for a (flow|variance_exploding) model.*Stable Diffusion; use"
+        ):
+            call("DDIMSchedule", steps=7, timestep_spacing=spacing, model=wavy)
     schedule, sigmas = call("DDIMSchedule", timesteps="999, 499, 9", model=wavy)
     assert sigmas[:-1].tolist() == pytest.approx([float(schedule.noise.sigma[t]) for t in (999, 499, 9)])
 

@@ -1,0 +1,1 @@
+"""What fitted steps gain on the demo model."""
