@@ -1,7 +1,7 @@
 """The operators that noise is made of, under one set of names: numpy's on the CPU, torch's on every other device.
 
-Their results have the same bits: integers wrap, and IEEE 754 rounds the rest correctly. On the CPU numpy takes half the
-time of torch or less, because calling an operator costs a third, and multiplying integers half.
+Their results have the same bits: integers wrap, and IEEE 754 rounds the rest correctly. On the CPU numpy takes a third
+of the time of torch or less, because calling an operator and multiplying integers cost less.
 """
 
 from __future__ import annotations
