@@ -137,7 +137,7 @@ def fit_report(
         the timesteps of DDIM Schedule; it ends with the timestep after the last step, if that is none.
     """
     fitted_to, other = errors
-    known = {name: finite(other[name], 4) for name in plans}
+    known = {name: finite(other[name], 3) for name in plans}
     largest = max((error for error in known.values() if error is not None), default=0.0)
     (best, even), (_, end) = list(known.values())[:2], schedule.plan.pairs[-1]
     better = best is not None and even is not None and best < even
@@ -152,7 +152,7 @@ def fit_report(
                 "name": name,
                 "index": [plan.timesteps[i] for i in evenly_spread(len(plan), MAX_POINTS)],
                 "error": known[name],
-                "error_fitted_to": finite(fitted_to[name], 4),
+                "error_fitted_to": finite(fitted_to[name], 3),
                 "share": finite((known[name] or 0.0) / largest, 4) if largest else 0.0,
             }
             for name, plan in plans.items()

@@ -1,4 +1,4 @@
-"""The example workflows of inversion, flow models and fitted steps, run in the embedded host; what they show must be true."""
+"""Example workflows of inversion, flow models and fitted steps, in the embedded host; what they show is true."""
 
 from __future__ import annotations
 

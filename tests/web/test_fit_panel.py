@@ -82,6 +82,18 @@ def test_the_panel_shows_the_plans_and_their_errors(fitted):
         [node, FIT],
     )
     assert inside, "a part of the panel is cut off"
+    gaps = editor.evaluate(
+        f"""([id, name]) => [...({PANEL})([id, name]).querySelectorAll("tbody tr")].map((row) => {{
+            const ends = [...row.querySelectorAll(".ddim-number")].map((cell) => {{
+                const text = document.createRange();
+                text.selectNodeContents(cell);
+                return text.getBoundingClientRect();
+            }});
+            return ends[1].left - ends[0].right;
+        }})""",
+        [node, FIT],
+    )
+    assert min(gaps) > 4, "two numbers touch"
 
 
 @pytest.mark.parametrize("clipboard", [True, False], ids=["clipboard", "without"])
