@@ -1,6 +1,6 @@
 """Where parity="exact" and parity="diffusers" differ, and which of them is closer to the exact solution.
 
-    python bench/parity_differences.py
+    python bench/parity/parity_differences.py
 
 Prints the table of docs/scheduler.md: a mixture of three Gaussians in one dimension with its perfect model, Stable
 Diffusion's betas, eta 0. The exact solution of the probability-flow equation keeps every point's quantile, so it is
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ddim import DDIMError, DDIMScheduler
 

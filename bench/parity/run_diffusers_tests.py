@@ -1,6 +1,6 @@
 """Run diffusers' own DDIM tests against this project's classes, from a checkout of diffusers.
 
-    python bench/run_diffusers_tests.py PATH_OF_CHECKOUT [--parity exact|diffusers] [--json]
+    python bench/parity/run_diffusers_tests.py PATH_OF_CHECKOUT [--parity exact|diffusers] [--json]
 
 The files ``tests/schedulers/test_scheduler_ddim*.py`` are imported unchanged, with our classes in place of
 ``diffusers.DDIMScheduler``, ``DDIMInverseScheduler`` and ``DDIMParallelScheduler``. A failing test is listed with its
@@ -19,7 +19,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 FILES = {
     "test_scheduler_ddim": "DDIMScheduler",
