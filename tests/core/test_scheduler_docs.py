@@ -30,7 +30,7 @@ def test_the_examples_run(page: str) -> None:
 
 def test_the_table_of_differences_is_what_is_measured(page: str, repo_root: Path) -> None:
     spec = importlib.util.spec_from_file_location(
-        "parity_differences", repo_root / "bench" / "parity" / "parity_differences.py"
+        "parity_differences", repo_root / "bench/parity/parity_differences.py"
     )
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
@@ -47,9 +47,7 @@ def test_the_table_of_differences_is_what_is_measured(page: str, repo_root: Path
 
 
 def test_every_number_of_diffusers_own_tests_is_a_decision(page: str, repo_root: Path) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "diffusers_tests", repo_root / "bench" / "parity" / "run_diffusers_tests.py"
-    )
+    spec = importlib.util.spec_from_file_location("diffusers_tests", repo_root / "bench/parity/run_diffusers_tests.py")
     runner = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(runner)
     decisions = list(runner.EXPECTED["exact"].values())
