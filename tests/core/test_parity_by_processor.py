@@ -80,7 +80,7 @@ def test_at_zero_snr_and_eta_one_exactly_those_steps_are_refused_where_diffusers
         if outcome not in ("equal", "refused"):
             wrong.append(f"S={steps}: {outcome}")
     assert wrong == []
-    assert 5 < refused < 70  # both outcomes are there
+    assert refused < 70  # on some processors none is: their rounding errors are all positive
 
 
 @pytest.mark.parametrize("eta", [1.05, 1.5])
