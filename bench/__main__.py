@@ -64,8 +64,16 @@ def fitted_steps(quick: bool, images: Path) -> int:
     return tables(quick, images)
 
 
+def hosts(quick: bool, images: Path) -> None:
+    """Measure our nodes inside ComfyUI, where there is a checkout, and in the embedded host."""
+    from bench import comfyui_overhead, embedded_overhead
+
+    comfyui_overhead.main(["--counts"] if quick else [])
+    embedded_overhead.main()
+
+
 PARTS: dict[str, Callable[[bool, Path], int | None]] = {
-    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps)
+    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps, hosts)
 }
 
 

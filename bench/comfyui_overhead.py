@@ -2,8 +2,8 @@
 
 Prints, for the network that costs nothing of ``inside_comfyui/cells.py``: seconds of whole runs, stock and ours taking
 turns in one process; set-up; operators and host reads of a step. ``--counts`` prints the counts alone, which are exact.
-Without a path, that of the environment's COMFYUI_PATH is used. At the end, the same for the embedded host beside a
-plain loop around ``ddim.sample``.
+Without a path, that of the environment's COMFYUI_PATH is used. The embedded host is measured by
+``embedded_overhead.py``.
 """
 
 from __future__ import annotations
