@@ -37,7 +37,6 @@ def _alpha_bar(level: float | Level) -> float:
     return level.alpha_bar if isinstance(level, Level) else level
 
 
-@lru_cache(maxsize=2048)
 def prediction_weights(prediction_type: str, alpha_bar: float | Level) -> tuple[Linear, Linear]:
     """x_0 and epsilon as linear functions of sample and model output, at a noise level.
 
@@ -49,7 +48,12 @@ def prediction_weights(prediction_type: str, alpha_bar: float | Level) -> tuple[
         DDIMError: for an unknown type, a level outside [0, 1], or epsilon at level 0.
     """
     check_prediction(prediction_type, _alpha_bar(alpha_bar))
-    x0, epsilon = PREDICTIONS[prediction_type](_as_array(Level.of(alpha_bar)))
+    return _weights_at(prediction_type, Level.of(alpha_bar))
+
+
+@lru_cache(maxsize=2048)  # a model's own levels, which every run visits again
+def _weights_at(prediction_type: str, level: Level) -> tuple[Linear, Linear]:
+    x0, epsilon = PREDICTIONS[prediction_type](_as_array(level))
     return Linear(float(x0.x), float(x0.m)), Linear(float(epsilon.x), float(epsilon.m))
 
 
