@@ -4,54 +4,24 @@ Usage: cells.py COMFYUI_PATH REQUEST, where REQUEST is JSON; prints one JSON obj
 ``bench/comfyui_overhead.py`` and by the tests.
 """
 
-import importlib
-import importlib.util
-import json
-import os
+from start import REQUEST, answer, defaults, finish_replay, load_pack, run  # isort: skip (it makes the rest possible)
 import sys
 import time
 
-COMFYUI, REQUEST = sys.argv[1], json.loads(sys.argv[2])
-PACK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[0] = COMFYUI
-sys.argv = ["main.py", "--cpu"]
-OUT, sys.stdout = sys.stdout, sys.stderr  # what ComfyUI prints must not end up between the answers
+import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom_sampling
+import comfy_extras.nodes_model_advanced as model_nodes
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-import torch  # noqa: E402
+import nodes as comfyui_nodes
 
 torch.set_num_threads(1)
-
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-importlib.import_module("utils.extra_config")  # first, as in main.py: nodes.py puts another `utils` in front
-import comfy.cli_args  # noqa: E402
-import comfy.samplers  # noqa: E402
-import comfy.utils  # noqa: E402
-import comfy_extras.nodes_custom_sampler as custom_sampling  # noqa: E402
-import comfy_extras.nodes_model_advanced as model_nodes  # noqa: E402
-import server  # noqa: E402, F401 (ComfyUI has imported it before it looks for packs)
-from torch.overrides import TorchFunctionMode  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-import nodes as comfyui_nodes  # noqa: E402
 
 CFG, RESCALE = 7.0, 0.7
 # Operators after which the host has to wait for a device.
 WAITING = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select")
-
-
-def load_pack():
-    """Import the pack as ComfyUI does; previews and progress on, as in the editor."""
-    spec = importlib.util.spec_from_file_location("pack", os.path.join(PACK, "__init__.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pack"] = module
-    spec.loader.exec_module(module)
-    comfy.cli_args.args.preview_method = comfy.cli_args.LatentPreviewMethod.Auto
-    comfy.utils.set_progress_bar_global_hook(lambda *_, **__: None)
-    comfy.utils.PROGRESS_BAR_ENABLED = False
-    return module.NODE_CLASS_MAPPINGS
 
 
 class Free(torch.nn.Module):
@@ -60,20 +30,6 @@ class Free(torch.nn.Module):
     def forward(self, x, t, rows):
         """Return an output that depends on x."""
         return x * 0.1
-
-
-def run(node, **inputs):
-    """Run a node of the old kind or of the new one."""
-    if hasattr(node, "define_schema"):
-        return node.execute(**inputs).result
-    answer = getattr(node(), node.FUNCTION)(**inputs)
-    return answer["result"] if isinstance(answer, dict) else answer
-
-
-def defaults(node):
-    """Return the default of every required input that has one."""
-    required = node.INPUT_TYPES()["required"]
-    return {name: spec[1]["default"] for name, spec in required.items() if "default" in spec[1]}
 
 
 class Cells:
@@ -138,13 +94,6 @@ class Cells:
                 lambda: self.ours(1.0, model=self.flow),
             ),
         }
-
-
-def finish_replay():
-    """Wait for what a run leaves to be done in the background."""
-    pending = sys.modules["pack.nodes.editor.replay_sheet"].pending()
-    if pending is not None:
-        pending.result()
 
 
 class Operators(TorchDispatchMode):
@@ -239,11 +188,6 @@ def set_up(pack, rounds):
                 measured[name].append(time.perf_counter() - began)
             finish_replay()
     answer({"set_up": measured})
-
-
-def answer(value):
-    """Print one JSON object."""
-    print(json.dumps(value), file=OUT, flush=True)
 
 
 def main():
