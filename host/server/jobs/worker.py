@@ -27,6 +27,7 @@ from host.server.jobs.client_events import ClientEvents
 from host.server.jobs.job import Job, Result
 from host.server.jobs.store import MAX_ATTEMPTS, JobStore
 from host.server.jobs.views import summarise
+from host.server.memory import return_freed_memory
 from host.server.websockets import WebSockets
 
 __all__ = ["SUSPECT_SECONDS", "Worker"]
@@ -157,6 +158,7 @@ class Worker:
         if self._free_requested.is_set():
             self._free_requested.clear()
             self._executor.free()
+            return_freed_memory()
 
     def _claim(self) -> _ActiveJob | None:
         """Claim a job; from now on it can be interrupted."""
