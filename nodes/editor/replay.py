@@ -51,6 +51,7 @@ class Replay:
         # Per step the latents, or of large ones the small pictures; float16, on their device. One tensor for all steps:
         # a step that kept its own x_0 would make the next one take memory that is new to the process, and slow.
         self._kept: Tensor | None = None
+        self._rows: tuple[Tensor, ...] = ()  # of it, one per step
         self._are_pictures = False
 
     def add(self, index: int, x0: Tensor) -> None:
@@ -62,14 +63,16 @@ class Replay:
         """
         if index not in self._shown or x0.ndim not in (4, 5):
             return
-        latents = x0[:MAX_IMAGES] if x0.ndim == 4 else x0[:MAX_IMAGES, :, x0.shape[2] // 2, None]
+        images = x0 if len(x0) <= MAX_IMAGES else x0[:MAX_IMAGES]
+        latents = images if x0.ndim == 4 else images[:, :, x0.shape[2] // 2, None]
         self._are_pictures = latents.numel() > MAX_KEPT
         kept = self._small_pictures(latents, len(latents)) if self._are_pictures else latents
         if kept is None:
             return
         if self._kept is None:
             self._kept = kept.new_empty((len(self._shown), *kept.shape), dtype=torch.float16)
-        self._kept[len(self.steps)] = kept
+            self._rows = self._kept.unbind()
+        self._rows[len(self.steps)].copy_(kept)
         self.steps.append(index)
 
     def sheets(self, folder: Path) -> list[dict[str, Any]]:
