@@ -27,7 +27,7 @@ from bench.timing import print_table
 CELLS = Path(__file__).parent / "inside_comfyui" / "cells.py"
 FULL_SIZE = CELLS.with_name("full_size.py")
 SHAPES = ((1, 3, 64, 64), (1, 3, 128, 128), (8, 3, 64, 64))
-PAIRS = 6  # of runs, in cells.py
+PAIRS = 7  # of runs, in cells.py
 COUNTS = ("operators", "waits for the device", "copies to the host")
 NETWORKS = ("SD15", "SDXL")
 FULL_RUN = {"pixels": 256, "steps": 3, "rounds": 3}

@@ -89,6 +89,10 @@ class Cells:
                 lambda: self.ours(CFG, guidance_rescale=RESCALE),
             ),
             "eta 1, cfg 1": (lambda: self.stock(1.0, "euler_ancestral"), lambda: self.ours(1.0, eta=1.0)),
+            "eta 1, stream, cfg 1": (
+                lambda: self.stock(1.0, "euler_ancestral"),
+                lambda: self.ours(1.0, eta=1.0, noise_mode="stream"),
+            ),
             "flow, cfg 1": (
                 lambda: self.stock(1.0, "euler", "simple", self.flow),
                 lambda: self.ours(1.0, model=self.flow),

@@ -1,0 +1,1 @@
+"""Workers: engines that live elsewhere, in processes of this machine or on a Ray cluster, behind the same methods."""
