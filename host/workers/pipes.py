@@ -34,10 +34,7 @@ def start_process(module: str, environment: Mapping[str, str]) -> tuple[subproce
     ours, theirs = Pipe()
     try:
         command = [sys.executable, "-c", _PROGRAM, str(ROOT), module, str(theirs.fileno())]
-        variables = {**os.environ, **environment}
-        process = (
-            _start_on_windows(command, variables, theirs) if os.name == "nt" else _start(command, variables, theirs)
-        )
+        process = _start(command, {**os.environ, **environment}, theirs)
     except BaseException:
         ours.close()
         raise

@@ -19,11 +19,11 @@ from typing import Any
 from host.engines.contract import Emit, Engine, EngineError, EngineLost, JobResult
 from host.error_format import shorten
 from host.prompt_format import Prompt, node_title
-from host.sweep.canary import Canary
 from host.sweep.contract import Jobs, Listener, Outcome
-from host.sweep.journal import Journal, JournalError
-from host.sweep.ledger import MAX_ATTEMPTS, Ledger
-from host.sweep.saving import SaveError
+from host.sweep.running.canary import Canary
+from host.sweep.running.journal import Journal, JournalError
+from host.sweep.running.ledger import MAX_ATTEMPTS, Ledger
+from host.sweep.running.saving import SaveError
 from host.workers.contract import Pool
 
 __all__ = ["Sweep"]

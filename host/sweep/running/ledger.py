@@ -15,9 +15,9 @@ from threading import Condition
 
 from host.engines.contract import JobResult
 from host.sweep.contract import Jobs, Record
-from host.sweep.journal import Journal, JournalError
-from host.sweep.pending import Pending
-from host.sweep.saving import are_on_disk, save_files
+from host.sweep.running.journal import Journal, JournalError
+from host.sweep.running.pending import Pending
+from host.sweep.running.saving import are_on_disk, save_files
 
 __all__ = ["MAX_ATTEMPTS", "Ledger"]
 
