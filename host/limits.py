@@ -27,3 +27,4 @@ MAX_SWEEP_CELLS = 4_000_000  # values of all varying inputs together, each axis 
 MAX_VALUES_BYTES = 64 << 20  # a file of values
 MAX_VALUE_CHARACTERS = 100_000  # one value
 MAX_SWEEP_INPUT_FILES = 10_000
+MAX_SWEEP_INPUT_BYTES = 1 << 30  # of all input files of a sweep, which a driver holds in memory

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MAX_STEM_BYTES", "file_stem", "short_names"]
+__all__ = ["MAX_STEM_BYTES", "file_stem", "short_names", "value_text"]
 
 MAX_STEM_BYTES = 120  # leaves room in the 255 of a file system for what is added, and in Windows' 260 of a path
 _MAX_VALUE_BYTES = 40
@@ -33,14 +33,17 @@ def file_stem(index: int, count: int, values: Mapping[str, Any]) -> str:
     """
     stem = f"{index:0{len(str(count - 1))}}"
     for name, value in zip(short_names(list(values)), values.values(), strict=True):
-        part = f"_{_safe(name, _MAX_NAME_BYTES)}={_safe(_text(value), _MAX_VALUE_BYTES)}"
+        part = f"_{_safe(name, _MAX_NAME_BYTES)}={_safe(value_text(value), _MAX_VALUE_BYTES)}"
         if len((stem + part).encode()) > MAX_STEM_BYTES:
             break
         stem += part
     return stem.rstrip(".")  # Windows removes dots at the end
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value as one would write it on the command line: 3 for 3.0, true for True."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

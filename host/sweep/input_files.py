@@ -11,7 +11,7 @@ from typing import Any
 from host.engines.contract import EngineError
 from host.error_format import show
 from host.folders import FolderError, Folders
-from host.limits import MAX_SWEEP_INPUT_FILES, MAX_UPLOAD_BYTES
+from host.limits import MAX_SWEEP_INPUT_BYTES, MAX_SWEEP_INPUT_FILES, MAX_UPLOAD_BYTES
 from host.packs import InputSpec
 
 __all__ = ["InputFile", "InputFileError", "InputFiles", "find_input_files", "names_files"]
@@ -87,6 +87,7 @@ def find_input_files(values: Iterable[Any], folders: Folders) -> list[InputFile]
     """
     found: dict[str, InputFile] = {}
     looked_at: set[str] = set()
+    total = 0
     for value in values:
         if not isinstance(value, str) or value in looked_at:
             continue
@@ -101,6 +102,11 @@ def find_input_files(values: Iterable[Any], folders: Folders) -> list[InputFile]
         except OSError as error:
             raise InputFileError(f"the input file {show(value)} cannot be read: {error.strerror}") from error
         found[value] = InputFile(value, hashlib.sha256(data).hexdigest(), len(data))
+        total += len(data)
+        if total > MAX_SWEEP_INPUT_BYTES:
+            raise InputFileError(
+                f"the input files of the jobs have more than {MAX_SWEEP_INPUT_BYTES >> 20} MiB together; split the sweep"
+            )
     return list(found.values())
 
 

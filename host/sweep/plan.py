@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from host.engines.contract import Job
+from host.limits import MAX_SWEEP_JOBS
 from host.prompt_format import Prompt
+from host.strict_json import dumps, loads
 from host.sweep.file_names import file_stem
 from host.sweep.input_files import InputFile
 
@@ -103,12 +105,12 @@ class SweepPlan:
         return file_stem(index, len(self), self.values(index))
 
     def definition(self) -> dict[str, Any]:
-        """Return the whole plan as JSON values."""
+        """Return the whole plan as JSON values. The values of an input are one text, however many there are."""
         return {
             "format": _FORMAT,
             "name": self.name,
             "prompt": self.prompt,
-            "axes": [[{**asdict(each), "values": list(each.values)} for each in axis.inputs] for axis in self.axes],
+            "axes": [[_written(each) for each in axis.inputs] for axis in self.axes],
             "extra_data": self.extra_data,
             "input_files": [asdict(file) for file in self.input_files],
             "key": self.key,
@@ -124,10 +126,7 @@ class SweepPlan:
         if definition.get("format") != _FORMAT:
             raise ValueError(f"expected a plan of format {_FORMAT}, got {definition.get('format')!r}")
         try:
-            axes = tuple(
-                Axis(tuple(VaryingInput(**{**each, "values": tuple(each["values"])}) for each in axis))
-                for axis in definition["axes"]
-            )
+            axes = tuple(Axis(tuple(_read_input(each) for each in axis)) for axis in definition["axes"])
             files = tuple(InputFile(**file) for file in definition["input_files"])
             plan = cls(
                 definition["name"],
@@ -137,7 +136,20 @@ class SweepPlan:
                 files,
                 str(uuid.UUID(definition["key"])),
             )
-            plan.values(len(plan) - 1)
+            if len(plan) > MAX_SWEEP_JOBS:
+                raise ValueError(f"it has {len(plan)} jobs")
+            plan.job(len(plan) - 1)
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise ValueError(f"the plan is incomplete or damaged: {type(error).__name__}: {error}") from error
         return plan
+
+
+def _written(each: VaryingInput) -> dict[str, Any]:
+    return {"target": each.target, "node_id": each.node_id, "name": each.name, "values": dumps(list(each.values))}
+
+
+def _read_input(entry: Mapping[str, Any]) -> VaryingInput:
+    values = loads(entry["values"])
+    if not isinstance(values, list) or len(values) > MAX_SWEEP_JOBS:
+        raise ValueError(f"expected a list of at most {MAX_SWEEP_JOBS} values")
+    return VaryingInput(str(entry["target"]), str(entry["node_id"]), str(entry["name"]), tuple(values))
