@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ class HistoryEntry:
         outputs: {node id: {key: values}}.
         meta: {node id: ids under which the node is shown}.
         messages: [event, data] of the run's main events.
-        error: One sentence about the node that raised, or None.
+        error: One sentence about the node that raised, or at which the run was stopped; or None.
         seconds: How long it ran by the server's clock; None if the server does not say.
     """
 
@@ -62,7 +63,7 @@ def read_history_entry(entry: Any) -> HistoryEntry:
     }
     meta = entry.get("meta")
     meta = {key: value for key, value in meta.items() if isinstance(value, dict)} if isinstance(meta, dict) else {}
-    error = _error_sentence(messages) if ended == "error" else None
+    error = _SENTENCES[ended](messages)
     return HistoryEntry(ended, outputs, meta, messages, error, _seconds(messages))
 
 
@@ -91,6 +92,18 @@ def _error_sentence(messages: list[Any]) -> str:
     if not data.get("node_id"):
         return shorten(f"the server raised {exception}: {message}")
     return shorten(f"node {data['node_id']} ({data.get('node_type')}) raised {exception}: {message}")
+
+
+def _interruption_sentence(messages: list[Any]) -> str | None:
+    data = next((data for event, data in reversed(messages) if event == "execution_interrupted"), {})
+    return shorten(f"stopped at node {data['node_id']} ({data.get('node_type')})") if data.get("node_id") else None
+
+
+_SENTENCES: dict[str, Callable[[list[Any]], str | None]] = {
+    "success": lambda messages: None,
+    "error": _error_sentence,
+    "interrupted": _interruption_sentence,
+}
 
 
 def _seconds(messages: list[Any]) -> float | None:

@@ -1,8 +1,8 @@
 """One job on a server: it is queued, its events are passed on, and the server's history tells how it ended.
 
 The WebSocket only makes it quick. What counts is the history: a socket may drop, its last event comes before the result
-is stored, and some errors do not end a run. So every sign of an end leads to a look at the history, and while nothing is
-heard, history and queue are looked at from time to time: a server that knows the job no more has lost it.
+is stored, and some errors do not end a run. So every sign of an end leads to a look at the history, and while nothing
+is heard, history and queue are looked at from time to time: a server that knows the job no more has lost it.
 """
 
 from __future__ import annotations

@@ -63,6 +63,16 @@ class RemoteServer:
         """Return what pictures are made with."""
         return self._described()
 
+    def command_line(self) -> list[str]:
+        """Return the arguments that the server says it was started with; none if it does not answer yet."""
+        try:
+            body = self._client.call(self._client.get("/system_stats")).body
+        except (Unreachable, EngineError):
+            return []
+        system = body.get("system") if isinstance(body, dict) else None
+        argv = system.get("argv") if isinstance(system, dict) else None
+        return [argument for argument in argv if isinstance(argument, str)] if isinstance(argv, list) else []
+
     def object_info(self) -> dict[str, dict[str, Any]]:
         """Return the node classes. They are not checked beyond being objects: see `object_info.registry_from`."""
         body = self._ask(self._client.get("/object_info")).body
