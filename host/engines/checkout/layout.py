@@ -73,7 +73,7 @@ def prepare_folder(folder: Path, checkout: Path, packs: Iterable[Path]) -> None:
 
 
 def _is_installed(pack: Path, checkout: Path) -> bool:
-    """Return whether the checkout has a pack already: the same folder, or one of the same project. Never load it twice."""
+    """Return whether the checkout has a pack already: the same folder, or one of the same project."""
     own = checkout / "custom_nodes"
     entries = [path for path in own.iterdir() if not path.name.endswith(".disabled")] if own.is_dir() else []
     name = _project_name(pack)

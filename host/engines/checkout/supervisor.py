@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 __all__ = ["main"]
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end_later(child))
     for wait in (_wait_for_end_of_input, lambda: _wait_for_end_of(parent)):
-        threading.Thread(target=lambda wait=wait: (wait(), _end(child)), daemon=True).start()  # type: ignore[misc]
+        threading.Thread(target=_end_after, args=(wait, child), daemon=True).start()
     code = child.wait()
     _signal_group(child, getattr(signal, "SIGKILL", signal.SIGTERM))  # what it started and left behind
     return 128 - code if code < 0 else code
@@ -56,6 +57,11 @@ def _wait_for_end_of(parent: int) -> None:
     """Wait until another process takes this one over. Another program may have inherited the pipe and hold it open."""
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_SECONDS)
+
+
+def _end_after(wait: Callable[[], None], child: subprocess.Popen[bytes]) -> None:
+    wait()
+    _end(child)
 
 
 def _end_later(child: subprocess.Popen[bytes]) -> None:

@@ -144,7 +144,7 @@ class Client:
             return await _read_bytes(response, limit) if response.status == 200 else None
 
     @asynccontextmanager
-    async def websocket(self, client_id: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async def websocket(self, client_id: str) -> AsyncIterator[Any]:
         """Open the WebSocket, for the block. Raises Unreachable."""
         try:
             async with self._opened_session().ws_connect(

@@ -95,7 +95,8 @@ def _error_sentence(messages: list[Any]) -> str:
 
 
 def _interruption_sentence(messages: list[Any]) -> str | None:
-    data = next((data for event, data in reversed(messages) if event == "execution_interrupted"), {})
+    found = [data for event, data in messages if event == "execution_interrupted"]
+    data: dict[str, Any] = found[-1] if found else {}
     return shorten(f"stopped at node {data['node_id']} ({data.get('node_type')})") if data.get("node_id") else None
 
 
