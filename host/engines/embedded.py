@@ -26,11 +26,10 @@ from host.atomic_files import write_file
 from host.engines.contract import Emit, EngineError, Job, JobResult, OutputFile
 from host.engines.digests import job_digest
 from host.engines.environment import describe_process
-from host.engines.output_files import NamedFile, finished_file, named_files
+from host.engines.output_files import NamedFile, finished_file, named_files, renumbered, unnamed_files
 from host.engines.spec import EngineSpec
 from host.error_format import show
 from host.execution import Executor, RunResult
-from host.execution.shown_files import ShownFile
 from host.folders import ROOT, FolderError, default_folders, requested_path, split_annotation
 from host.packs import PackError, load_packs
 from host.validation import Validation, validate
@@ -114,13 +113,13 @@ class EmbeddedEngine:
                 if not checked.ok:
                     return _refused(checked, time.perf_counter() - started)
                 result = self._executor.run(checked.prompt, job.id, checked.outputs, job.extra_data, emit, cancel)
-                files = tuple(self._collect(job, result))
+                files, outputs = renumbered(list(self._collect(job, result)), result.outputs)
         finally:
             with self._lock:
                 self._cancel = None
         return JobResult(
             result.status,
-            result.outputs,
+            outputs,
             files,
             job_digest(files),
             _sentence(result),
@@ -155,28 +154,24 @@ class EmbeddedEngine:
         return path
 
     def _collect(self, job: Job, result: RunResult) -> Iterator[OutputFile]:
-        """Yield the files that the job wrote, then delete them. Those that no node names come last, by name.
+        """Yield the files that the job wrote, then delete them.
 
         Files in `temp/` that the outputs name stay: cached nodes in the middle of a graph show them again.
         """
-        named = {}
+        named: list[tuple[Path, NamedFile]] = []
         for entry in named_files(result.outputs, job.prompt, result.meta):
             try:
-                named[self._path(entry.file.type, entry.file.subfolder, entry.file.filename)] = entry
+                named.append((self._path(entry.file.type, entry.file.subfolder, entry.file.filename), entry))
             except FolderError:
                 continue  # a node's own idea of a reference
-        output = self._folders.output.resolve()
-        unnamed = sorted(path for path in _files_below(output) if path not in named and path not in self._put)
-        for position, path in enumerate(unnamed):
-            relative = path.relative_to(output)
-            folder = "" if relative.parent == Path() else relative.parent.as_posix()
-            named[path] = NamedFile("", position, ShownFile(path.name, folder, "output"))
-        for path, entry in named.items():
+        output, known = self._folders.output.resolve(), {*self._put, *(path for path, _ in named)}
+        named += unnamed_files(output, (path for path in _files_below(output) if path not in known))
+        for path, entry in named:
             if path.is_file():
                 yield finished_file(entry, path.read_bytes(), job, self._environment)
         self._executor.forget_written()
         self._clean(output, self._put)
-        self._clean(self._folders.temp.resolve(), {*self._put, *named})
+        self._clean(self._folders.temp.resolve(), known)
 
     def _clean(self, folder: Path, kept: set[Path]) -> None:
         """Delete the files below a folder that are not to be kept, and the folders without any."""
