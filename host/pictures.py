@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageFile, ImageSequence
 
@@ -30,11 +31,11 @@ class PictureError(ValueError):
     """A file is not a picture in an accepted format, is damaged, or has too many pixels."""
 
 
-def open_picture(path: Path, formats: tuple[str, ...] = READ_FORMATS) -> ImageFile.ImageFile:
+def open_picture(path: Path | BinaryIO, formats: tuple[str, ...] = READ_FORMATS) -> ImageFile.ImageFile:
     """Open a picture and check its size. The pixels are not decoded yet.
 
     Args:
-        path: The file.
+        path: The file, or what `io.BytesIO` makes of its content.
         formats: Pillow's names of the accepted formats. What the file is called plays no role.
 
     Raises:
@@ -55,7 +56,7 @@ def open_picture(path: Path, formats: tuple[str, ...] = READ_FORMATS) -> ImageFi
 
 
 @contextmanager
-def decoded_picture(path: Path, formats: tuple[str, ...] = READ_FORMATS) -> Iterator[Image.Image]:
+def decoded_picture(path: Path | BinaryIO, formats: tuple[str, ...] = READ_FORMATS) -> Iterator[Image.Image]:
     """Open and decode a picture's first frame, for the block. Large pictures are decoded one after another.
 
     Raises:
@@ -80,7 +81,7 @@ def _decoded_copy(file: ImageFile.ImageFile) -> Image.Image:
 
 
 @contextmanager
-def decoded_frames(path: Path) -> Iterator[tuple[int, Iterator[Image.Image]]]:
+def decoded_frames(path: Path | BinaryIO) -> Iterator[tuple[int, Iterator[Image.Image]]]:
     """Open a picture for the block: the number of its frames, and the frames, each decoded when it is used.
 
     Raises:

@@ -20,6 +20,8 @@ from typing import Any
 from host import context, folders
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.progress_bars import ProgressBars
+from host.engines.environment import describe_process
+from host.engines.stamping import stamp_files
 from host.error_format import shorten, show
 from host.execution import Executor, RunResult, node_events
 from host.folders import Folders
@@ -59,6 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     checked, extra_data = _read_prompt(args, registry)
     _require_writable(chosen.output)
     result = _execute(checked, extra_data, registry)
+    stamp_files(result, checked.prompt, chosen, describe_process([folders.ROOT]))
     for path in _saved_files(result, chosen):
         sys.stdout.write(f"{path}\n")
     return _exit_code(result)

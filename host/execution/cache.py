@@ -19,11 +19,13 @@ class CacheEntry:
         outputs: For each output, the list of its values.
         ui: What the node showed, or None.
         owner: For a node that another node's expansion added: the queued node that it belongs to.
+        writes: Whether the node ends a graph or wrote files that are kept.
     """
 
     outputs: list[list[Any]]
     ui: dict[str, list[Any]] | None
     owner: NodeKey | None = None
+    writes: bool = False
 
 
 class Cache:
@@ -45,6 +47,12 @@ class Cache:
         self._entries = {
             key: entry for key, entry in self._entries.items() if entry.owner != owner or key in signatures
         }
+
+    def drop_written(self) -> None:
+        """Drop the results of nodes that wrote files: the next run writes them again."""
+        if any(entry.writes and entry.owner is not None for entry in self._entries.values()):
+            self._entries.clear()  # such a node runs again only if the one that added it does
+        self._entries = {key: entry for key, entry in self._entries.items() if not entry.writes}
 
     def get(self, signature: str) -> CacheEntry | None:
         """Return the result for a signature, or None."""

@@ -87,6 +87,13 @@ class Executor:
         emit(ending.event, last_data)
         return result
 
+    def forget_written(self) -> None:
+        """Drop the results of nodes that end a graph or wrote files that are kept, so that they run again.
+
+        For a caller that takes the files of each run away. What those nodes depend on stays cached.
+        """
+        self._cache.drop_written()
+
     def free(self) -> None:
         """Drop all results and node objects, and the models that they hold."""
         self._cache.clear()

@@ -11,8 +11,9 @@ from host.execution.cache import Cache, CacheEntry, NodeKey
 from host.execution.calls import Inputs, await_tasks
 from host.execution.dynamic_prompt import DynamicPrompt
 from host.execution.node_inputs import gather_inputs, hidden_inputs
+from host.execution.shown_files import shown_files
 from host.execution.signatures import Signatures
-from host.packs import Registry
+from host.packs import Registry, is_output_node
 from host.prompt_format import Prompt
 
 __all__ = ["CallMethod", "NodeOutputs"]
@@ -73,7 +74,8 @@ class NodeOutputs:
         """Store a node's result."""
         real_id = self._graph.get_real_node_id(node_id)
         owner = None if real_id == node_id else self._key(real_id)
-        self._cache.put(self._signatures.of(node_id), CacheEntry(outputs, ui, owner))
+        writes = is_output_node(self.classes[node_id]) or any(file.type == "output" for file in shown_files(ui))
+        self._cache.put(self._signatures.of(node_id), CacheEntry(outputs, ui, owner, writes))
 
     def object_of(self, node_id: str) -> Any:
         """Return the node's object, which lives as long as prompts contain the node."""

@@ -11,10 +11,18 @@ HOST = Path(__file__).resolve().parents[2] / "host"
 
 # Folder: what its files must not import, wherever in a file the statement stands.
 FORBIDDEN = {
-    "validation": ("host.execution", "host.server", "host.cli"),  # a prompt is checked before anything runs
-    "workflows": ("host.validation", "host.execution", "host.server", "host.cli"),
-    "execution": ("host.validation", "host.workflows", "host.server", "host.cli"),
+    # a prompt is checked before anything runs
+    "validation": (
+        "host.execution",
+        "host.engines",
+        "host.server",
+        "host.cli",
+    ),
+    "workflows": ("host.validation", "host.execution", "host.engines", "host.server", "host.cli"),
+    "execution": ("host.validation", "host.workflows", "host.engines", "host.server", "host.cli"),
     "server": ("host.cli",),
+    # what runs a prompt knows nothing of whoever hands out prompts
+    "engines": ("host.server", "host.cli", "host.sweep", "host.workers"),
 }
 
 
