@@ -20,14 +20,12 @@ from host.cli.sweeps.bars import SweepBars
 from host.engines.contract import EngineError
 from host.folders import Folders
 from host.strict_json import dumps
-from host.sweep.canary import Canary
 from host.sweep.contract import Outcome
-from host.sweep.driver import Sweep
 from host.sweep.file_names import safe_name
 from host.sweep.input_files import InputFiles
-from host.sweep.journal import JOURNAL_NAME, Journal, JournalError
 from host.sweep.plan import SweepPlan
 from host.sweep.report import known_workers, table, write_report
+from host.sweep.running import JOURNAL_NAME, Canary, Journal, JournalError, Sweep
 from host.sweep.sheets import write_sheets
 
 __all__ = ["StartedSweep", "begin_sweep", "idle_cores_hint", "run_sweep"]

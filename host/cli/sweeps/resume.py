@@ -14,8 +14,8 @@ from host.cli.exit_codes import UsageError
 from host.cli.sweeps.command import StartedSweep
 from host.error_format import show
 from host.folders import FolderError, plain_file_name
-from host.sweep.journal import JOURNAL_NAME, Journal, JournalError
 from host.sweep.plan import SweepPlan
+from host.sweep.running import JOURNAL_NAME, Journal, JournalError
 
 __all__ = ["command_to_keep", "find_sweep", "restore_options"]
 
@@ -116,7 +116,13 @@ def _read(journal: Journal) -> tuple[SweepPlan, dict[str, Any]]:
 
 def _checked_command(command: Any) -> dict[str, Any]:
     """Check the types of what a journal says about the command. Raises TypeError or KeyError."""
-    types = {"options": list, "engines": list, "threads": int, "exact": bool, "workers": (int, type(None))}
+    types: dict[str, Any] = {
+        "options": list,
+        "engines": list,
+        "threads": int,
+        "exact": bool,
+        "workers": (int, type(None)),
+    }
     for name, kind in types.items():
         if not isinstance(command[name], kind):
             raise TypeError(f"the command's {name} are damaged")
