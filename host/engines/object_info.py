@@ -146,7 +146,7 @@ def _declared(inputs: Mapping[str, Any], *, judged: bool) -> Declared:
     return found
 
 
-def _spec(spec: Any, *, judged: bool) -> tuple[Any, dict[str, Any]] | None:
+def _spec(spec: Any, *, judged: bool) -> tuple[Any, ...] | None:
     """Read [type] or [type, options]; None for anything else."""
     if not isinstance(spec, (list, tuple)) or not spec or not isinstance(spec[0], (str, list)):
         return None
@@ -162,8 +162,8 @@ def _spec(spec: Any, *, judged: bool) -> tuple[Any, dict[str, Any]] | None:
     if kind == "COMBO":
         return kind, {**options, "options": _choices(options.get("options"), options, judged=judged)}
     if isinstance(kind, list):
-        return _choices(kind, options, judged=judged), options
-    return _ANY_TYPE if kind == _MATCH_TYPE else kind, options
+        return (_choices(kind, options, judged=judged), options)[: len(spec)]
+    return (_ANY_TYPE if kind == _MATCH_TYPE else kind, options)[: len(spec)]
 
 
 def _is_number(value: Any) -> bool:

@@ -42,12 +42,18 @@ class RemoteServer:
         client: The connection. `close` closes it.
         is_alive: Tells whether the server's process lives; always true for one that is not ours.
         known: What is known of the environment without asking the server: arguments of `environment.describe`.
+        is_ours: Whether the server can be started again if it has not the files that it names.
     """
 
     def __init__(
-        self, client: Client, is_alive: Callable[[], bool] = lambda: True, known: Mapping[str, Any] | None = None
+        self,
+        client: Client,
+        is_alive: Callable[[], bool] = lambda: True,
+        known: Mapping[str, Any] | None = None,
+        *,
+        is_ours: bool = False,
     ) -> None:
-        self._client, self._is_alive, self._known = client, is_alive, dict(known or {})
+        self._client, self._is_alive, self._known, self._is_ours = client, is_alive, dict(known or {}), is_ours
         self._environment: dict[str, Any] | None = None
         self._running: JobRun | None = None
         self._given_up: JobRun | None = None  # a job that the server may still run
@@ -201,7 +207,10 @@ class RemoteServer:
         for each in named:
             data = await self._fetch(each)
             if data is None:
-                return entry, f"node {each.node_id} names the file {show(each.file.filename)}, which the server has not"
+                problem = f"node {each.node_id} names the file {show(each.file.filename)}, which the server has not"
+                if self._is_ours:  # it was deleted after it was cached; a new server makes it again
+                    raise EngineLost(problem)
+                return entry, problem
             size += len(data)
             if size > _MAX_JOB_BYTES:
                 return entry, f"the files of one job have more than {_MAX_JOB_BYTES >> 30} GiB"
