@@ -246,10 +246,10 @@ class Sweep:
         if difference is not None:
             with self._tell() as listener:
                 listener.notice(difference)
+            return "canary"
         if is_canary and self._ledger.is_done(index):
             return "canary"
-        self._ledger.finish(engine.name, index, result)
-        return result.status
+        return result.status if self._ledger.finish(engine.name, index, result) else "canary"
 
     def _lose(self, engine: Engine, index: int, reason: str) -> None:
         if self._is_stopping():
