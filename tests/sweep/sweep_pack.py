@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -58,7 +60,23 @@ def kill_once(name):
         kill()
 
 
+def child_and_kill(text):
+    """End the worker while a process that it started still runs."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    noted("child").write_text(str(child.pid))
+    kill()
+
+
+def steps(text):
+    for step in range(int(text)):
+        context.progress(step + 1, int(text))
+        time.sleep(0.001)
+
+
 ACTIONS = {
+    "child-and-kill": child_and_kill,
+    "steps": steps,
+    "print": lambda text: print("x" * int(text)),
     "kill": lambda text: kill(),
     "kill-once": kill_once,
     "raise": fail,
