@@ -21,3 +21,10 @@ MAX_SETTINGS_BYTES = 4 << 20  # all settings of the editor together
 MAX_WEBSOCKETS = 256
 MAX_HEADER_SECONDS = 60.0  # until a request's headers are complete, from the connection or the previous answer on
 MAX_BODY_PAUSE_SECONDS = 60.0  # without anything of a body that has begun
+
+MAX_SWEEP_JOBS = 1_000_000
+MAX_SWEEP_CELLS = 4_000_000  # values of all varying inputs together, each axis counted once
+MAX_VALUES_BYTES = 64 << 20  # a file of values
+MAX_VALUE_CHARACTERS = 100_000  # one value
+MAX_SWEEP_INPUT_FILES = 10_000
+MAX_SWEEP_INPUT_BYTES = 1 << 30  # of all input files of a sweep, which a driver holds in memory

@@ -103,7 +103,8 @@ class GeneratorNoise:
         return noise if sigma != 0.0 else None
 
     def _drawn(self, generator: torch.Generator, shape: torch.Size) -> Tensor:
-        return torch.randn(shape, generator=generator, device=generator.device, dtype=self.dtype).to(self.device)
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=self.dtype)
+        return noise if noise.device == self.device else noise.to(self.device)
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    from host.cli.run import add_options
+    from host.cli.run_options import add_run_options
 
-    add_options(parser)
+    add_run_options(parser)
+    parser.set_defaults(call=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from host.cli.run import run_command
+
+    return run_command(args)
 
 
 def _add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +59,14 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    from host.cli.verify import add_options
+
+    add_options(parser)
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run a workflow and print the files that it wrote", _add_run_options),
     "serve": ("serve the visual editor and the API", _add_serve_options),
+    "verify": ("run the prompts of pictures again and compare what comes out", _add_verify_options),
 }

@@ -54,7 +54,7 @@ def named_files(
     places = {node_id: place for place, node_id in enumerate(prompt)}
 
     def place(node_id: str) -> tuple[int, bool, str]:
-        real_id = ((meta or {}).get(node_id) or {}).get("real_node_id", node_id)
+        real_id = str(((meta or {}).get(node_id) or {}).get("real_node_id", node_id))
         return places.get(real_id, len(places)), node_id not in places, node_id
 
     for node_id in sorted(outputs, key=place):

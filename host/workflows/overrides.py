@@ -1,10 +1,11 @@
-"""`--set NODE.INPUT=VALUE`: replaces values of a prompt from the command line."""
+"""Values of a prompt that the command line replaces: which input is meant, and what its value's text says."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from host.error_format import shorten, show
@@ -14,7 +15,7 @@ from host.prompt_format import Prompt, PromptNode, node_title
 from host.strict_json import nests_deeper_than
 from host.workflows.editor_widgets import is_widget
 
-__all__ = ["OverrideError", "apply_overrides"]
+__all__ = ["OverrideError", "OverrideTarget", "apply_overrides", "find_target", "replace_values"]
 
 _MAX_LABEL_CHARACTERS = 120  # of what is quoted without quotation marks
 _MAX_LISTED = 20  # nodes or inputs that an error names
@@ -27,44 +28,117 @@ class OverrideError(ValueError):
         super().__init__(shorten(message))
 
 
+@dataclass(frozen=True)
+class OverrideTarget:
+    """An input whose value is replaced.
+
+    Attributes:
+        node_id: The node.
+        name: The input.
+        spec: Its declaration.
+        class_type: The node's class.
+    """
+
+    node_id: str
+    name: str
+    spec: InputSpec
+    class_type: str
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the input takes one of a list of choices."""
+        return isinstance(self.spec.type, list) or self.spec.type == "COMBO"
+
+    def read(self, value: str) -> Any:
+        """Read a value's text as the input's declared type. Validation checks ranges and choices.
+
+        Raises:
+            OverrideError: The text is no such value.
+        """
+        if self.is_choice:
+            return _read_choice(self.spec, value)
+        try:
+            return _READERS.get(self.spec.type, _read_json)(value)
+        except RecursionError:
+            raise OverrideError(f"the value of {show(self.name)} nests too deeply") from None
+        except ValueError:
+            expected = _EXPECTED.get(self.spec.type, self.spec.type)
+            raise OverrideError(f"the input {show(self.name)} takes {expected}, got {show(value)}") from None
+
+
+def find_target(prompt: Prompt, text: str, registry: Registry) -> OverrideTarget:
+    """Return the input that "NODE.INPUT" names.
+
+    Args:
+        prompt: A prompt in the API's format.
+        text: NODE is a node's id, or its title or class if only one node has it.
+        registry: The node classes.
+
+    Raises:
+        OverrideError: No node or several nodes match, or the input takes no value.
+    """
+    node_id, name = _find_input(prompt, text, registry)
+    node = prompt[node_id]
+    spec = _input_spec(node, name, registry)
+    assert spec is not None
+    target = OverrideTarget(node_id, name, spec, node["class_type"])
+    if not target.is_choice and not is_widget(spec.type, {**spec.options, "forceInput": False}):
+        raise OverrideError(f"the input {show(name)} takes a {spec.type} from another node, not a value")
+    if not isinstance(node.get("inputs", {}), dict):
+        raise OverrideError(f"{_node_label(node_id, node)} has no object 'inputs'")
+    return target
+
+
+def replace_values(prompt: Prompt, values: Mapping[tuple[str, str], Any]) -> Prompt:
+    """Return a copy of `prompt` with other values. A link into an input is replaced.
+
+    Args:
+        prompt: A prompt in the API's format.
+        values: {(node id, input): value}, for inputs that `find_target` found.
+
+    Raises:
+        OverrideError: The prompt nests too deeply to be copied.
+    """
+    if nests_deeper_than(prompt, MAX_PROMPT_DEPTH):
+        raise OverrideError(f"the values of a prompt nest at most {MAX_PROMPT_DEPTH} deep")
+    result = copy.deepcopy(prompt)
+    for (node_id, name), value in values.items():
+        result[node_id].setdefault("inputs", {})[name] = value
+    return result
+
+
 def apply_overrides(prompt: Prompt, overrides: Iterable[str], registry: Registry) -> Prompt:
     """Return a copy of `prompt` with the values of `overrides`.
 
     Args:
         prompt: A prompt in the API's format.
-        overrides: Each is "NODE.INPUT=VALUE". NODE is a node's id, or its title or class if only one node has it.
-            VALUE is parsed as the input's declared type. A link into the input is replaced.
+        overrides: Each is "NODE.INPUT=VALUE", with one value, which is read as the input's declared type.
         registry: The node classes.
 
     Raises:
-        OverrideError: No node or several nodes match, VALUE does not have the input's type, or the prompt nests too
-            deeply to be copied.
+        OverrideError: See `find_target`, `OverrideTarget.read` and `replace_values`.
     """
-    if nests_deeper_than(prompt, MAX_PROMPT_DEPTH):
-        raise OverrideError(f"the values of a prompt nest at most {MAX_PROMPT_DEPTH} deep")
-    result = copy.deepcopy(prompt)
+    values = {}
     for text in overrides:
-        target, equals, value = text.partition("=")
-        if not equals or "." not in target:
+        name, equals, value = text.partition("=")
+        if not equals or "." not in name:
             raise OverrideError(f"--set expects NODE.INPUT=VALUE, got {show(text)}")
-        node_id, name = _find_input(result, target, text, registry)
-        inputs = result[node_id].setdefault("inputs", {})
-        if not isinstance(inputs, dict):
-            raise OverrideError(f"{_quoted(text)}: {_node_label(node_id, result[node_id])} has no object 'inputs'")
-        inputs[name] = _read_value(result[node_id], name, value, text, registry)
-    return result
+        try:
+            target = find_target(prompt, name, registry)
+            values[target.node_id, target.name] = target.read(value)
+        except OverrideError as error:
+            raise OverrideError(f"{shorten(f'--set {text}', _MAX_LABEL_CHARACTERS)}: {error}") from None
+    return replace_values(prompt, values)
 
 
-def _find_input(prompt: Prompt, target: str, text: str, registry: Registry) -> tuple[str, str]:
+def _find_input(prompt: Prompt, target: str, registry: Registry) -> tuple[str, str]:
     """Return (node id, input name). Both may contain dots, so every split is tried, the last dot first."""
     failures: list[str] = []
     for position in reversed([index for index, letter in enumerate(target) if letter == "."]):
         label, name = target[:position], target[position + 1 :]
         nodes = _find_nodes(prompt, label)
         if len(nodes) > 1:
-            raise OverrideError(
-                f"{_quoted(text)}: {len(nodes)} nodes are called {show(label)}; name one by its id: {_listed(nodes)}"
-            )
+            raise OverrideError(f"{len(nodes)} nodes are called {show(label)}; name one by its id: {_listed(nodes)}")
         for node_id in nodes:
             if _input_spec(prompt[node_id], name, registry) is not None:
                 return node_id, name
@@ -73,11 +147,9 @@ def _find_input(prompt: Prompt, target: str, text: str, registry: Registry) -> t
                 f"{_listed(_input_names(prompt[node_id], registry)) or 'none'}"
             )
     if failures:
-        raise OverrideError(f"{_quoted(text)}: {failures[0]}")
+        raise OverrideError(failures[0])
     nodes = [_node_label(node_id, node) for node_id, node in prompt.items()]
-    raise OverrideError(
-        f"{_quoted(text)}: no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}"
-    )
+    raise OverrideError(f"no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}")
 
 
 def _find_nodes(prompt: Prompt, label: str) -> list[str]:
@@ -92,11 +164,6 @@ def _node_label(node_id: str, node: PromptNode) -> str:
     return shorten(f"node {node_id} ({node.get('class_type')})", _MAX_LABEL_CHARACTERS)
 
 
-def _quoted(text: str) -> str:
-    """Return the beginning of an override as it was given."""
-    return shorten(f"--set {text}", _MAX_LABEL_CHARACTERS)
-
-
 def _listed(names: list[str]) -> str:
     """List the first names, and count the rest."""
     more = [f"and {len(names) - _MAX_LISTED} more"] if len(names) > _MAX_LISTED else []
@@ -106,37 +173,24 @@ def _listed(names: list[str]) -> str:
 def _input_names(node: PromptNode, registry: Registry) -> list[str]:
     """Return the names of the inputs that can be given a value."""
     cls = registry.nodes.get(node.get("class_type", ""))
-    return [] if cls is None else list(visible_inputs(input_types(cls)))
+    return [] if cls is None else list(visible_inputs(input_types(cls, _values(node))))
+
+
+def _values(node: PromptNode) -> dict[str, Any]:
+    values = node.get("inputs")
+    return values if isinstance(values, dict) else {}
 
 
 def _input_spec(node: PromptNode, name: str, registry: Registry) -> InputSpec | None:
     """Return the declaration of an input, or None if the node's class has no such input."""
     cls = registry.nodes.get(node.get("class_type", ""))
-    spec = None if cls is None else find_input(input_types(cls), name)
+    spec = None if cls is None else find_input(input_types(cls, _values(node)), name)
     return None if spec is None or spec.category == "hidden" else spec
 
 
-def _read_value(node: PromptNode, name: str, value: str, text: str, registry: Registry) -> Any:
-    """Parse a value as its input's type."""
-    spec = _input_spec(node, name, registry)
-    assert spec is not None
-    if isinstance(spec.type, list) or spec.type == "COMBO":
-        return _read_choice(spec.type if isinstance(spec.type, list) else spec.options.get("options", []), value)
-    if not is_widget(spec.type, {**spec.options, "forceInput": False}):
-        raise OverrideError(
-            f"{_quoted(text)}: the input {show(name)} takes a {spec.type} from another node, not a value"
-        )
-    try:
-        return _READERS.get(spec.type, _read_json)(value)
-    except RecursionError:
-        raise OverrideError(f"{_quoted(text)}: the value of {show(name)} nests too deeply") from None
-    except ValueError:
-        expected = _EXPECTED.get(spec.type, spec.type)
-        raise OverrideError(f"{_quoted(text)}: the input {show(name)} takes {expected}, got {show(value)}") from None
-
-
-def _read_choice(choices: Iterable[Any], value: str) -> Any:
+def _read_choice(spec: InputSpec, value: str) -> Any:
     """Return the choice whose text is `value`. Validation refuses a value that is not a choice."""
+    choices = spec.type if isinstance(spec.type, list) else spec.options.get("options", [])
     return next((choice for choice in choices if str(choice) == value), value)
 
 

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from host.cli import main
+from host.engines.digests import content_digest
+from host.engines.picture_metadata import made_with, read_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -181,6 +183,17 @@ def test_a_picture_is_a_workflow_and_gives_the_same_picture(run, tmp_path):
     assert main(["run", str(first), "--output-directory", str(tmp_path / "again")]) == 0
     with Image.open(first) as one, Image.open(tmp_path / "again" / "grey_00001_.png") as two:
         assert one.tobytes() == two.tobytes() and one.info == two.info
+
+
+def test_a_picture_says_what_it_was_made_with_and_its_bytes_depend_on_nothing_else(run, tmp_path):
+    files = []
+    for name in ("one", "two"):
+        _, out, _ = run(GRAPH, out=tmp_path / name)
+        files.append(Path(out.strip()).read_bytes())
+    assert files[0] == files[1]
+    facts = made_with(read_texts(files[0]))
+    assert (facts["node"], facts["position"]) == ("2", 0)
+    assert facts["digest"] == content_digest(files[0]) and facts["environment"]["engine"] == "embedded"
 
 
 def test_the_editors_graph_is_kept_unless_values_were_set(run):
