@@ -33,10 +33,9 @@ def test_every_job_is_done_once_whatever_is_lost(done, choices, workers):
                 finished.append(other)
                 del running[other]
         if index is None and not running and pending.left:
-            # Only what this worker lost is left, and the others do not ask: someone else gets it.
-            other = pending.take("another", is_alone=False)
+            other = pending.take(worker, is_alone=True)  # what this worker has lost, now that nobody else is there
             assert other is not None
-            running[other] = "another"
+            running[other] = worker
     assert sorted(finished) == [index for index, is_done in enumerate(done) if not is_done]
     assert pending.take("worker 0", is_alone=True) is None
 

@@ -64,7 +64,7 @@ class Sweep:
         retry_failed: bool = False,
     ) -> None:
         self._jobs, self._pool, self._listener = jobs, pool, listener
-        self._inputs, self._canary = dict(inputs or {}), canary
+        self._inputs, self._canary = inputs or {}, canary
         self._changed = threading.Condition()  # guards what follows, and the ledger
         self._talking = threading.Lock()  # the listener hears one thing at a time
         self._ledger = Ledger(jobs, journal, folder, self._changed, retry_failed=retry_failed)
