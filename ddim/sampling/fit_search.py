@@ -71,7 +71,8 @@ class Trials:
         """Call the model."""
         output = checked_output(self._model(state.to(self._dtype, copy=True), self._times[t]), state)
         self.count(1)
-        return output.tensor() if isinstance(output, Guided) else output
+        # A copy, since a model may write its next output over this one.
+        return output.tensor() if isinstance(output, Guided) else output.clone()
 
     def count(self, calls: int) -> None:
         """Report calls that were made, or turned out not to be needed."""

@@ -41,11 +41,6 @@ class PoolDescription:
         """Whether every worker runs this host's own executor."""
         return all(spec.kind == "embedded" for spec in self.specs)
 
-    @property
-    def in_this_process(self) -> bool:
-        """Whether a single run needs no other process: nothing but the embedded engine was asked for."""
-        return self.is_embedded and not self.address and len(self.specs) == 1
-
 
 def add_engine_options(parser: argparse.ArgumentParser, *, workers: bool = True, address: bool = True) -> None:
     """Add the options to a command's parser.

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from host import context
 from host.atomic_files import delete_left_over
-from host.execution import Executor
+from host.engines.stamping import StampingExecutor
 from host.folders import Folders, default_folders
 from host.limits import MAX_HEADER_SECONDS
 from host.packs import Registry
@@ -197,7 +197,7 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
 
     websockets = WebSockets(FEATURES)
     store = _open_store(folders.user / "jobs.sqlite3")
-    worker = Worker(store, Executor(registry), websockets, post)
+    worker = Worker(store, StampingExecutor(registry), websockets, post)
     websockets.status, websockets.greeting = worker.status, worker.greeting
     logs.listener = lambda lines: post(websockets.publish_log, lines)
     return Host(registry, folders, store, worker, websockets, logs, _frontend(), settings.opening)

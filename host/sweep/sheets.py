@@ -41,7 +41,7 @@ def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder
         )
     size = math.prod(len(axis) for axis in shown)
     names = short_names([each.target for axis in plan.axes for each in axis.inputs])
-    written = []
+    written: list[Path] = []
     for number in range(count):
         first = number * size
         fixed = {each.target: plan.values(first)[each.target] for axis in leading for each in axis.inputs}
