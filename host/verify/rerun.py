@@ -79,7 +79,7 @@ class Rerunner:
     """Runs groups of pictures on one engine; a context manager. Everything it writes is temporary.
 
     Args:
-        spec: The engine. Threads and `exact` of the embedded one are chosen by group.
+        spec: The engine. Threads and `exact` of one that is started here are chosen by group.
         folders: Where the input files lie.
     """
 
@@ -124,7 +124,7 @@ class Rerunner:
 
     def _engine_for(self, group: Group) -> Engine:
         spec = self._spec
-        if spec.kind == "embedded":
+        if spec.kind != "http":
             spec = replace(spec, threads=group.threads, exact=group.exact)
         if self._engine is None or self._started != spec:
             self._stack.close()
