@@ -20,7 +20,7 @@ def make_pool(description: PoolDescription) -> OpenedPool:
     if description.address:
         from host.workers.ray_pool import RayPool
 
-        return OpenedPool(RayPool(description.address, description.specs[0], description.workers))
+        return OpenedPool(RayPool(description.specs, description.address, description.workers))
     from host.workers.local import LocalPool
 
     return OpenedPool(LocalPool(description.specs))

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.sweep.support import make_pack
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 250.0
 
@@ -89,6 +91,14 @@ class RayCluster:
             if line.startswith("{"):
                 return json.loads(line)
         raise AssertionError((self.folder / "log.txt").read_text()[-3000:])
+
+
+def make_packs(folder: Path) -> list[str]:
+    """The toy packs of the sweeps' tests and of those with Ray."""
+    other = folder / "ray-pack"
+    other.mkdir()
+    shutil.copy(Path(__file__).with_name("ray_pack.py"), other / "__init__.py")
+    return [str(make_pack(folder)), str(other)]
 
 
 @contextmanager

@@ -12,9 +12,43 @@ from host.engines.spec import EngineSpec
 from host.sweep.running import JOURNAL_NAME, Journal, Sweep
 from host.workers.local import LocalPool
 from tests.sweep.support import Ears, ToyJobs, contents, wait_until
-from tests.workers.ray_support import ROOT, RayDriver, ray_cluster
+from tests.workers.ray_support import ROOT, RayDriver, make_packs, ray_cluster
 
 JOBS = 60
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """Two packs; neither lies where the nodes of a cluster look by themselves."""
+    return make_packs(tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture(scope="module")
+def notes_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notes")
+
+
+@pytest.fixture(autouse=True)
+def notes(notes_folder):
+    """Where the toy nodes note what they do, empty: the nodes of a cluster are told once."""
+    for path in notes_folder.iterdir():
+        path.unlink()
+    return notes_folder
+
+
+@pytest.fixture(scope="module")
+def cluster(notes_folder):
+    """A head with room for one worker."""
+    with ray_cluster(1, notes_folder) as started:
+        yield started
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a sweep."""
+    made = tmp_path / "sweep"
+    made.mkdir()
+    return made
 
 
 @pytest.fixture(scope="module")
