@@ -22,7 +22,11 @@ OUTSIDE = {
 }
 TRAINING_ONLY = {"sklearn"}
 # Libraries that the core works without: each is imported by one file, when that file, or what needs it, is asked for.
-OPTIONAL = {"ddim/schedule/flow_sigmas.py": {"scipy"}, "ddim/diffusers.py": {"diffusers"}}
+OPTIONAL = {
+    "ddim/schedule/flow_sigmas.py": {"scipy"},
+    "ddim/diffusers.py": {"diffusers"},
+    **{f"host/workers/ray_{part}.py": {"ray"} for part in ("actor", "connection", "engine", "pool")},
+}
 COMFYUI = {"comfy", "comfy_extras", "folder_paths", "server", "latent_preview", "comfy_api", "execution"}
 
 
