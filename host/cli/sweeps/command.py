@@ -20,12 +20,13 @@ from host.cli.sweeps.bars import SweepBars
 from host.engines.contract import EngineError
 from host.folders import Folders
 from host.strict_json import dumps
-from host.sweep.contract import Outcome
+from host.sweep.contract import Outcome, Record
 from host.sweep.file_names import safe_name
 from host.sweep.input_files import InputFiles
 from host.sweep.plan import SweepPlan
 from host.sweep.report import known_workers, table, write_report
 from host.sweep.running import JOURNAL_NAME, Canary, Journal, JournalError, Sweep
+from host.sweep.running.saving import are_on_disk
 from host.sweep.sheets import write_sheets
 
 __all__ = ["StartedSweep", "begin_sweep", "idle_cores_hint", "run_sweep"]
@@ -107,7 +108,7 @@ def run_sweep(
     sys.stderr.write(f"{started.id}: {len(plan):,} jobs into {started.folder}\n")
     if hint := idle_cores_hint(description):
         sys.stderr.write(f"{hint}\n")
-    done = sum(1 for record in journal.results() if record.status == "success" or not retry_failed)
+    done = sum(1 for record in journal.results() if _is_done(record, started.folder, retry_failed))
     bars = SweepBars(len(plan), done)
     can_differ = bool(description.address) or (len(description.specs) > 1 and not description.is_embedded)
     sweep = Sweep(
@@ -131,6 +132,11 @@ def run_sweep(
         bars.close()
     _conclude(started, outcome, pool.environments, seconds, len(plan) - done)
     return _exit_code(outcome)
+
+
+def _is_done(record: Record, folder: Path, retry_failed: bool) -> bool:
+    """Return whether the driver will leave a job alone."""
+    return not retry_failed if record.status == "error" else are_on_disk(folder, record)
 
 
 def _conclude(
@@ -183,7 +189,5 @@ def idle_cores_hint(description: PoolDescription) -> str:
     if description.address or not description.is_embedded or workers * threads >= cores:
         return ""
     most = max(1, cores // threads)
-    return (
-        f"{workers} worker{'s' if workers > 1 else ''} with {threads} thread{'s' if threads > 1 else ''} each; "
-        f"--workers {most} uses all {cores} cores"
-    )
+    each = f"{threads} thread{'s' if threads > 1 else ''}{' each' if workers > 1 else ''}"
+    return f"{workers} worker{'s' if workers > 1 else ''} with {each}; --workers {most} uses all {cores} cores"
