@@ -86,7 +86,7 @@ class ComfyUIEngine:
                 raise EngineLost(f"the ComfyUI died with {process.ending()}\n{process.last_lines()}") from error
             self._stop()  # it lives but does not answer: the next call starts another one
             raise
-        self._written.add(result.files)
+        self._written.add(server.last_files)
         return result
 
     def interrupt(self) -> None:

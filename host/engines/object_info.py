@@ -47,6 +47,9 @@ _ATTRIBUTES = {
     "deprecated": "DEPRECATED",
     "experimental": "EXPERIMENTAL",
     "api_node": "API_NODE",
+    "dev_only": "DEV_ONLY",
+    "essentials_category": "ESSENTIALS_CATEGORY",
+    "has_intermediate_output": "HAS_INTERMEDIATE_OUTPUT",
 }
 
 Declared = dict[str, dict[str, Any]]
@@ -139,10 +142,12 @@ def _declared(inputs: Mapping[str, Any], *, judged: bool) -> Declared:
     found: Declared = {}
     for category in _CATEGORIES:
         entries = inputs.get(category)
+        if isinstance(entries, Mapping):
+            found[category] = {}
         for name, spec in list(entries.items())[:_MAX_INPUTS] if isinstance(entries, Mapping) else ():
-            read = (spec,) if isinstance(spec, str) else _spec(spec, judged=judged)
+            read = spec if isinstance(spec, str) else _spec(spec, judged=judged)
             if isinstance(name, str) and read is not None:
-                found.setdefault(category, {})[name] = read
+                found[category][name] = read
     return found
 
 
@@ -209,10 +214,8 @@ def _expand(declared: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
     """
     found: Declared = {"required": {}, "optional": {}}
     _expand_into(found, declared, values, "")
-    hidden = declared.get("hidden")
-    return {category: inputs for category, inputs in found.items() if inputs} | (
-        {"hidden": dict(hidden)} if hidden else {}
-    )
+    found["hidden"] = dict(declared.get("hidden", {}))
+    return {category: inputs for category, inputs in found.items() if inputs or category in declared}
 
 
 def _expand_into(

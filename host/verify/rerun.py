@@ -67,8 +67,7 @@ def groups_of(pictures: Sequence[SavedPicture], threads: int | None, exact: bool
     for picture in pictures:
         facts = picture.origin.environment if picture.origin is not None else {}
         made_with, made_exactly = facts.get("threads"), facts.get("exact") is True
-        is_number = isinstance(made_with, int) and not isinstance(made_with, bool)
-        believed = made_with if is_number and 1 <= made_with <= _MAX_THREADS else usual
+        believed = made_with if type(made_with) is int and 1 <= made_with <= _MAX_THREADS else usual  # no boolean
         key = picture.group(), threads or believed, exact or made_exactly
         groups.setdefault(key, Group(key[1], key[2])).pictures.append(picture)
     # Settings of the whole process are turned on in this order, and one engine serves the groups that share them.
@@ -79,7 +78,7 @@ class Rerunner:
     """Runs groups of pictures on one engine; a context manager. Everything it writes is temporary.
 
     Args:
-        spec: The engine. Threads and `exact` of the embedded one are chosen by group.
+        spec: The engine. Threads and `exact` of one that is started here are chosen by group.
         folders: Where the input files lie.
     """
 
@@ -124,7 +123,7 @@ class Rerunner:
 
     def _engine_for(self, group: Group) -> Engine:
         spec = self._spec
-        if spec.kind == "embedded":
+        if spec.kind != "http":
             spec = replace(spec, threads=group.threads, exact=group.exact)
         if self._engine is None or self._started != spec:
             self._stack.close()

@@ -1,12 +1,11 @@
 """What runs on the nodes of a Ray cluster: an actor that holds one engine.
 
-`run` occupies the actor's only main thread for as long as the job takes. The methods of the group "control" have threads
-of their own, so that events can be fetched and the job can be interrupted meanwhile.
+`run` occupies the actor's only main thread for as long as the job takes. The methods of the group "control" have
+threads of their own, so that events can be fetched and the job can be interrupted meanwhile.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile

@@ -115,8 +115,8 @@ def _require_answer(address: str, default_port: int | None, shown: str) -> None:
         raise EngineError(f"--address expects auto, HOST:PORT or ray://HOST:PORT, got {shorten(shown, 200)}")
     if not _answers(address, default_port):
         raise EngineError(
-            f"no Ray cluster answers at {shorten(shown, 200)}; start one with `ray start --head` there, or look at what "
-            "it printed for its address (HOST:6379, or ray://HOST:10001)"
+            f"no Ray cluster answers at {shorten(shown, 200)}; start one with `ray start --head` there, or look at "
+            "what it printed for its address (HOST:6379, or ray://HOST:10001)"
         )
 
 
@@ -160,7 +160,7 @@ _REASONS = (
     (
         r"(?:version mismatch|versions? .*do(?:es)? not match|mismatch).{0,200}?Ray: *([\w.]+)\s*Python: *([\w.]+)"
         r".*?Ray: *([\w.]+)\s*Python: *([\w.]+)",
-        "it runs Ray {0} on Python {1}, and this process Ray {2} on Python {3}; install the same versions on every node",
+        "it runs Ray {0} on Python {1}, and this process Ray {2} on Python {3}; install the same on every node",
     ),
     (
         r"((?:client|the cluster)[^\n]{0,300}versions?[^\n]{0,300})",

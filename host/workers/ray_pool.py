@@ -216,8 +216,8 @@ _SHORT = 4  # characters of a node's id in a worker's name
 _LEAVE_SECONDS = 15.0
 _NO_PLACE = "no worker could be placed on the Ray cluster at {} in {:g} seconds; `ray status` shows what is in use"
 _LOST = (
-    "the head of the Ray cluster at {} does not answer any more; finished jobs are kept, and --resume goes on from there "
-    "when the cluster is up again"
+    "the head of the Ray cluster at {} does not answer any more; finished jobs are kept, and --resume goes on from "
+    "there when the cluster is up again"
 )
 _SAME_CODE = "let this command send its own: do not give `ray job submit` the working_dir of another checkout"
 

@@ -25,8 +25,9 @@ from host.engines.checkout.layout import (
 from host.engines.checkout.model_files import ModelFiles
 from host.engines.checkout.process import ComfyUIProcess
 from host.engines.checkout.written_files import WrittenFiles
-from host.engines.contract import EngineError, OutputFile
+from host.engines.contract import EngineError
 from host.engines.spec import EngineSpec
+from host.execution.shown_files import ShownFile
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes are counted through /proc")
 
@@ -250,11 +251,11 @@ def test_old_files_are_deleted_and_inputs_are_not(tmp_path: Path) -> None:
             folder, _, filename = name.rpartition("/")
             kind, _, subfolder = folder.partition("/")
             (tmp_path / name).write_bytes(b"")
-            files.append(OutputFile("1", 0, filename, subfolder, kind, b"", ""))
+            files.append(ShownFile(filename, subfolder, kind))
         written.add(files)
 
     job("output/deep/first.png", "temp/first.png", "output/always.png")
-    written.add([OutputFile("1", 0, "../../x", "..", "output", b"", "")])
+    written.add([ShownFile("../../x", "..", "output")])
     for index in range(300):
         job(f"output/{index}.png", "output/cached.png")
     assert not (tmp_path / "output/deep/first.png").exists() and not (tmp_path / "temp/first.png").exists()

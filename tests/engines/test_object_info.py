@@ -1,4 +1,4 @@
-"""Node classes made from an engine's description: what is judged, what is left to the engine, and hostile descriptions."""
+"""Node classes made from an engine's description: what is judged, what is left to the engine, hostile descriptions."""
 
 from __future__ import annotations
 
@@ -207,12 +207,18 @@ def test_overrides_reach_the_inputs_of_a_choice() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (["size", 64, "center", "nearest"], {"resize": "size", "resize.width": 64, "resize.crop": "center", "method": "nearest"}),
+        (
+            ["size", 64, "center", "nearest"],
+            {"resize": "size", "resize.width": 64, "resize.crop": "center", "method": "nearest"},
+        ),
         (["like", "nearest"], {"resize": "like", "method": "nearest"}),
         (["nested", "b", 1.5, "area"], {"resize": "nested", "resize.how": "b", "resize.how.x": 1.5, "method": "area"}),
         (["nested", "a", "area"], {"resize": "nested", "resize.how": "a", "method": "area"}),
         ([], {"resize": "size", "resize.width": 512, "resize.crop": "none", "method": "area"}),
-        ({"resize": "nested", "resize.how": "b"}, {"resize": "nested", "resize.how": "b", "resize.how.x": 2.5, "method": "area"}),
+        (
+            {"resize": "nested", "resize.how": "b"},
+            {"resize": "nested", "resize.how": "b", "resize.how.x": 2.5, "method": "area"},
+        ),
     ],
 )  # fmt: skip
 def test_the_editors_values_are_read_with_the_widgets_that_a_choice_adds(values: Any, expected: dict[str, Any]) -> None:

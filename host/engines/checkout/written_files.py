@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from host.engines.contract import OutputFile
+from host.execution.shown_files import ShownFile
 from host.folders import FolderError, default_folders, requested_path, split_annotation
 
 __all__ = ["WrittenFiles"]
@@ -35,7 +35,7 @@ class WrittenFiles:
             plain, folder_type = split_annotation(name, "input")
             self._kept.update(self._paths(plain, "", folder_type))
 
-    def add(self, files: Iterable[OutputFile]) -> None:
+    def add(self, files: Iterable[ShownFile]) -> None:
         """Note the files of a job that ended, and delete those that only older jobs named."""
         self._jobs += 1
         for file in files:
