@@ -71,9 +71,10 @@ class RayEngine:
             if fetch in ready or run in ready:  # at the run's end the actor answers what it has
                 self._emit_all(self._get(fetch), emit)
                 fetch = None if run in ready else self._fetch()
+        result: JobResult
         rest, result = self._get(run)
         self._emit_all(rest, emit)
-        return result  # type: ignore[no-any-return]
+        return result
 
     def interrupt(self) -> None:
         """Stop the running job between two steps. A request that comes before the job has begun is lost."""
