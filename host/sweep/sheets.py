@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from host.atomic_files import flush_to_disk, temporary_file
+from host.engines.picture_metadata import CONTACT_SHEET, replace_texts
 from host.sweep.contact_sheet import Cell, Sheet, SheetTooLarge, draw_sheet
 from host.sweep.contract import Record
 from host.sweep.file_names import file_stem, short_names, value_text
@@ -63,11 +67,17 @@ def write_sheets(
         except SheetTooLarge as error:
             return written, f"no contact sheet: {error}"
         with temporary_file(folder) as temporary:
-            picture.save(temporary, format="PNG")
+            temporary.write_bytes(_png(picture))
             flush_to_disk(temporary)
             os.replace(temporary, path)
         written.append(path)
     return written, ""
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return replace_texts(buffer.getvalue(), {CONTACT_SHEET: "of the pictures in this folder"})
 
 
 def _named(values: dict[str, object], plan: SweepPlan) -> list[str]:
