@@ -25,13 +25,19 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", 
 _MAX_LABEL = 300
 
 
-def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder: Path) -> tuple[list[Path], str]:
+def write_sheets(
+    plan: SweepPlan,
+    result: Callable[[int], Record | None],
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Path], str]:
     """Write the contact sheets of a sweep into its folder: `sheet.png`, or `sheet_<values>.png` for each.
 
     Args:
         plan: The plan, with at least one axis.
         result: Returns the result of a job, or None if it has none yet.
         folder: The sweep's folder, with the jobs' files.
+        progress: Called with how many of how many jobs are drawn.
 
     Returns:
         The files, and a sentence if there are none.
@@ -53,6 +59,7 @@ def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder
         path = folder / (f"sheet_{file_stem(number, count, fixed)}.png" if leading else "sheet.png")
 
         def cell(place: int, first: int = first) -> Cell:
+            progress(first + place, len(plan))
             return _cell(result(first + place), folder)
 
         try:
