@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from host import context, folders
 from host.cli.engine_options import PoolDescription, describe_pool
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.interrupts import on_interrupt
 from host.cli.pools import OpenedPool, make_pool
-from host.cli.progress_bars import ProgressBars
+from host.cli.progress_bars import ProgressBars, bar_if_slow
 from host.cli.run_options import choose_folders, require_writable
 from host.cli.sweeps.command import begin_sweep, run_sweep
 from host.cli.sweeps.dry_run import print_plan
@@ -85,12 +83,7 @@ def _load_registry(description: PoolDescription, pool: OpenedPool) -> Registry:
 def _plan(args: argparse.Namespace, registry: Registry, chosen: Folders) -> Planned:
     try:
         workflow = read_workflow(args.workflow, registry)
-        with tqdm(desc="checking values", unit="", file=sys.stderr, delay=1.0, leave=False) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with bar_if_slow("checking values") as show:
             return make_plan(workflow, Path(args.workflow).stem, args.options, registry, chosen, show)
     except (WorkflowError, PlanError) as error:
         raise UsageError(error) from error

@@ -171,6 +171,26 @@ def result_of(*contents: bytes, filename: str = "x.png") -> JobResult:
     return JobResult("success", {}, files, hashlib.sha256("".join(digests).encode()).hexdigest(), None, 0.01)
 
 
+class DeadlyFile:
+    """An `OutputFile` at which the driver dies: when it is to be written, or when it has its name and no record.
+
+    Args:
+        path: where it will be.
+        after: whether the driver dies after the renaming.
+    """
+
+    filename, type, digest = "x.png", "output", "ab" * 32
+
+    def __init__(self, path: Path, after: bool) -> None:
+        self._path, self._after = path, after
+
+    @property
+    def data(self) -> bytes:
+        if self._path.exists() == self._after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b"data of this file"
+
+
 class ToyPool:
     """Engines of this process; some may join late: {engine: event to wait for}."""
 

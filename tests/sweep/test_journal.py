@@ -80,9 +80,9 @@ def test_the_first_result_counts_and_can_be_forgotten(path):
     journal.close()
 
 
-def test_a_long_error_is_cut(path):
-    journal = made(path, Record(1, "error", error="x" * 100_000))
-    assert 1000 < len(journal.result(1).error) <= 4000
+def test_a_long_error_is_cut_and_what_is_no_unicode_is_replaced(path):
+    journal = made(path, Record(1, "error", error="\udcff" * 100_000))
+    assert 1000 < len(journal.result(1).error) <= 4000 and set(journal.result(1).error) == {"?", "."}
     journal.close()
 
 

@@ -312,6 +312,27 @@ def test_a_damaged_definition_is_refused(plan, change):
         SweepPlan.from_definition(definition)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("[1, 2]"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+KEYS = ["format", "name", "prompt", "axes", "extra_data", "input_files", "key"]
+parts = st.fixed_dictionaries({name: json_values for name in ("target", "node_id", "name", "values")})
+
+
+@given(change=st.dictionaries(st.sampled_from(KEYS), json_values | st.lists(st.lists(parts))), whole=json_values)
+def test_any_definition_is_read_or_refused(change, whole):
+    axes = (Axis((VaryingInput("A.x", "1", "x", (1, 2)),)),)
+    definition = SweepPlan("x", {"1": node("X")}, axes, {}, (), KEY).definition()
+    for given_definition in ({**definition, **change}, whole):
+        try:
+            read = SweepPlan.from_definition(given_definition)
+        except ValueError as error:
+            assert len(str(error)) < 500
+            continue
+        assert all(read.job(index).prompt and read.file_stem(index) for index in range(len(read)))
+
+
 # -- file names
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.sweep.support import DriverProcess, ToyJobs, contents, results_in, wait_until
+from tests.sweep.support import DEADLINE, DriverProcess, ToyJobs, contents, results_in, wait_until
 
 JOBS = 60
 
@@ -31,9 +32,9 @@ def reference(sweep_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_files_do_not_depend_on_the_number_of_workers(workers, folder, sweep_pack, reference):
     jobs = logged(folder, JOBS)
-    assert DriverProcess(folder, sweep_pack, jobs, workers).end() == {
-        "total": JOBS, "succeeded": JOBS, "failed": 0, "interrupted": False, "stopped": None, "notices": [],
-    }  # fmt: skip
+    outcome = DriverProcess(folder, sweep_pack, jobs, workers).end()
+    assert (outcome["succeeded"], outcome["failed"], outcome["interrupted"]) == (JOBS, 0, False)
+    assert outcome["stopped"] is None and outcome["notices"] == []
     assert contents(folder) == reference
     assert sorted(jobs.marks()) == list(range(JOBS))
     assert len({record.worker for record in results_in(folder)}) > 1
@@ -76,6 +77,7 @@ def test_a_job_whose_node_raises_is_recorded_and_the_others_go_on(folder, sweep_
     assert sorted(jobs.marks()) == [0, 0, 1, 2, 3, 4, 4, 5]
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_driver_loses_nothing_and_leaves_nothing_running(folder, sweep_pack, reference):
     """Killed at many moments: the next driver runs what has no result, each job once."""
     jobs = logged(folder, JOBS)
@@ -96,6 +98,21 @@ def test_a_killed_driver_loses_nothing_and_leaves_nothing_running(folder, sweep_
     # Only what was running when a driver died began again: two jobs a kill.
     assert len(jobs.marks()) <= JOBS + 2 * kills
     wait_until(lambda: set(Path("/tmp").glob("ddim-worker-*")) <= folders_before, "the workers' folders are deleted")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_driver_that_dies_beside_the_renaming_of_a_file_loses_nothing(moment, folder, sweep_pack):
+    jobs = logged(folder, 6)
+    died = DriverProcess(folder, sweep_pack, jobs, die=moment)
+    assert died.process.wait(DEADLINE) == -9
+    died.kill()
+    assert [record.index for record in results_in(folder)] == [0, 1, 2]
+    left = set(contents(folder)) - {f"0000{index}_seed={index}.png" for index in range(3)}
+    assert len(left) == 1 and next(iter(left)).endswith(".tmp" if moment == "before" else "00003_seed=3.png")
+    assert DriverProcess(folder, sweep_pack, jobs).end()["succeeded"] == 6
+    assert jobs.marks() == [3, 4, 5]  # the first three had an engine that does not note
+    assert sorted(contents(folder)) == [f"0000{index}_seed={index}.png" for index in range(6)]
+    assert contents(folder)["00003_seed=3.png"].startswith(b"\x89PNG")
 
 
 def test_what_was_recorded_is_not_run_again_after_a_kill(folder, sweep_pack):
@@ -173,3 +190,23 @@ def test_a_full_disk_stops_the_sweep_and_nothing_is_recorded_that_is_not_there(f
         assert [(copy / file.name).stat().st_size for file in record.files] == [file.size for file in record.files]
     assert DriverProcess(copy, sweep_pack, jobs, 2).end()["succeeded"] == 20
     assert len(contents(copy)) == 20
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_two_workers_take_half_the_time(folder, sweep_pack):
+    """1.9 and more on an idle machine (`python -m bench.sweep`); here others may be at work."""
+    ratios = []
+    for attempt in range(4):
+        seconds = []
+        for workers in (1, 2):
+            place = folder / f"{attempt}-{workers}"
+            place.mkdir()
+            jobs = logged(folder, 6, actions={"*": "work 1.0"})
+            outcome = DriverProcess(place, sweep_pack, jobs, workers).end()
+            assert outcome["succeeded"] == 6
+            seconds.append(outcome["seconds"])
+        ratios.append(seconds[0] / seconds[1])
+        if ratios[-1] >= 1.5:
+            return
+    raise AssertionError(ratios)

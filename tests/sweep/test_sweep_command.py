@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,33 @@ def test_texts_that_a_comma_splits_are_pointed_out(run, tmp_path):
     code, _, err = run("grey.json", "--set", "SaveImage.filename_prefix=a,b")
     assert code == 0, err
     assert "note: the commas in --set SaveImage.filename_prefix=a,b separate 2 values" in err
+
+
+def test_ctrl_c_keeps_what_is_finished_and_resume_makes_the_rest(run, home, tmp_path):
+    steps = {"5": node("ToySteps", steps=40, pause=0.05), "6": node("ToyShow", value=["5", 0])}
+    (home / "slow.json").write_text(json.dumps({**GREY, **steps}))
+    options = ["--set", "1.grey=0..1:0.2", "--output-directory", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "host", "run", "slow.json", *options],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + SECONDS
+    while not list((tmp_path / "out").glob("*/0_grey=0.png")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, err
+    folder = only_folder(tmp_path / "out")
+    kept = {path.name: path.read_bytes() for path in folder.glob("*_grey=*.png")}
+    assert 1 <= len(kept) < 6 and f"{6 - len(kept)} missing" in out and "missing" in err + out
+    assert json.loads((folder / "sweep.json").read_text())["complete"] is False
+    (home / "slow.json").unlink()
+    code, out, err = run("--resume", "--workers", "2")
+    assert code == 0, err
+    assert "6 of 6 jobs made" in out and json.loads((folder / "sweep.json").read_text())["complete"] is True
+    assert len(list(folder.glob("*_grey=*.png"))) == 6
+    assert all((folder / name).read_bytes() == content for name, content in kept.items())

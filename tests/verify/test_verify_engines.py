@@ -11,6 +11,7 @@ from PIL import Image
 from host.cli import main
 from host.engines.contract import Job
 from host.engines.http import HttpEngine
+from host.engines.picture_metadata import replace_texts
 from host.engines.spec import EngineSpec
 from tests.server.support import HostProcess, graph, make_pack
 
@@ -62,13 +63,14 @@ def test_a_picture_of_an_engine_comes_out_again_with_the_same_facts(server, veri
     path.write_bytes(result.files[0].data)
     code, out, err = verify("--engine", server.address, "--input-directory", tmp_path / "inputs", path)
     assert (code, out) == (0, f"{path}: identical\n"), err
+    # The server keeps what it was sent, so it is not needed here any more.
+    code, out, err = verify("--engine", server.address, "--input-directory", tmp_path, path)
+    assert (code, out) == (0, f"{path}: identical\n"), err
 
 
 def test_nothing_that_answers_is_an_error(verify, tmp_path):
     path = tmp_path / "x.png"
     Image.new("RGB", (4, 4)).save(path)
-    from host.engines.picture_metadata import replace_texts
-
     path.write_bytes(replace_texts(path.read_bytes(), {"prompt": graph(0.3)}))
     code, out, err = verify("--engine", "http://127.0.0.1:9", path)
     assert (code, out) == (2, "") and "error: nothing answers at http://127.0.0.1:9" in err

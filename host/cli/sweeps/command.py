@@ -15,6 +15,7 @@ from host.cli.engine_options import PoolDescription
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.interrupts import on_interrupt
 from host.cli.pools import OpenedPool
+from host.cli.progress_bars import bar_if_slow
 from host.cli.run_options import require_writable
 from host.cli.sweeps.bars import SweepBars
 from host.engines.contract import EngineError
@@ -150,7 +151,8 @@ def _conclude(
         report = write_report(
             folder, started.id, plan, outcome, {**known_workers(folder), **workers}, journal.results()
         )
-        written, note = write_sheets(plan, journal.result, folder)
+        with bar_if_slow("contact sheet") as show:
+            written, note = write_sheets(plan, journal.result, folder, show)
         written = [*written, report]
     except OSError as error:
         sys.stderr.write(f"error: the report cannot be written to {folder}: {error.strerror}; --resume writes it\n")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from threading import Condition
 
@@ -99,9 +100,7 @@ class Ledger:
             SaveError, JournalError: They cannot be written. The job has no result then.
         """
         files = save_files(self._folder, self._jobs.file_stem(index), result.files)
-        return self._record(
-            Record(index, result.status, files, result.digest, float(result.seconds), worker, result.error)
-        )
+        return self._record(Record(index, result.status, files, result.digest, _seconds(result), worker, result.error))
 
     def lose(self, worker: str, index: int, reason: str) -> str:
         """Hand a job out again that a worker lost, or give it up. Returns a sentence for the user."""
@@ -121,3 +120,8 @@ class Ledger:
             self._pending.finish(record.index)
             self._changed.notify_all()
         return is_first
+
+
+def _seconds(result: JobResult) -> float:
+    """Return a job's time as a number that can be stored, whatever an engine says."""
+    return float(result.seconds) if math.isfinite(result.seconds) else 0.0
