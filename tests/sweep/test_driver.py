@@ -253,6 +253,14 @@ def test_a_journal_of_another_sweep_is_refused(journal, folder):
         Sweep(ToyJobs(3), ToyPool([ToyEngine("one")]), journal, folder, Ears())
 
 
+def test_a_finished_sweep_needs_no_worker_and_closes_those_that_there_are(journal, folder):
+    Sweep(ToyJobs(3), ToyPool([ToyEngine("one")]), journal, folder, Ears()).run()
+    engine, ears = ToyEngine("two"), Ears()
+    pool = ToyPool([engine])
+    assert Sweep(ToyJobs(3), pool, journal, folder, ears).run().succeeded == 3
+    assert engine.ran == [] and ears.heard == [] and pool.closed == 1
+
+
 def test_leftovers_of_a_killed_driver_are_deleted_and_other_files_stay(journal, folder):
     (folder / f".{'0' * 32}.tmp").write_bytes(b"half a picture")
     (folder / ".mine").write_bytes(b"keep")

@@ -83,18 +83,18 @@ class Sweep:
 
     def run(self) -> Outcome:
         """Run the jobs that have no result, and block until all have one or the sweep is stopped."""
-        if self._ledger.left:
-            self._threads.append(threading.Thread(target=self._start, name="sweep start", daemon=True))
-            try:
+        try:
+            if self._ledger.left:
+                self._threads.append(threading.Thread(target=self._start, name="sweep start", daemon=True))
                 self._threads[0].start()
                 self._wait()
-            finally:
-                with self._changed:
-                    self._is_over = True
-                    self._changed.notify_all()
-                self._pool.close()
-            for thread in self._threads:
-                thread.join(_JOIN_SECONDS)
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+            self._pool.close()
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
         if self._fault is not None:
             raise self._fault
         interrupted = self._stop_requested and self._ledger.left > 0
