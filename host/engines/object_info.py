@@ -145,7 +145,8 @@ def _declared(inputs: Mapping[str, Any], *, judged: bool) -> Declared:
         if isinstance(entries, Mapping):
             found[category] = {}
         for name, spec in list(entries.items())[:_MAX_INPUTS] if isinstance(entries, Mapping) else ():
-            read = spec if isinstance(spec, str) else _spec(spec, judged=judged)
+            bare = isinstance(spec, str)  # as hidden inputs have it
+            read = spec if bare and category == "hidden" else _spec([spec] if bare else spec, judged=judged)
             if isinstance(name, str) and read is not None:
                 found[category][name] = read
     return found
