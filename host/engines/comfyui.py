@@ -22,7 +22,7 @@ from host.engines.checkout.model_files import ModelFiles
 from host.engines.checkout.process import ComfyUIProcess, free_port
 from host.engines.checkout.written_files import WrittenFiles
 from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult
-from host.engines.environment import describe_packs
+from host.engines.environment import describe_packs, processor_name
 from host.engines.http import connect
 from host.engines.spec import EngineSpec
 
@@ -53,6 +53,7 @@ class ComfyUIEngine:
         self._known = {
             "threads": max(1, spec.threads),
             "exact": spec.exact,
+            "processor": {"name": processor_name()},
             "packs": describe_packs(self._packs),
         }
         self._written = WrittenFiles(self._folder)
