@@ -87,6 +87,8 @@ def engine_specs(args: argparse.Namespace) -> list[EngineSpec]:
     """
     named = [_read_engine(text) for text in args.engine or ["embedded"]]
     _check_comfyui_options(args, named)
+    if len({spec.kind == "embedded" for spec in named}) > 1:
+        raise UsageError("--engine expects engines with the same nodes, got embedded beside a ComfyUI; name one sort")
     workers = getattr(args, "workers", None)
     if workers is not None and workers > 1 and all(spec.kind == "http" for spec in named):
         raise UsageError(

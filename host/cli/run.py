@@ -92,11 +92,21 @@ def _plan(args: argparse.Namespace, registry: Registry, chosen: Folders) -> Plan
 def _sweep(
     args: argparse.Namespace, planned: Planned, pool: OpenedPool, description: PoolDescription, chosen: Folders
 ) -> int:
+    require_writable(chosen.output)
+    _require_worker(pool)
     started = begin_sweep(planned.plan, command_to_keep(args), chosen.output)
     try:
         return run_sweep(started, pool, description, chosen)
     finally:
         started.journal.close()
+
+
+def _require_worker(pool: OpenedPool) -> None:
+    """Wait for the first worker: if there is none, nothing has been written yet."""
+    try:
+        pool.first()
+    except (EngineError, EngineLost) as error:
+        raise UsageError(error) from error
 
 
 def _resume(args: argparse.Namespace, chosen: Folders) -> int:
@@ -113,6 +123,8 @@ def _resume(args: argparse.Namespace, chosen: Folders) -> int:
         require_writable(started.folder)
         pool = make_pool(description)
         try:
+            if args.retry_failed or sum(1 for _ in started.journal.results()) < len(started.plan):
+                _require_worker(pool)
             return run_sweep(started, pool, description, chosen, retry_failed=args.retry_failed)
         finally:
             pool.close()

@@ -156,7 +156,7 @@ def _reason(text: str) -> str:
 
 
 _REASONS = (
-    (r"AuthenticationError|InvalidAuthToken|Unauthenticated|no authentication token", _TOKEN_HINT),
+    (r"AuthenticationError|InvalidAuthToken|Unauthenticated|(?:find an|no) authentication token", _TOKEN_HINT),
     (
         r"(?:version mismatch|versions? .*do(?:es)? not match|mismatch).{0,200}?Ray: *([\w.]+)\s*Python: *([\w.]+)"
         r".*?Ray: *([\w.]+)\s*Python: *([\w.]+)",

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult
 from host.error_format import shorten
@@ -20,7 +27,7 @@ _QUIET_SECONDS = 0.05  # a job that takes less has its events fetched with its r
 _EVENTS_SECONDS = 10.0  # how long a request for events stays at the actor if there are none
 _CLOSE_SECONDS = 10.0
 _NODE_SECONDS = 90.0  # Ray needs most of a minute to notice that a node is gone
-_FINAL = "has been lost with its node"
+_DEAD = (ActorDiedError, ActorUnschedulableError)  # the second: its node is gone
 
 
 class RayEngine:
@@ -139,21 +146,22 @@ class RayEngine:
 
     def _gone(self, error: RayError) -> Exception:
         """Say what is known of an actor that died: whether it comes back, and why."""
-        if isinstance(error, RayActorError) and self._is_dead():
-            return EngineError(f"{self.name} {_FINAL}")
+        if isinstance(error, (RayActorError, ActorUnschedulableError)) and self._is_dead():
+            return EngineError(f"{self.name} was lost with its node")
         return EngineLost(f"{self.name} died: {_first_line(error)}")
 
     def _is_dead(self) -> bool:
-        """Return whether the actor will not come back: an actor that does answers a call, if late."""
+        """Return whether the actor will not come back: one that does answers a call, if late."""
         deadline = time.monotonic() + _NODE_SECONDS
         while time.monotonic() < deadline:
+            self._check_cluster()
             try:
-                ray.get(self._actor.events.remote(0.0), timeout=_CLOSE_SECONDS)
+                ray.get(self._actor.events.remote(0.0), timeout=_LOOK_SECONDS)
                 return False
-            except ray.exceptions.ActorDiedError:
+            except _DEAD:
                 return True
             except (RayError, GetTimeoutError):
-                time.sleep(0.2)
+                time.sleep(_LOOK_SECONDS / 4)
         return False
 
 

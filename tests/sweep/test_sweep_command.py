@@ -151,6 +151,8 @@ def test_the_pictures_do_not_depend_on_the_number_of_workers(run, tmp_path):
         (["--set", "1.size=1,2", "--engine", "cluster"], ["--engine expects embedded, comfyui:PATH or http"]),
         (["--set", "1.size=1,2", "--engine", "comfyui:nowhere"], ["the folder of a ComfyUI, got 'nowhere'"]),
         (["--set", "1.size=1,2", "--engine", "http://x/y"], ["give scheme, host and port only"]),
+        (["--engine", "embedded", "--engine", "http://x:1"], ["got embedded beside a ComfyUI"]),
+        (["--set", "1.size=1,2", "--engine", "http://127.0.0.1:9"], ["127.0.0.1:9"]),
         (["--engine-python", "python3"], ["--engine-python is for --engine comfyui:PATH"]),
         (["--workers", "0"], ["expected a whole number from 1 to 256, got '0'"]),
         (["--resume"], ["found no unfinished sweep"]),

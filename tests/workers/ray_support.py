@@ -40,6 +40,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_TMPDIR": str(self.folder),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_health_check_period_ms": "1000",  # a node that was killed is missed sooner
             "SWEEP_NOTES": str(notes),
         }
         command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), str(cpus)]

@@ -109,7 +109,7 @@ def test_jobs_of_a_node_that_is_lost_run_elsewhere_and_a_late_node_takes_part(cl
     cluster.kill(index)
     (notes / "go").touch()
     found = driver.end()
-    assert found["succeeded"] == 8 and found["stopped"] is None
+    assert found["succeeded"] == 8 and found["stopped"] is None, found
     late = {f"ray {node[:4]} cpu {number}" for number in (0, 1)}
     assert late < {name for (name,) in found["joined"]}
     assert {name for name, _ in found["gone"]} <= late
