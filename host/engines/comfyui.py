@@ -58,6 +58,7 @@ class ComfyUIEngine:
         }
         self._written = WrittenFiles(self._folder)
         self._models = ModelFiles(self._checkout / "models")
+        self._is_closed = False
         self._process: ComfyUIProcess | None = None
         self._server: RemoteServer | None = None
         interpreter_of(spec, self._checkout)
@@ -98,6 +99,7 @@ class ComfyUIEngine:
 
     def close(self) -> None:
         """End the ComfyUI and everything it started."""
+        self._is_closed = True
         self._stop()
 
     def _started(self) -> RemoteServer:
@@ -105,6 +107,8 @@ class ComfyUIEngine:
         if self._server is not None and self._process is not None and self._process.is_alive():
             return self._server
         self._stop()
+        if self._is_closed:
+            raise EngineError(f"{self.name} was closed")
         prepare_folder(self._folder, self._checkout, self._packs)
         sys.stderr.write(f"{self.name}: starting the ComfyUI in {self._checkout}\n")
         for remaining in reversed(range(_PORTS)):
