@@ -29,6 +29,7 @@ from .sampling.fit import FIT_METHODS, fit_timesteps
 from .sampling.guidance_interval import INTERVAL_UNITS, GuidanceInterval
 from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
+from .sampling.prediction_check import PredictionCheck, find_prediction_type
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
 from .schedule.flow_settings import FlowConfig
 from .schedule.flow_sigmas import FLOW_SPACINGS
@@ -80,6 +81,7 @@ __all__ = [
     "MappedKey",
     "NoiseSchedule",
     "ParallelSample",
+    "PredictionCheck",
     "Schedule",
     "SchedulerConfig",
     "SigmaConfig",
@@ -88,6 +90,7 @@ __all__ = [
     "__version__",
     "betas_from_alpha_bar",
     "capture_sample",
+    "find_prediction_type",
     "fit_timesteps",
     "check_lambda",
     "guide",
