@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..guidance.cfg import Guided
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..plan import Schedule
 from ..sampling.loop import checked_output
 from ..scheduler.forward import ForwardScheduler
@@ -20,7 +20,7 @@ from ..step.levels import FLOW, Level
 
 __all__ = ["Callback", "Model", "Trajectory", "mean_square"]
 
-Model = Callable[[Tensor, Tensor], Tensor | Guided]
+Model = Callable[[Tensor, Tensor], ModelOutput]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -65,7 +65,7 @@ class Trajectory:
         """Return the levels before and after a step."""
         return self._levels[index], self._levels[index + 1]
 
-    def output(self, index: int, x: Tensor) -> Tensor:
+    def output(self, index: int, x: Tensor) -> Tensor | CFGPlusPlus:
         """Return the model's output for ``x``, the sample before a step; a guided one is combined.
 
         Raises:
@@ -75,7 +75,7 @@ class Trajectory:
         output = checked_output(self.model(x.to(self.model_dtype, copy=True), self.scheduler.timesteps[index]), x)
         return output.tensor() if isinstance(output, Guided) else output
 
-    def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def mean(self, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         """Return the result of a step without its noise, in the working dtype of ``x``, exactly as sampling does."""
         c = self.coefficients(index)
         x_next, _ = apply_step(
@@ -102,7 +102,7 @@ class Trajectory:
             return 1.0
         return to.alpha / at.alpha if at.alpha > 0.0 else to.sigma / at.sigma or 1.0
 
-    def report(self, steps_done: int, index: int, x: Tensor, output: Tensor) -> None:
+    def report(self, steps_done: int, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> None:
         """Call the callback for step ``index``.
 
         Args:
