@@ -258,8 +258,9 @@ _INPUTS: dict[str, Input] = {
         INVERSION_METHODS,
         "variance_noise",
         "variance_noise: exact, one model call per step, records the noise of every step; use it for edits. edict: "
-        "exact, two coupled tracks, two model calls per step. ddim: plain DDIM inversion, close with many steps. "
-        "fixed_point: each step refined, much closer. Sample all but variance_noise at eta 0.",
+        "exact, two coupled tracks, two model calls per step. bdia: exact, two neighbouring samples, one per step. "
+        "ddim: plain DDIM inversion, close with many steps. fixed_point: each step refined, much closer. Sample "
+        "all but variance_noise at eta 0.",
     ),
     "noise_path": choice(
         NOISE_PATHS,

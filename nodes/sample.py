@@ -173,7 +173,7 @@ class DDIMSampler:
         if variance_noise is not None and variance_noise.noise is None:
             raise DDIMError(
                 "this inversion recorded no noise, so a SAMPLER cannot use it: sample its latent at eta 0 without "
-                "variance_noise, or, for method edict, with DDIM Sample"
+                "variance_noise, or, for methods edict and bdia, with DDIM Sample"
             )
         settings = SamplerSettings(
             eta=eta,
@@ -288,5 +288,5 @@ def _step_noise(run: Run, settings: SamplerSettings) -> _StepNoise:
 
 
 def _two_tracks(inversion: Inversion, second_latent: Tensor, run: Run) -> Inversion:
-    """Return an inversion by ``edict`` with both tracks where the run is: its device, scale and schedule."""
+    """Return an inversion by ``edict`` or ``bdia`` with both samples where the run is: device, scale and schedule."""
     return replace(inversion, latent=run.start, second_latent=second_latent.to(run.start), schedule=run.schedule)

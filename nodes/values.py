@@ -42,7 +42,8 @@ class RecordedNoise:
         schedule: The schedule of the run.
         eta: The eta of the run, in [0, 1].
         inversion: The inversion that recorded it, or None. It is what a noise file holds, and it carries the second
-            track of ``edict``. Its ``latent`` is scaled like the host's LATENTs, its other tensors like the model's.
+            sample of ``edict`` and ``bdia``. Its ``latent`` is scaled like the host's LATENTs, the other tensors like
+            the model's.
     """
 
     noise: Tensor | None
