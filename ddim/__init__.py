@@ -6,7 +6,16 @@ The public names are all here; everything else is private.
 """
 
 from .errors import DDIMError
-from .guidance.cfg import Guided, guide, guided_model, rescale_noise_cfg
+from .guidance.cfg import (
+    GUIDANCE_MODES,
+    CFGPlusPlus,
+    Guided,
+    check_lambda,
+    guide,
+    guide_plus_plus,
+    guided_model,
+    rescale_noise_cfg,
+)
 from .interpolation import slerp, slerp_path
 from .inversion.api import INVERSION_METHODS, invert, model_calls, reconstruct
 from .inversion.noise_files import MAX_FILE_BYTES, load_noise, save_noise
@@ -17,6 +26,7 @@ from .noise.recorded import VarianceNoise
 from .plan import Schedule, make_schedule
 from .sampling.cuda_graph import CapturedSample, capture_sample
 from .sampling.fit import FIT_METHODS, fit_timesteps
+from .sampling.guidance_interval import INTERVAL_UNITS, GuidanceInterval
 from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
@@ -43,6 +53,8 @@ __all__ = [
     "FIT_METHODS",
     "FLOW",
     "FLOW_SPACINGS",
+    "GUIDANCE_MODES",
+    "INTERVAL_UNITS",
     "INVERSION_METHODS",
     "MAX_FILE_BYTES",
     "NOISE_PATHS",
@@ -52,6 +64,7 @@ __all__ = [
     "TIMESTEP_SPACINGS",
     "VARIANCE_EXPLODING",
     "VARIANCE_PRESERVING",
+    "CFGPlusPlus",
     "CapturedSample",
     "ConfigReport",
     "DDIMError",
@@ -61,6 +74,7 @@ __all__ = [
     "DDIMSchedulerOutput",
     "Inversion",
     "FlowConfig",
+    "GuidanceInterval",
     "Guided",
     "Level",
     "MappedKey",
@@ -75,7 +89,9 @@ __all__ = [
     "betas_from_alpha_bar",
     "capture_sample",
     "fit_timesteps",
+    "check_lambda",
     "guide",
+    "guide_plus_plus",
     "guided_model",
     "import_config",
     "invert",

@@ -27,6 +27,7 @@ __all__ = [
     "PackError",
     "Registry",
     "find_input",
+    "has_live_inputs",
     "input_types",
     "is_output_node",
     "load_pack",
@@ -85,9 +86,18 @@ class InputSpec(NamedTuple):
     category: str
 
 
-def input_types(node: NodeClass) -> dict[str, dict[str, Any]]:
-    """Return the declared inputs of a class: {"required": {name: (type, options)}, "optional", "hidden"}."""
-    return node.INPUT_TYPES()
+def input_types(node: NodeClass, values: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the declared inputs of a class: {"required": {name: (type, options)}, "optional", "hidden"}.
+
+    With a node's values, the inputs of that node, which may be others; see `has_live_inputs`.
+    """
+    live = getattr(node, "LIVE_INPUT_TYPES", None)
+    return node.INPUT_TYPES() if live is None or values is None else live(values)
+
+
+def has_live_inputs(node: NodeClass) -> bool:
+    """Return whether a node's inputs depend on its values, as they do where a choice adds inputs."""
+    return hasattr(node, "LIVE_INPUT_TYPES")
 
 
 def find_input(declared: Mapping[str, Mapping[str, Any]], name: str) -> InputSpec | None:
@@ -165,12 +175,15 @@ class Registry:
         display_names: {node id: the name shown in the editor}.
         web_directories: {pack name: folder served under /extensions/<pack name>/}.
         pack_directories: {pack name: the pack's own folder}.
+        is_described: Whether the classes are only described here, and run elsewhere. Then what a description does not
+            tell is not judged.
     """
 
     nodes: Mapping[str, NodeClass]
     display_names: Mapping[str, str]
     web_directories: Mapping[str, Path]
     pack_directories: Mapping[str, Path]
+    is_described: bool = False
 
     def object_info(self, node_id: str) -> dict[str, Any]:
         """Return the `/object_info` entry of one node. Raises KeyError for an unknown id."""

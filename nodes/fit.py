@@ -16,7 +16,7 @@ from ..ddim import (
     fit_timesteps,
     sample,
 )
-from .backend import Advance, Run, SamplingRequest, check_kind, current, schedule_sigmas, timestep_reader
+from .backend import Advance, Run, SamplingRequest, check_kind, current, guided_x0, schedule_sigmas, timestep_reader
 from .editor import fit_report
 from .inputs import DDIM_SCHEDULE, LATENT, SIGMAS, Input, InputTypes, choice, inputs, integer, socket
 from .planning import check_choices, comparable_plans
@@ -227,7 +227,7 @@ def _fitted(
     last_of_long_run: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def model(x_t: Tensor, t: Tensor) -> Tensor:
-        x0 = run.denoise(x_t, t)
+        x0 = guided_x0(run.denoise(x_t, t))
         last[:] = [(x_t, t, x0)]
         return x0
 

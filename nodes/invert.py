@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..ddim import DDIMError, Inversion, Schedule, VarianceNoise, invert, model_calls, rescale_noise_cfg
-from .backend import Run, SamplingRequest, current
+from .backend import Denoised, Run, SamplingRequest, current, guided_x0
 from .editor import inversion_report
 from .inputs import LATENT, VARIANCE_NOISE, InputTypes, inputs, number
-from .values import Conditioning, Latent, Model, RecordedNoise
+from .values import SHARE, Conditioning, Guidance, Latent, Model, RecordedNoise
 
 __all__ = ["DDIMInvert"]
 
@@ -75,7 +75,8 @@ class DDIMInvert:
                 **inputs("guidance_rescale"),
                 "eta": eta,
                 **inputs("noise_path", "refinements", "noise_precision"),
-            }
+            },
+            "optional": inputs("guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
         }
 
     def invert(
@@ -93,7 +94,12 @@ class DDIMInvert:
         noise_path: str,
         refinements: int,
         noise_precision: str,
+        guidance_mode: str = "cfg",
+        guidance_start: float = 0.0,
+        guidance_end: float = 1.0,
+        guidance_unit: str = SHARE,
     ) -> dict[str, Any]:
+        guidance = Guidance.of(cfg, guidance_mode, guidance_start, guidance_end, guidance_unit)
         if latent_image.get("noise_mask") is not None:
             raise DDIMError(
                 "DDIM Invert inverts whole images: a noise_mask would mix in noise that belongs to no image. Invert "
@@ -112,7 +118,7 @@ class DDIMInvert:
         )
         found: list[Inversion] = []
         request = SamplingRequest(
-            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=False
+            model, positive, negative, latent_image, schedule, cfg, seed, add_noise=False, guidance=guidance
         )
         latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
         inversion = _for_socket(found[0], latent["samples"], schedule)
@@ -184,16 +190,17 @@ class _ReportingModel:
     reported: int = 0
     last: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
         """Return x_0, and report the share of the calls that are done as steps."""
         current().check_cancelled()
-        x0 = self.run.denoise(x_t, t)
+        denoised = self.run.denoise(x_t, t)
+        x0 = guided_x0(denoised)
         self.calls, self.last = self.calls + 1, (x_t, x0)
         reached = min(self.calls * self.steps // self.max_calls, self.steps)
         if reached > self.reported:
             self.reported = reached
             self.run.report(reached - 1, x_t, x0)
-        return x0
+        return denoised
 
     def finish(self) -> None:
         """Complete the progress bar if fewer calls were needed."""

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..ddim import DDIMError, DDIMScheduler, Inversion, Schedule, reconstruct, rescale_noise_cfg, sample
-from .backend import Run, SamplingRequest, current
+from .backend import Denoised, Run, SamplingRequest, current, guided_x0
 from .editor import Replay
 from .inputs import LATENT, SAMPLER, InputTypes, inputs
-from .values import FROM_SCHEDULE, Conditioning, Latent, Model, RecordedNoise, SamplerSettings
+from .values import FROM_SCHEDULE, SHARE, Conditioning, Guidance, Latent, Model, RecordedNoise, SamplerSettings
 
 __all__ = ["DDIMSample", "DDIMSampler"]
 
-Denoise: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Denoise: TypeAlias = Callable[[Tensor, Tensor], Denoised]
 
 
 class DDIMSample:
@@ -31,24 +31,9 @@ class DDIMSample:
         "and step noise that is the same for an image alone and in a batch. Works with epsilon, v-prediction, x0, flow "
         "(Flux, SD3, Qwen-Image, Z-Image, Wan) and EDM (SVD, Cosmos) models."
     )
-    SEARCH_ALIASES = [
-        "ddim",
-        "ksampler",
-        "sampler",
-        "eta",
-        "zero snr",
-        "ztsnr",
-        "v-pred",
-        "cfg rescale",
-        "trailing",
-        "variance noise",
-        "img2img",
-        "inpaint",
-        "flow",
-        "flux",
-        "sd3",
-        "wan",
-    ]
+    SEARCH_ALIASES = ["ddim", "ksampler", "sampler", "eta", "zero snr", "ztsnr", "v-pred", "cfg rescale", "trailing"]
+    SEARCH_ALIASES += ["variance noise", "img2img", "inpaint", "flow", "flux", "sd3", "wan"]
+    SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval"]
     RETURN_TYPES = (LATENT, LATENT)
     RETURN_NAMES = ("latent", "denoised")
     OUTPUT_TOOLTIPS = (
@@ -80,7 +65,7 @@ class DDIMSample:
                 "use_clipped_model_output",
                 "noise_mode",
             ),
-            "optional": inputs("variance_noise"),
+            "optional": inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
         }
 
     def sample(
@@ -102,7 +87,14 @@ class DDIMSample:
         use_clipped_model_output: bool,
         noise_mode: str,
         variance_noise: RecordedNoise | None = None,
+        guidance_mode: str = "cfg",
+        guidance_start: float = 0.0,
+        guidance_end: float = 1.0,
+        guidance_unit: str = SHARE,
     ) -> dict[str, Any]:
+        guidance = Guidance.of(
+            cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
+        )
         settings = SamplerSettings(
             eta=eta,
             x0_processing=x0_processing,
@@ -120,7 +112,7 @@ class DDIMSample:
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
         request = SamplingRequest(
-            model, positive, negative, latent_image, schedule, cfg=cfg, seed=seed, add_noise=add_noise
+            model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
         )
         latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
         return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
@@ -237,10 +229,10 @@ def _reporting(denoise: Denoise, report: Callable[[int, Tensor, Tensor], None]) 
     """Return a model that reports each x_0 that it predicts."""
     steps = count()
 
-    def model(x_t: Tensor, t: Tensor) -> Tensor:
-        x0 = denoise(x_t, t)
-        report(next(steps), x_t, x0)
-        return x0
+    def model(x_t: Tensor, t: Tensor) -> Denoised:
+        denoised = denoise(x_t, t)
+        report(next(steps), x_t, guided_x0(denoised))
+        return denoised
 
     return model
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from ..ddim import DDIMError, Inversion, Schedule
+from ..ddim import DDIMError, GuidanceInterval, Inversion, Schedule, check_lambda
 
 __all__ = [
     "FROM_SCHEDULE",
+    "GUIDANCE_UNITS",
+    "NOISE_LEVEL_LIMIT",
     "NOISE_MODES",
+    "SHARE",
     "X0_PROCESSING",
     "Conditioning",
+    "Guidance",
     "Latent",
     "Model",
     "RecordedNoise",
@@ -31,6 +36,9 @@ ETA_TOLERANCE = 1e-6
 FROM_SCHEDULE = "from schedule"
 X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
 NOISE_MODES = ("per image", "stream")
+SHARE, LOG_SNR = "share of the run", "log-SNR"
+GUIDANCE_UNITS = {SHARE: "share", LOG_SNR: "log_snr"}  # the core's name by that on the nodes
+NOISE_LEVEL_LIMIT = 100.0  # a log-SNR at which an interval has no limit: pure noise, or a clean image
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +118,53 @@ class RecordedNoise:
                 f"variance_noise was made for latents of shape {expected} and the run has {tuple(shape)}; use the same "
                 "size and batch"
             )
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the two predictions of a step are combined, and in which steps.
+
+    Attributes:
+        mode: One of ``GUIDANCE_MODES``.
+        interval: Where there is guidance; None for everywhere.
+    """
+
+    mode: str = "cfg"
+    interval: GuidanceInterval | None = None
+
+    @classmethod
+    def of(cls, cfg: float, mode: str, start: float, end: float, unit: str, *, rederive: bool = False) -> Guidance:
+        """Read a node's inputs.
+
+        Args:
+            cfg: The guidance scale.
+            mode: One of ``GUIDANCE_MODES``.
+            start: Of the interval.
+            end: Of the interval.
+            unit: A key of :data:`GUIDANCE_UNITS`.
+            rederive: Whether epsilon is derived again from the processed x_0.
+
+        Raises:
+            DDIMError: For a cfg that is no lambda where it has to be one, or an interval that is upside down.
+        """
+        if mode == "cfg++":
+            check_lambda(cfg)
+            if rederive:
+                raise DDIMError(
+                    "use_clipped_model_output takes epsilon from the guided image and guidance_mode cfg++ from the "
+                    "unconditional one: turn use_clipped_model_output off, or use guidance_mode cfg"
+                )
+        if unit == LOG_SNR:
+            start, end = (math.copysign(math.inf, x) if abs(x) >= NOISE_LEVEL_LIMIT else x for x in (start, end))
+        interval = GuidanceInterval(start, end, GUIDANCE_UNITS[unit])
+        everywhere = unit == SHARE and (start, end) == (0.0, 1.0)
+        return cls(mode, None if everywhere else interval)
+
+    def unguided(self, schedule: Schedule) -> frozenset[int]:
+        """Return the timesteps of a schedule at which the positive prompt is used alone."""
+        if self.interval is None:
+            return frozenset()
+        return frozenset(schedule.plan.timesteps) - self.interval.timesteps(schedule)
 
 
 @dataclass(frozen=True)

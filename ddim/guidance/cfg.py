@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_function, check_pair, check_tensor, describe
-from ..errors import DDIMError, check_number, show
+from ..errors import DDIMError, check_choice, check_number, show
 from ..precision import per_image, working_dtype
 
-__all__ = ["Guided", "guide", "guided_model", "rescale_noise_cfg"]
+__all__ = [
+    "GUIDANCE_MODES",
+    "CFGPlusPlus",
+    "Guided",
+    "ModelOutput",
+    "check_lambda",
+    "guide",
+    "guide_plus_plus",
+    "guided_model",
+    "rescale_noise_cfg",
+]
 
 
 class Guided(NamedTuple):
@@ -39,6 +49,21 @@ class Guided(NamedTuple):
         return guide(self.uncond.to(dtype), self.text.to(dtype), self.scale, self.rescale)
 
 
+class CFGPlusPlus(NamedTuple):
+    """The two outputs of a step with CFG++ (:func:`guide_plus_plus`): a model may return it to :func:`ddim.sample`.
+
+    Attributes:
+        guided: the output that x_0 is taken from, shape ``(B, ...)``.
+        uncond: the output without the condition, which the direction is taken from, same shape.
+    """
+
+    guided: Tensor
+    uncond: Tensor
+
+
+ModelOutput = Tensor | Guided | CFGPlusPlus
+
+
 def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidance_rescale: float = 0.0) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022, 2207.12598, equation 6), with optional rescale.
 
@@ -61,6 +86,53 @@ def guide(pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidanc
     return rescale_noise_cfg(guided, pred_text, guidance_rescale) if guidance_rescale else guided
 
 
+def guide_plus_plus(
+    pred_uncond: Tensor, pred_text: Tensor, guidance_scale: float, guidance_rescale: float = 0.0
+) -> CFGPlusPlus:
+    """CFG++ (Chung et al. 2024, 2406.08070, algorithm 2): guidance that interpolates, and keeps the noise of the step.
+
+    x_0 comes from the guided output, e_0 + lambda (e_c - e_0), and the direction back to the next noise level from the
+    unconditional e_0. All prediction types are linear in epsilon, so the outputs are combined as they are; the step is
+    :func:`ddim.step.apply.step_mean`. lambda 0 is sampling without the condition. A step with lambda is that of
+    :func:`guide` with the scale w = lambda alpha_u m / (alpha_u m + direction n), where m and n weigh the output in x_0
+    and in epsilon: above 1, and larger the shorter the step is.
+
+    Args:
+        pred_uncond: model output without the condition, shape ``(B, ...)``.
+        pred_text: model output with it, same shape.
+        guidance_scale: lambda, in [0, 1]; the paper uses 0.6 where others use 7.5.
+        guidance_rescale: phi of :func:`rescale_noise_cfg`, for the guided output.
+
+    Raises:
+        DDIMError: for tensors that do not fit together, or lambda outside [0, 1].
+    """
+    return CFGPlusPlus(guide(pred_uncond, pred_text, check_lambda(guidance_scale), guidance_rescale), pred_uncond)
+
+
+def check_lambda(guidance_scale: float) -> float:
+    """The guidance scale of CFG++, if it can be one.
+
+    Raises:
+        DDIMError: outside [0, 1].
+    """
+    value = check_number("guidance_scale", guidance_scale)
+    if not 0.0 <= value <= 1.0:
+        raise DDIMError(
+            f"guidance mode 'cfg++' takes lambda in [0, 1] as its guidance scale (0.6 does what 7.5 does for 'cfg'), "
+            f"got {value:g}; lower the scale, or use mode 'cfg'"
+        )
+    return value
+
+
+# How two outputs become one, by the name of the mode.
+_COMBINE: dict[str, Callable[[Tensor, Tensor, float, float], Tensor | CFGPlusPlus]] = {
+    "cfg": guide,
+    "cfg++": guide_plus_plus,
+}
+
+GUIDANCE_MODES: tuple[str, ...] = tuple(_COMBINE)
+
+
 def _check_scale(scale: float | Tensor, like: Tensor) -> None:
     if isinstance(scale, Tensor):
         check_tensor("guidance_scale", scale)
@@ -81,22 +153,41 @@ def guided_model(
     unconditional: Callable[[Tensor, Tensor], Tensor],
     guidance_scale: float,
     guidance_rescale: float = 0.0,
-) -> Callable[[Tensor, Tensor], Tensor]:
+    *,
+    mode: str = "cfg",
+    active: Callable[[Tensor], bool] | None = None,
+) -> Callable[[Tensor, Tensor], Tensor | CFGPlusPlus]:
     """One model made of two, for :func:`ddim.sample` and :func:`ddim.invert`; the scales of the two may differ.
 
     Args:
         conditional: ``model(x_t, t)`` with the condition.
-        unconditional: ``model(x_t, t)`` without it; not called at scale 1, where it has no weight.
-        guidance_scale: w of :func:`guide`.
+        unconditional: ``model(x_t, t)`` without it; not called where it has no weight: at scale 1 of ``"cfg"``, and
+            where guidance is not active.
+        guidance_scale: w of :func:`guide`, or lambda of :func:`guide_plus_plus`.
         guidance_rescale: phi of :func:`rescale_noise_cfg`, in [0, 1].
+        mode: one of ``GUIDANCE_MODES``.
+        active: ``active(t)`` tells whether there is guidance at t, as :meth:`ddim.GuidanceInterval.on` gives it;
+            elsewhere the conditional output is used alone. By default there is guidance in every step.
+
+    Raises:
+        DDIMError: for arguments that do not fit together, lambda outside [0, 1] among them.
     """
-    scale = check_number("guidance_scale", guidance_scale)
+    combine = _COMBINE[check_choice("mode", mode, GUIDANCE_MODES)]
+    scale = check_number("guidance_scale", guidance_scale) if mode == "cfg" else check_lambda(guidance_scale)
     phi = check_number("guidance_rescale", guidance_rescale, 0.0, 1.0)
     check_function("conditional", conditional)
     check_function("unconditional", unconditional)
-    if scale == 1.0:
+    if active is not None:
+        check_function("active", active)
+    if scale == 1.0 and mode == "cfg":
         return conditional
-    return lambda x, t: guide(unconditional(x, t), conditional(x, t), scale, phi)
+
+    def model(x: Tensor, t: Tensor) -> Tensor | CFGPlusPlus:
+        if active is not None and not active(t):
+            return conditional(x, t)
+        return combine(unconditional(x, t), conditional(x, t), scale, phi)
+
+    return model
 
 
 def rescale_noise_cfg(noise_cfg: Tensor, noise_pred_text: Tensor, guidance_rescale: float = 0.0) -> Tensor:

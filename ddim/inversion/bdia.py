@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError
+from ..guidance.cfg import CFGPlusPlus
 from .deterministic import first_guess
 from .trajectory import Trajectory
 
@@ -84,7 +85,7 @@ def encode_bdia(trajectory: Trajectory, x0: Tensor) -> tuple[Tensor, Tensor]:
     return x * levels[0].length, after * levels[1].length
 
 
-def _both_changes(trajectory: Trajectory, index: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def _both_changes(trajectory: Trajectory, index: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor | CFGPlusPlus]]:
     """Return D(x, index + 1) - D(x, index - 1) for samples of length 1, and the model's sample and output."""
     above, at, below = (level.length for level in trajectory.schedule.levels[index - 1 : index + 2])
     sample = x * at

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..precision import per_image, weighted_sum, working_dtype
+from ..guidance.cfg import CFGPlusPlus
+from ..precision import per_image, working_dtype
+from ..step.apply import step_mean
 from .trajectory import Trajectory, mean_square
 
 __all__ = ["SEARCHES", "Search", "encode_ddim", "encode_fixed_point", "first_guess"]
@@ -80,7 +82,7 @@ def encode_fixed_point(
     return x
 
 
-def first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, Tensor]:
+def first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, Tensor | CFGPlusPlus]:
     """Undo one step with the prediction that the model makes for ``y``; also return the model's output.
 
     ``y`` is scaled to the length of the level that the model is told. This is the linear step, without clipping: y was
@@ -89,7 +91,7 @@ def first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, 
     at, to = trajectory.levels(index)
     x = y * (at.length / to.length)
     output = trajectory.output(index, x)
-    gap = y - weighted_sum(x, output, trajectory.coefficients(index).step)
+    gap = y - step_mean(trajectory.coefficients(index), x, output)
     return x + gap / trajectory.slope(index), output
 
 

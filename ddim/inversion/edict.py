@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError
+from ..guidance.cfg import CFGPlusPlus
 from ..step.levels import FLOW
 from .trajectory import Trajectory
 
@@ -94,7 +95,7 @@ def encode_edict(trajectory: Trajectory, x0: Tensor, mixing: float) -> tuple[Ten
     return x, y
 
 
-def _change(trajectory: Trajectory, index: int, x: Tensor, output: Tensor | None = None) -> Tensor:
+def _change(trajectory: Trajectory, index: int, x: Tensor, output: Tensor | CFGPlusPlus | None = None) -> Tensor:
     """Return what a step adds to the scaled sample, computed from ``x``: for an epsilon model, k_m epsilon(x)."""
     output = trajectory.output(index, x) if output is None else output
     return trajectory.mean(index, x, output).to(torch.float64) - trajectory.slope(index) * x

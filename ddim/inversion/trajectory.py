@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..guidance.cfg import Guided
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..plan import Schedule
 from ..sampling.loop import checked_output
 from ..scheduler.forward import ForwardScheduler
@@ -21,7 +21,7 @@ from ..step.levels import FLOW, Level
 
 __all__ = ["Callback", "Model", "Trajectory", "mean_square"]
 
-Model = Callable[[Tensor, Tensor], Tensor | Guided]
+Model = Callable[[Tensor, Tensor], ModelOutput]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -66,7 +66,7 @@ class Trajectory:
         """Return the levels before and after a step."""
         return self._levels[index], self._levels[index + 1]
 
-    def output(self, index: int, x: Tensor) -> Tensor:
+    def output(self, index: int, x: Tensor) -> Tensor | CFGPlusPlus:
         """Return the model's output for ``x``, the sample before a step; a guided one is combined.
 
         Raises:
@@ -76,11 +76,11 @@ class Trajectory:
         output = checked_output(self.model(x.to(self.model_dtype, copy=True), self.scheduler.timesteps[index]), x)
         return output.tensor() if isinstance(output, Guided) else output
 
-    def mean(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def mean(self, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         """Return the result of a step without its noise, in the working dtype of ``x``, exactly as sampling does."""
         return self._apply(self.coefficients(index), x, output)
 
-    def mean_upwards(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def mean_upwards(self, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         """Return where the prediction for ``x``, the sample before step ``index``, leads one level back to more noise.
 
         ``index`` is at least 1; otherwise as :meth:`mean`, which goes one level on.
@@ -88,7 +88,7 @@ class Trajectory:
         at, to = self._levels[index], self._levels[index - 1]
         return self._apply(coefficients_between(at, to, self.schedule.config.prediction_type, 0.0), x, output)
 
-    def _apply(self, c: StepCoefficients, x: Tensor, output: Tensor) -> Tensor:
+    def _apply(self, c: StepCoefficients, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         x_next, _ = apply_step(
             c,
             x.to(self.model_dtype) if steps_from_rounded_sample(c) else x,
@@ -118,7 +118,7 @@ class Trajectory:
         steps_done: int,
         index: int,
         x: Tensor,
-        output: Tensor,
+        output: Tensor | CFGPlusPlus,
         predicted_at: tuple[int, Tensor] | None = None,
     ) -> None:
         """Call the callback for step ``index``.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DDIMError
-from ..guidance.cfg import Guided
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..precision import weighted_sum, working_dtype
 from ..schedule.timesteps import END
 from ..scheduler.forward import ForwardScheduler
@@ -27,7 +27,7 @@ from .loop import checked_output
 
 __all__ = ["Model", "ProgressCallback", "Run", "Trials", "best_sums", "greedy", "polished", "solve"]
 
-Model = Callable[[Tensor, Tensor], Tensor | Guided]
+Model = Callable[[Tensor, Tensor], ModelOutput]
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -71,6 +71,11 @@ class Trials:
         """Call the model."""
         output = checked_output(self._model(state.to(self._dtype, copy=True), self._times[t]), state)
         self.count(1)
+        if isinstance(output, CFGPlusPlus):
+            raise DDIMError(
+                "the model must return one output to fit timesteps to, got the two of guidance mode 'cfg++', whose "
+                "steps have no limit that more steps come nearer to; use mode 'cfg'"
+            )
         return output.tensor() if isinstance(output, Guided) else output
 
     def count(self, calls: int) -> None:

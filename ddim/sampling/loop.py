@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..arguments import check_batch, check_function, describe, fits
 from ..errors import DDIMError
-from ..guidance.cfg import Guided
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..noise.source import Generators, noise_source
 from ..precision import as_dtype, working_dtype
 from ..scheduler.forward import ForwardScheduler
@@ -18,9 +18,9 @@ from ..step.equations import Eta
 from ..step.half_precision import steps_from_rounded_sample
 from ..triton_support import kernels_run_on
 
-__all__ = ["check_model", "check_run", "checked_output", "sample"]
+__all__ = ["check_model", "check_run", "check_scheduler", "checked_output", "sample"]
 
-Model = Callable[[Tensor, Tensor], Tensor | Guided]
+Model = Callable[[Tensor, Tensor], ModelOutput]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
@@ -42,9 +42,9 @@ def sample(
     Nothing that the model or the callback is given is written again: they may keep it, or views of it, as it is.
 
     Args:
-        model: ``model(x_t, t)`` gives the model output, or a :class:`Guided` pair of them; ``t`` is an element of
-            ``scheduler.timesteps``. It gets ``x_t`` in the dtype of ``x``; the state between steps is float32 (float64
-            for float64).
+        model: ``model(x_t, t)`` gives the model output, or a :class:`Guided` or :class:`CFGPlusPlus` pair of them;
+            ``t`` is an element of ``scheduler.timesteps``. It gets ``x_t`` in the dtype of ``x``; the state between
+            steps is float32 (float64 for float64).
         x: the noisy start, shape ``(B, ...)``; not modified, even if the model writes into its argument.
         scheduler: with its plan set.
         eta: one for all steps or one per step, in [0, 1], or ``"sigma_hat"``.
@@ -94,7 +94,7 @@ def sample(
             noise=source.at(i, float(c.sigma)),
         )
         if callback is not None:
-            assert isinstance(output, Tensor)
+            assert not isinstance(output, Guided)
             callback(i, t, x_t, predicted_x0(c, base, output, scheduler.process_x0) if x0 is None else x0)
     return as_dtype(state, x.dtype)
 
@@ -116,19 +116,28 @@ def check_model(model: Model, scheduler: ForwardScheduler) -> None:
         DDIMError: otherwise.
     """
     check_function("model", model)
+    check_scheduler(scheduler)
+
+
+def check_scheduler(scheduler: ForwardScheduler) -> None:
+    """Check that there is a scheduler to step with.
+
+    Raises:
+        DDIMError: otherwise.
+    """
     if not isinstance(scheduler, ForwardScheduler):
         raise DDIMError(f"scheduler must be a DDIMScheduler or a DDIMFlowScheduler, got {type(scheduler).__name__}")
 
 
-def checked_output(output: Tensor | Guided, x: Tensor) -> Tensor | Guided:
+def checked_output(output: ModelOutput, x: Tensor) -> ModelOutput:
     """The model's output, if it can be the output for ``x``.
 
     Raises:
         DDIMError: for another shape or device, or something that is not a floating-point tensor.
     """
-    if isinstance(output, Guided):
-        checked_output(output.uncond, x)
-        checked_output(output.text, x)
+    if isinstance(output, Guided | CFGPlusPlus):
+        for tensor in output[:2]:
+            checked_output(tensor, x)
     elif not fits(output, x):
         raise DDIMError(
             f"model(x_t, t) must return a floating-point tensor of shape {tuple(x.shape)} on {x.device}, got "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import check_integer, check_number
-from ..guidance.cfg import Guided
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..noise.keyed import KeyedStep
 from ..noise.source import Generators, NoiseSource, noise_source
 from ..precision import as_dtype, working_dtype
@@ -31,7 +31,7 @@ from .loop import check_run, checked_output
 
 __all__ = ["ParallelSample", "sample_parallel"]
 
-Model = Callable[[Tensor, Tensor], Tensor | Guided]
+Model = Callable[[Tensor, Tensor], ModelOutput]
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -162,7 +162,7 @@ class _PicardIteration:
             improved.append(x_next + (improved[i] - states[i]) if i else x_next)
         return improved
 
-    def _model_outputs(self, first: int, samples: list[Tensor]) -> Sequence[Tensor | Guided]:
+    def _model_outputs(self, first: int, samples: list[Tensor]) -> Sequence[ModelOutput]:
         """Call the model on all samples as one batch, and split its output."""
         timesteps = self.scheduler.timesteps
         if self.sequential:
@@ -170,6 +170,8 @@ class _PicardIteration:
         batch, rows = torch.cat(samples), len(samples[0])
         t = timesteps[first : first + len(samples)].repeat_interleave(rows)
         output = checked_output(self.model(batch, t), batch)
+        if isinstance(output, CFGPlusPlus):
+            return [CFGPlusPlus(*pair) for pair in zip(*(torch.split(tensor, rows) for tensor in output), strict=True)]
         return torch.split(output.tensor() if isinstance(output, Guided) else output, rows)
 
 

@@ -126,6 +126,14 @@ class ForwardScheduler(PlannedScheduler):
         )
         return x_next.to(sample.dtype)
 
+    def index_of(self, timestep: float | Tensor) -> int:
+        """Position in the run of what the model is called with; an element of ``timesteps`` is not read for it.
+
+        Raises:
+            DDIMError: before ``set_timesteps``, or for a timestep outside the plan.
+        """
+        return self._position_of(timestep)
+
     def unused_draws(self, etas: Sequence[Eta]) -> frozenset[int]:
         """Steps at which diffusers draws noise although its sigma may be 0; none with ``parity="exact"``.
 

@@ -5,31 +5,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..guidance.cfg import Guided
+from ..errors import DDIMError
+from ..guidance.cfg import CFGPlusPlus, Guided, ModelOutput
 from ..noise.keyed import KeyedStep
 from ..noise.recorded import VarianceNoise, weight_of_noise
-from ..precision import Linear, weighted_sum
+from ..precision import Linear, as_dtype, weighted_sum
 from ..triton_support import INTERPRETED, kernels_accept
 from .equations import StepCoefficients
 from .x0 import Clip, ProcessX0, split_around_x0
 
-__all__ = ["apply_step", "predicted_x0"]
+__all__ = ["apply_step", "predicted_x0", "step_mean"]
 
 Noise = Tensor | KeyedStep
 
 
 def predicted_x0(
-    c: StepCoefficients, sample: Tensor, model_output: Tensor, process_x0: ProcessX0 | None = None
+    c: StepCoefficients, sample: Tensor, model_output: Tensor | CFGPlusPlus, process_x0: ProcessX0 | None = None
 ) -> Tensor:
     """x_0 of equation (9), or its counterpart for another prediction type, processed; in the working dtype."""
-    x0 = weighted_sum(sample, model_output, c.x0)
+    output = model_output.guided if isinstance(model_output, CFGPlusPlus) else model_output
+    x0 = weighted_sum(sample, output, c.x0)
     return x0 if process_x0 is None else process_x0(x0)
+
+
+def step_mean(
+    c: StepCoefficients, sample: Tensor, model_output: Tensor | CFGPlusPlus, *, out: Tensor | None = None
+) -> Tensor:
+    """Equation (12) without noise or processing of x_0; in the working dtype.
+
+    With CFG++ (2406.08070, algorithm 2) x_0 comes from the guided output and epsilon from the unconditional one. That
+    is the step with the unconditional output, plus what the other output changes in x_0.
+    """
+    if not isinstance(model_output, CFGPlusPlus):
+        return weighted_sum(sample, model_output, c.step, out=out)
+    guided, uncond = model_output
+    x_next = weighted_sum(sample, uncond, c.step, out=out)
+    change = as_dtype(guided, x_next.dtype) - as_dtype(uncond, x_next.dtype)
+    weight = c.alpha_next * c.x0.m
+    return x_next.add_(change * weight.to(change)) if isinstance(weight, Tensor) else x_next.add_(change, alpha=weight)
 
 
 def apply_step(
     c: StepCoefficients,
     sample: Tensor,
-    model_output: Tensor | Guided,
+    model_output: ModelOutput,
     *,
     process_x0: ProcessX0 | None = None,
     use_clipped_model_output: bool = False,
@@ -42,7 +61,7 @@ def apply_step(
     Args:
         c: coefficients of the step, or of a step of each image.
         sample: x_t, shape ``(B, ...)``, any float dtype.
-        model_output: same shape; a guided one is combined here.
+        model_output: same shape; a guided one is combined here, with one of CFG++ two outputs are used.
         process_x0: clipping or thresholding of x_0, or None.
         use_clipped_model_output: derive epsilon again from the processed x_0 (as in GLIDE).
         noise: z, or the key to draw it from, or None for a step without noise; recorded noise brings the residual of a
@@ -52,8 +71,12 @@ def apply_step(
 
     Returns:
         x_next in the sample's working dtype, and the processed x_0 or None.
+
+    Raises:
+        DDIMError: for CFG++ with epsilon derived from x_0, which is the guided one.
     """
-    if _one_kernel_is_enough(c, sample, model_output, process_x0, noise):
+    # The kernel reads no two outputs with a weight of its own for each: CFG++ runs as a few operators of torch.
+    if not isinstance(model_output, CFGPlusPlus) and _one_kernel_is_enough(c, sample, model_output, process_x0, noise):
         from .triton_step import fused_step  # imports Triton
 
         clip = process_x0.limit if isinstance(process_x0, Clip) else None
@@ -61,7 +84,11 @@ def apply_step(
     output = model_output.tensor() if isinstance(model_output, Guided) else model_output
     x0 = None
     if process_x0 is None:
-        x_next = weighted_sum(sample, output, c.step, out=out)
+        x_next = step_mean(c, sample, output, out=out)
+    elif isinstance(output, CFGPlusPlus):
+        _check_direction(use_clipped_model_output)
+        x0 = predicted_x0(c, sample, output, process_x0)
+        x_next = _around_x0(c, x0, sample, output.uncond, rederive=False, out=out)
     elif isinstance(process_x0, Clip) and not need_x0:
         x_next = _clipped(c, process_x0.limit, sample, output, use_clipped_model_output, out)
     else:
@@ -85,6 +112,14 @@ def _one_kernel_is_enough(
         return False
     outputs = (output.uncond, output.text) if isinstance(output, Guided) else (output,)
     return kernels_accept(sample, *outputs, *((noise,) if isinstance(noise, Tensor) else ()))
+
+
+def _check_direction(use_clipped_model_output: bool) -> None:
+    if use_clipped_model_output:
+        raise DDIMError(
+            "use_clipped_model_output takes epsilon from the guided x_0 and guidance mode 'cfg++' from the "
+            "unconditional output, so use one of them, got both"
+        )
 
 
 def _clipped(

@@ -1,4 +1,4 @@
-"""The command line: `python -m host run WORKFLOW` and `python -m host serve`."""
+"""The command line: `python -m host run WORKFLOW`, `python -m host serve` and `python -m host verify PICTURE`."""
 
 from host.cli.commands import main
 

@@ -52,7 +52,14 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    from host.cli.verify import add_options
+
+    add_options(parser)
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run a workflow and print the files that it wrote", _add_run_options),
     "serve": ("serve the visual editor and the API", _add_serve_options),
+    "verify": ("run the prompts of pictures again and compare what comes out", _add_verify_options),
 }

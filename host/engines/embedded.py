@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from host import context
+from host import context, folders
 from host.atomic_files import write_file
 from host.engines.contract import Emit, EngineError, Job, JobResult, OutputFile
 from host.engines.digests import job_digest
@@ -30,7 +30,7 @@ from host.engines.output_files import NamedFile, finished_file, named_files, ren
 from host.engines.spec import EngineSpec
 from host.error_format import show
 from host.execution import Executor, RunResult
-from host.folders import ROOT, FolderError, default_folders, requested_path, split_annotation
+from host.folders import FolderError, default_folders, requested_path, split_annotation
 from host.packs import PackError, load_packs
 from host.validation import Validation, validate
 
@@ -54,10 +54,9 @@ class EmbeddedEngine:
     def __init__(self, spec: EngineSpec, folder: Path, name: str) -> None:
         self.name = name
         self._spec = spec
-        self._packs = [Path(pack) for pack in spec.packs] or [ROOT]
+        self._packs = [Path(pack) for pack in spec.packs] or [folders.ROOT]
         self._folders = default_folders(folder)
         self._put: set[Path] = set()  # files of `put_inputs`, which no job made
-        self._lock = threading.Lock()
         self._cancel: threading.Event | None = None  # of the running job
         for path in (self._folders.input, self._folders.output, self._folders.temp):
             path.mkdir(parents=True, exist_ok=True)
@@ -105,8 +104,7 @@ class EmbeddedEngine:
         The caller has validated the prompt. If it cannot be run here all the same, the result is an error.
         """
         started, cancel = time.perf_counter(), threading.Event()
-        with self._lock:
-            self._cancel = cancel
+        self._cancel = cancel
         try:
             with self._own_folders():
                 checked = validate(job.prompt, self._registry, job.targets)
@@ -115,8 +113,7 @@ class EmbeddedEngine:
                 result = self._executor.run(checked.prompt, job.id, checked.outputs, job.extra_data, emit, cancel)
                 files, outputs = renumbered(list(self._collect(job, result)), result.outputs)
         finally:
-            with self._lock:
-                self._cancel = None
+            self._cancel = None
         return JobResult(
             result.status,
             outputs,
@@ -130,9 +127,9 @@ class EmbeddedEngine:
 
     def interrupt(self) -> None:
         """Stop the running job between two steps, if there is one."""
-        with self._lock:
-            if self._cancel is not None:
-                self._cancel.set()
+        cancel = self._cancel  # read once and without a lock: a signal may come at any place of `run`
+        if cancel is not None:
+            cancel.set()
 
     def close(self) -> None:
         """Drop what is cached: models above all. The folder is the caller's."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.error_format import ErrorInfo, error_info, qualified_name, shorten, show
-from host.packs import InputSpec, NodeClass, Registry, find_input, input_types, visible_inputs
+from host.packs import InputSpec, NodeClass, Registry, find_input, has_live_inputs, input_types, visible_inputs
 from host.prompt_format import Prompt, is_link, types_match
 from host.validation.check_value import check_value
 from host.validation.custom_check import CustomCheck, read_custom_check, run_custom_check
@@ -56,9 +56,11 @@ def check_node(
         return NodeReport({}, [_exception_error(f"node {node_id} ({class_type}) has no object 'inputs'", {})])
     report = NodeReport(dict(inputs))
     try:
-        if class_type not in declarations:
-            declarations[class_type] = input_types(registry.nodes[class_type])
-        _check_inputs(report, prompt, registry, declarations[class_type], registry.nodes[class_type])
+        cls = registry.nodes[class_type]
+        if class_type not in declarations and not has_live_inputs(cls):
+            declarations[class_type] = input_types(cls)
+        declared = declarations[class_type] if class_type in declarations else input_types(cls, report.inputs)
+        _check_inputs(report, prompt, registry, declared, cls)
     except Exception as error:
         log.warning("validating node %s (%s) raised", node_id, class_type, exc_info=True)
         lines = traceback.format_tb(error.__traceback__)
@@ -156,9 +158,10 @@ def _check_constant(report: NodeReport, registry: Registry, name: str, spec: Inp
 
 
 def _needs_link(input_type: Any, registry: Registry) -> bool:
-    """Return whether values of a type can come only from another node's output."""
+    """Return whether values of a type can come only from another node's output. A description does not tell that."""
     return (
-        isinstance(input_type, str)
+        not registry.is_described
+        and isinstance(input_type, str)
         and input_type not in _WIDGET_TYPES
         and any(input_type in node.RETURN_TYPES for node in registry.nodes.values())
     )

@@ -234,7 +234,7 @@ class _Converter:
         listed = {slot.name: slot for slot in node.inputs}
         widgets = {
             name: Slot(name, "COMBO" if isinstance(spec.type, list) else spec.type, None, True)
-            for name, spec in widget_inputs(cls).items()
+            for name, spec in widget_inputs(cls, widget_values(cls, node.values)).items()
         }
         sockets = [slot for slot in node.inputs if slot.name not in widgets]
         return sockets + [listed.get(name, slot) for name, slot in widgets.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from host.packs import InputSpec, NodeClass, input_types, visible_inputs
+from host.packs import InputSpec, NodeClass, has_live_inputs, input_types, visible_inputs
 
 __all__ = ["is_widget", "widget_inputs", "widget_values"]
 
@@ -30,6 +30,7 @@ _WIDGET_TYPES = frozenset(
         "BOUNDING_BOXES",
     }
 )
+_MAX_LEVELS = 10  # choices that add inputs, whose choices add inputs, ...
 _UPLOAD_OPTIONS = ("image_upload", "video_upload", "animated_image_upload")
 _SEED_NAMES = ("seed", "noise_seed")
 _CONTROL, _FILTER, _UPLOAD_BUTTON = " control ", " filter ", " upload"  # no input's name begins with a space
@@ -43,9 +44,9 @@ def is_widget(input_type: Any, options: dict[str, Any]) -> bool:
     return name in _WIDGET_TYPES and not options.get("forceInput", False)
 
 
-def widget_inputs(node: NodeClass) -> dict[str, InputSpec]:
-    """Return the inputs of a class that have widgets."""
-    inputs = visible_inputs(input_types(node))
+def widget_inputs(node: NodeClass, values: dict[str, Any] | None = None) -> dict[str, InputSpec]:
+    """Return the inputs of a class that have widgets; with a node's values, also those that the values add."""
+    inputs = visible_inputs(input_types(node, values))
     return {name: spec for name, spec in inputs.items() if is_widget(spec.type, spec.options)}
 
 
@@ -61,8 +62,17 @@ def widget_values(node: NodeClass, values: list[Any] | dict[str, Any] | None) ->
     if isinstance(values, list):
         names = _choose_layout(node, values)
         values = dict(zip(names, values, strict=False))
-    values = values or {}
-    known = widget_inputs(node)
+    given, filled = values or {}, _filled(node, values or {})
+    for _ in range(_MAX_LEVELS if has_live_inputs(node) else 0):
+        before, filled = filled, _filled(node, {**filled, **given})
+        if before == filled:
+            break
+    return filled
+
+
+def _filled(node: NodeClass, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a node's widgets, with defaults for those without one."""
+    known = widget_inputs(node, values)
     return {name: values[name] if name in values else _default(spec) for name, spec in known.items()}
 
 
@@ -72,8 +82,8 @@ def _choose_layout(node: NodeClass, values: list[Any]) -> list[str]:
     The editor writes the values of control widgets, users' scripts may not. If one of the editor's control words is in
     such a place, the list includes them; otherwise its length decides.
     """
-    with_controls = [_layout(node, controls=True, forced=forced) for forced in (False, True)]
-    without = [_layout(node, controls=False, forced=forced) for forced in (False, True)]
+    with_controls = [_layout(node, values, controls=True, forced=forced) for forced in (False, True)]
+    without = [_layout(node, values, controls=False, forced=forced) for forced in (False, True)]
     controlled = [layout for layout in with_controls if _has_control_words(layout, values)]
     same_length = (layout for layout in controlled or (*without, *with_controls) if len(layout) == len(values))
     return next(same_length, (controlled or with_controls)[0])
@@ -85,10 +95,23 @@ def _has_control_words(layout: list[str], values: list[Any]) -> bool:
     return bool(found) and all(isinstance(word, str) and word in _CONTROL_WORDS for word in found)
 
 
-def _layout(node: NodeClass, *, controls: bool, forced: bool) -> list[str]:
-    """Return the names of all widgets in order, including those that belong to no input."""
+def _layout(node: NodeClass, values: list[Any], *, controls: bool, forced: bool) -> list[str]:
+    """Return the names of all widgets in order, including those that belong to no input.
+
+    A value may add the widgets that follow its own, so the names are found level by level.
+    """
+    names = _names_of_widgets(node, {}, controls=controls, forced=forced)
+    for _ in range(_MAX_LEVELS if has_live_inputs(node) else 0):
+        known = dict(zip(names, values, strict=False))
+        before, names = names, _names_of_widgets(node, known, controls=controls, forced=forced)
+        if before == names:
+            break
+    return names
+
+
+def _names_of_widgets(node: NodeClass, values: dict[str, Any], *, controls: bool, forced: bool) -> list[str]:
     names: list[str] = []
-    inputs = visible_inputs(input_types(node))
+    inputs = visible_inputs(input_types(node, values))
     for category in ("required", "optional"):
         has_upload = False
         for name, spec in inputs.items():

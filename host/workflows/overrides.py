@@ -173,13 +173,18 @@ def _listed(names: list[str]) -> str:
 def _input_names(node: PromptNode, registry: Registry) -> list[str]:
     """Return the names of the inputs that can be given a value."""
     cls = registry.nodes.get(node.get("class_type", ""))
-    return [] if cls is None else list(visible_inputs(input_types(cls)))
+    return [] if cls is None else list(visible_inputs(input_types(cls, _values(node))))
+
+
+def _values(node: PromptNode) -> dict[str, Any]:
+    values = node.get("inputs")
+    return values if isinstance(values, dict) else {}
 
 
 def _input_spec(node: PromptNode, name: str, registry: Registry) -> InputSpec | None:
     """Return the declaration of an input, or None if the node's class has no such input."""
     cls = registry.nodes.get(node.get("class_type", ""))
-    spec = None if cls is None else find_input(input_types(cls), name)
+    spec = None if cls is None else find_input(input_types(cls, _values(node)), name)
     return None if spec is None or spec.category == "hidden" else spec
 
 

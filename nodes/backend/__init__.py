@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 
-from .contract import Advance, Backend, FolderName, ModelFacts, RouteHandler, Run, Sampled, SamplingRequest, Work
-from .run_rules import check_kind, initial_noise, timestep_reader
+from .contract import (
+    Advance,
+    Backend,
+    Denoised,
+    FolderName,
+    ModelFacts,
+    RouteHandler,
+    Run,
+    Sampled,
+    SamplingRequest,
+    Work,
+)
+from .run_rules import check_kind, guided_x0, initial_noise, timestep_reader
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
     "Advance",
     "Backend",
+    "Denoised",
     "FolderName",
     "ModelFacts",
     "RouteHandler",
@@ -20,6 +32,7 @@ __all__ = [
     "Work",
     "check_kind",
     "current",
+    "guided_x0",
     "initial_noise",
     "schedule_from_sigmas",
     "schedule_sigmas",

@@ -23,10 +23,10 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...ddim import DDIMError, predict_x0
-from ..values import Latent
+from ...ddim import CFGPlusPlus, DDIMError, predict_x0
+from ..values import Guidance, Latent
 from .comfyui_levels import ModelSampling, OutputMap, RunLevels, coordinates_of, run_levels_of_sigmas
-from .contract import ModelFacts, Run, Sampled, SamplingRequest, Work
+from .contract import Denoised, ModelFacts, Run, Sampled, SamplingRequest, Work
 from .run_rules import initial_noise, start_of_run, timestep_reader
 from .sigmas import schedule_sigmas
 
@@ -34,6 +34,7 @@ __all__ = ["Patcher", "run_request", "sigmas_sampler"]
 
 Patcher: TypeAlias = Any  # comfy.model_patcher.ModelPatcher: a MODEL
 InnerModel: TypeAlias = Any  # comfy.samplers.KSamplerX0Inpaint: what a sampler's function gets as its model
+PostCFG: TypeAlias = Callable[[dict[str, Any]], Tensor]
 StepCallback: TypeAlias = Callable[[dict[str, Any]], object]
 
 
@@ -54,7 +55,7 @@ def run_request(request: SamplingRequest, facts: ModelFacts, work: Work) -> Samp
         disable: bool | None = None,
     ) -> Tensor:
         start = start_of_run(inner.latent_image, inner.noise, levels.schedule, add_noise=request.add_noise)
-        denoiser = _Denoiser(inner, levels, extra_args or {})
+        denoiser = _Denoiser(inner, levels, extra_args or {}, request.guidance)
         report = partial(_report, callback, sigmas.unbind(), denoiser)
         result = work(Run(denoiser, start, levels.schedule, report, request.image_indices, request.seed))
         return result / _after_sampler(sampling, sigmas[-1], result)
@@ -146,27 +147,62 @@ class _Denoiser:
         inner: The model that KSAMPLER passes to a sampler's function.
         levels: Of MODEL and schedule.
         extra_args: What KSAMPLER wants passed to the model: model_options, seed, denoise_mask.
+        guidance: How the prompts are combined, and in which steps.
     """
 
-    def __init__(self, inner: InnerModel, levels: RunLevels, extra_args: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        inner: InnerModel,
+        levels: RunLevels,
+        extra_args: dict[str, Any],
+        guidance: Guidance = Guidance(),  # noqa: B008 (it is immutable)
+    ) -> None:
         self.inner, self.levels, self.extra_args = inner, levels, extra_args
         self.noise: Tensor = inner.noise  # of the area that a mask keeps, before it is adapted to a level
+        self._two, self._unguided = guidance.mode == "cfg++", guidance.unguided(levels.schedule)
         self._masked = extra_args.get("denoise_mask") is not None
         self._timestep_of = timestep_reader(levels.schedule)
         self._calls: dict[int, _Call] = {}
         self._prepare(levels.schedule.plan.timesteps)
         self._last: tuple[Tensor, Tensor] | None = None  # x_t, and how ComfyUI holds it
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Denoised:
+        """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t; with CFG++ a pair of them."""
         t = self._timestep_of(t)
         call = self._call_at(t)
         if self._masked:
             self.inner.noise = self.noise if call.same else self._kept_noise(t, call.sigma)
-        extra_args = self.extra_args if call.same else self._rereading(t)
         x = x_t if call.scale is None else x_t * call.scale
         self._last = x_t, x
-        return self.inner(x, call.sigmas, **extra_args)
+        if t in self._unguided:
+            return self._unguided_x0(x, call, self._extra_args(t, call))
+        if not self._two:
+            x0: Tensor = self.inner(x, call.sigmas, **self._extra_args(t, call))
+            return x0
+        unconditional: list[Tensor] = []
+        guided = self.inner(x, call.sigmas, **self._extra_args(t, call, unconditional.append))
+        return CFGPlusPlus(guided, self._with_kept_area(unconditional[0], call))
+
+    def _unguided_x0(self, x: Tensor, call: _Call, extra_args: dict[str, Any]) -> Tensor:
+        """Call the model with the positive prompt alone: at cfg 1 ComfyUI leaves the other out of the batch."""
+        guider = self.inner.inner_model
+        cfg, guider.cfg = guider.cfg, 1.0
+        try:
+            x0: Tensor = self.inner(x, call.sigmas, **extra_args)
+        finally:
+            guider.cfg = cfg
+        return x0
+
+    def _with_kept_area(self, x0: Tensor, call: _Call) -> Tensor:
+        """Replace what a mask keeps, as ComfyUI does it with the guided x_0."""
+        mask = self.extra_args.get("denoise_mask")
+        if mask is None:
+            return x0
+        function = self.extra_args.get("model_options", {}).get("denoise_mask_function")
+        if function is not None:
+            options = {"model": self.inner.inner_model, "sigmas": self.inner.sigmas}
+            mask = function(call.sigmas, mask, extra_options=options)
+        return x0 * mask + self.inner.latent_image * (1.0 - mask)
 
     def in_host(self, x_t: Tensor, step: int) -> Tensor:
         """Return x_t of the last call, or of a step of the schedule, as ComfyUI holds it."""
@@ -190,20 +226,42 @@ class _Denoiser:
         calls = map(_Call, sigmas, rows, numbers, map(self.levels.same, timesteps))
         self._calls.update(zip(timesteps, calls, strict=True))
 
-    def _rereading(self, t: int) -> dict[str, Any]:
-        """Return extra_args with one more post-CFG hook; copies, because the run's own are shared."""
+    def _extra_args(self, t: int, call: _Call, keep: Callable[[Tensor], None] | None = None) -> dict[str, Any]:
+        """Return what is passed to the model; with more post-CFG hooks as copies, because the run's own are shared.
+
+        ``keep`` takes x_0 of the negative prompt, which is then evaluated at cfg 1 too.
+        """
+        if call.same and keep is None:
+            return self.extra_args
+        options = self.extra_args.get("model_options", {})
+        hooks = list(options.get("sampler_post_cfg_function", []))
+        if keep is not None:
+            hooks.append(partial(_keep_unconditional, keep, None if call.same else self._reread(t)))
+        if not call.same:
+            hooks.append(self._reread(t))
+        changed = {**options, "sampler_post_cfg_function": hooks}
+        if keep is not None:
+            changed["disable_cfg1_optimization"] = True
+        return {**self.extra_args, "model_options": changed}
+
+    def _reread(self, t: int) -> PostCFG:
         reread_as = self.levels.reread_as
         assert reread_as is not None, "RunLevels.of refuses such a MODEL at any level but its own"
-        options = self.extra_args.get("model_options", {})
-        hook = partial(_x0_at_level, self.levels, t, reread_as)
-        hooks = [*options.get("sampler_post_cfg_function", []), hook]
-        return {**self.extra_args, "model_options": {**options, "sampler_post_cfg_function": hooks}}
+        return partial(_x0_at_level, self.levels, t, reread_as)
 
     def _kept_noise(self, t: int, sigma: float) -> Tensor:
         """Return noise with which ComfyUI's ``latent + sigma * noise`` is the kept area at the schedule's level."""
         latent = self.inner.latent_image
         at_level = self.levels.schedule.noise.add_noise(latent, self.noise, t)
         return (at_level * self.levels.coordinates.scale(sigma) - latent) / sigma
+
+
+def _keep_unconditional(keep: Callable[[Tensor], None], reread: PostCFG | None, args: dict[str, Any]) -> Tensor:
+    """Pass on x_0 of the negative prompt, and leave the guided one as it is; a post-CFG hook."""
+    unconditional = args["uncond_denoised"]
+    keep(unconditional if reread is None else reread({**args, "denoised": unconditional}))
+    denoised: Tensor = args["denoised"]
+    return denoised
 
 
 def _x0_at_level(levels: RunLevels, t: int, prediction_type: str, args: dict[str, Any]) -> Tensor:

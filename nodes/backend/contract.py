@@ -10,15 +10,23 @@ model, alpha = 1 for a variance exploding one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, Schedule, SchedulerConfig, SigmaConfig
-from ..values import Conditioning, Latent, Model
+from ...ddim import (
+    VARIANCE_PRESERVING,
+    CFGPlusPlus,
+    DDIMError,
+    NoiseSchedule,
+    Schedule,
+    SchedulerConfig,
+    SigmaConfig,
+)
+from ..values import Conditioning, Guidance, Latent, Model
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Advance",
     "Backend",
+    "Denoised",
     "FolderName",
     "ModelFacts",
     "OutputPath",
@@ -39,6 +48,7 @@ __all__ = [
 
 FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
 OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Denoised: TypeAlias = Tensor | CFGPlusPlus
 RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 
@@ -86,12 +96,13 @@ class SamplingRequest:
     Attributes:
         model: MODEL.
         positive: CONDITIONING.
-        negative: CONDITIONING; not evaluated at cfg 1.
+        negative: CONDITIONING; not evaluated where it has no weight.
         latent: LATENT, ``samples`` of shape ``(B, C, ...)``.
         schedule: Its noise levels are the run's, whatever the MODEL's own levels are.
         cfg: Guidance scale.
         seed: Seed of the run.
         add_noise: Start from the latent with the initial noise added; False if it is noisy already.
+        guidance: How the two prompts are combined, and in which steps.
 
     Raises:
         DDIMError: If ``latent`` does not hold one tensor, or ``batch_index`` does not match it.
@@ -105,6 +116,7 @@ class SamplingRequest:
     cfg: float
     seed: int
     add_noise: bool = True
+    guidance: Guidance = field(default_factory=Guidance)
 
     def __post_init__(self) -> None:
         samples, indices = self.latent.get("samples"), self.batch_index
@@ -141,8 +153,8 @@ class Run:
 
     Attributes:
         denoise: ``denoise(x_t, t) -> x_0`` with everything that the host does around the network: conditioning,
-            guidance, patches, masks. x_t is ``(B, ...)`` in the model's own coordinates, t an element of the
-            timesteps of a scheduler.
+            guidance, patches, masks; with CFG++ a pair of them. x_t is ``(B, ...)`` in the model's own coordinates, t
+            an element of the timesteps of a scheduler.
         start: x_t of the first step, ``(B, ...)``.
         schedule: The run's schedule, with ``prediction_type="sample"`` because ``denoise`` returns x_0.
         report: ``report(i, x_t, x_0)`` after step i: progress and preview. Raises if the user cancelled the run.
@@ -150,7 +162,7 @@ class Run:
         seed: The seed of the run.
     """
 
-    denoise: Callable[[Tensor, Tensor], Tensor]
+    denoise: Callable[[Tensor, Tensor], Denoised]
     start: Tensor
     schedule: Schedule
     report: Callable[[int, Tensor, Tensor], None]

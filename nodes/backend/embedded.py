@@ -15,7 +15,9 @@ from host import context
 from ...ddim import (
     FLOW,
     VARIANCE_PRESERVING,
+    CFGPlusPlus,
     DDIMError,
+    Level,
     NoiseSchedule,
     Schedule,
     SchedulerConfig,
@@ -26,6 +28,7 @@ from ...ddim import (
 from ..values import Model
 from .contract import (
     Advance,
+    Denoised,
     FolderName,
     ModelFacts,
     OutputPatch,
@@ -36,7 +39,7 @@ from .contract import (
     SamplingRequest,
     Work,
 )
-from .embedded_model import EmbeddedModel, Guidance, guided_output, latent_mask, live_preview
+from .embedded_model import EmbeddedModel, Prompts, guided_outputs, latent_mask, live_preview
 from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
@@ -146,7 +149,9 @@ class _Denoiser:
         model: The model.
         schedule: The run's schedule.
         prediction_type: What the network's output is.
-        guidance: The prompts.
+        prompts: The prompts.
+        two: Whether x_0 of the negative prompt is returned as well (CFG++).
+        unguided: The timesteps at which the positive prompt is used alone.
         clean: The latents of the request, ``(B, ...)``: what a mask keeps.
         noise: The initial noise, same shape.
         mask: ``(B, 1, ...)``, 1 where the image may change; or None.
@@ -156,7 +161,9 @@ class _Denoiser:
     model: EmbeddedModel
     schedule: Schedule
     prediction_type: str
-    guidance: Guidance
+    prompts: Prompts
+    two: bool
+    unguided: frozenset[int]
     clean: Tensor
     noise: Tensor
     mask: Tensor | None
@@ -170,26 +177,35 @@ class _Denoiser:
             DDIMError: If the model cannot run on the request's schedule, or the prompts are not the demo model's.
         """
         check_kind(model.noise.kind, request.schedule)
-        clean = request.latent["samples"].float()
+        clean, two = request.latent["samples"].float(), request.guidance.mode == "cfg++"
         return cls(
             model=model,
             schedule=schedule,
             prediction_type=output_type(model.prediction_type, request.schedule),
-            guidance=Guidance.of(request.positive, request.negative, request.cfg, len(clean)),
+            prompts=Prompts.of(request.positive, request.negative, request.cfg, len(clean), both=two),
+            two=two,
+            unguided=request.guidance.unguided(schedule),
             clean=clean,
             noise=initial_noise(clean.shape, request.seed, request.batch_index),
             mask=latent_mask(request.latent.get("noise_mask"), clean),
             timestep_of=timestep_reader(schedule),
         )
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t."""
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Denoised:
+        """Return the predicted x_0 of x_t ``(B, ...)`` at timestep t; with CFG++ a pair of them."""
         context.check_cancelled()
         noise, t = self.schedule.noise, self.timestep_of(t)
         if self.mask is not None:
             kept = noise.add_noise(self.clean, self.noise, t)
             x_t = x_t * self.mask + kept * (1 - self.mask)
         level = noise.level_at(t)
-        output = guided_output(self.model, x_t, self.model.time_at(t, level), self.guidance)
+        prompts = self.prompts.positive_alone if t in self.unguided else self.prompts
+        guided, unconditional = guided_outputs(self.model, x_t, self.model.time_at(t, level), prompts)
+        x0 = self._x0(guided, x_t, level)
+        if not self.two or unconditional is None:
+            return x0
+        return CFGPlusPlus(x0, self._x0(unconditional, x_t, level))
+
+    def _x0(self, output: Tensor, x_t: Tensor, level: Level) -> Tensor:
         x0 = predict_x0(output, x_t, level, self.prediction_type)
         return x0 if self.mask is None else x0 * self.mask + self.clean * (1 - self.mask)

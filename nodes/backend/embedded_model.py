@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 from ...ddim import DDIMError, Level, NoiseSchedule, SigmaConfig, guide
 from ..values import Conditioning
 
-__all__ = ["EmbeddedModel", "Guidance", "guided_output", "latent_mask", "live_preview"]
+__all__ = ["EmbeddedModel", "Prompts", "guided_outputs", "latent_mask", "live_preview"]
 
 CHUNK = 128  # rows evaluated at once: bounds the memory of large batches
 PREVIEW_SIZE = 512  # pixels that the editor scales a live preview to
@@ -46,12 +46,12 @@ class EmbeddedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Guidance:
+class Prompts:
     """The prompts of a run, as the network takes them.
 
     Attributes:
         positive: Label weights, ``(B, N)``.
-        negative: The same for the negative prompt, or None at cfg 1, where it has no effect.
+        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++.
         cfg: Guidance scale.
     """
 
@@ -60,22 +60,31 @@ class Guidance:
     cfg: float
 
     @classmethod
-    def of(cls, positive: Conditioning, negative: Conditioning, cfg: float, batch: int) -> Guidance:
-        """Read two CONDITIONINGs for a batch of images."""
-        return cls(label_rows(positive, batch), None if cfg == 1.0 else label_rows(negative, batch), cfg)
+    def of(
+        cls, positive: Conditioning, negative: Conditioning, cfg: float, batch: int, *, both: bool = False
+    ) -> Prompts:
+        """Read two CONDITIONINGs for a batch of images; ``both`` of them are needed with CFG++."""
+        rows = label_rows(negative, batch) if both or cfg != 1.0 else None
+        return cls(label_rows(positive, batch), rows, cfg)
+
+    @property
+    def positive_alone(self) -> Prompts:
+        """The same without guidance."""
+        return replace(self, negative=None)
 
 
-def guided_output(model: EmbeddedModel, x_t: Tensor, t: int | float, guidance: Guidance) -> Tensor:
-    """Return the network's output after guidance and patches, ``(B, ...)``."""
-    if guidance.negative is None:
-        guided = conditional = evaluate(model, x_t, t, guidance.positive)
+def guided_outputs(model: EmbeddedModel, x_t: Tensor, t: int | float, prompts: Prompts) -> tuple[Tensor, Tensor | None]:
+    """Return the network's output after guidance and patches, and the negative prompt's, ``(B, ...)`` each."""
+    unconditional = None
+    if prompts.negative is None:
+        guided = conditional = evaluate(model, x_t, t, prompts.positive)
     else:
-        rows = torch.cat([guidance.positive, guidance.negative])
+        rows = torch.cat([prompts.positive, prompts.negative])
         conditional, unconditional = evaluate(model, torch.cat([x_t, x_t]), t, rows).chunk(2)
-        guided = guide(unconditional, conditional, guidance.cfg)
+        guided = guide(unconditional, conditional, prompts.cfg)
     for patch in model.output_patches:
         guided = patch(guided, conditional)
-    return guided
+    return guided, unconditional
 
 
 @torch.inference_mode()

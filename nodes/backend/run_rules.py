@@ -13,10 +13,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, DDIMError, Schedule
+from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, CFGPlusPlus, DDIMError, Schedule
+from .contract import Denoised
 
 __all__ = [
     "check_kind",
+    "guided_x0",
     "initial_noise",
     "output_type",
     "predicting_x0",
@@ -44,6 +46,11 @@ def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | 
         return torch.randn(tuple(shape), generator=generator)
     drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(batch_index) + 1)]
     return torch.cat([drawn[index] for index in batch_index])
+
+
+def guided_x0(denoised: Denoised) -> Tensor:
+    """Return the predicted x_0 after guidance, ``(B, ...)``; CFG++ brings a second one."""
+    return denoised.guided if isinstance(denoised, CFGPlusPlus) else denoised
 
 
 def start_of_run(latent: Tensor, noise: Tensor, schedule: Schedule, *, add_noise: bool) -> Tensor:

@@ -252,6 +252,25 @@ def inputs_of_network(model, node, inputs):
     return {"tensor": torch.stack(seen)}
 
 
+def rows_of_network(model, node, inputs):
+    """Run a node and say how many images the network was given at each call: two prompts are one batch, or two calls.
+
+    Calls at the same timestep are counted together.
+    """
+    rows = {}
+
+    def count(module, args):
+        time = float(args[1].flatten()[0])
+        rows[time] = rows.get(time, 0) + len(args[0])
+
+    hook = model.model.diffusion_model.register_forward_pre_hook(count)
+    try:
+        call(node, {**inputs, "model": model})
+    finally:
+        hook.remove()
+    return {"rows": [rows[time] for time in sorted(rows, reverse=True)]}
+
+
 OPERATIONS = {
     function.__name__: function
     for function in (
@@ -270,6 +289,7 @@ OPERATIONS = {
         nested_latent,
         cancel_during,
         inputs_of_network,
+        rows_of_network,
         watched_run,
         with_control,
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ddim import (
     INVERSION_METHODS,
+    CFGPlusPlus,
     DDIMScheduler,
     Guided,
     Inversion,
@@ -120,6 +121,10 @@ def guided_pair() -> Callable[[Tensor, Tensor], Any]:
     return lambda x, t: Guided(0.1 * torch.tanh(x), 0.3 * torch.tanh(x), 3.0, 0.5)
 
 
+def pair_of_cfg_plus_plus() -> Callable[[Tensor, Tensor], Any]:
+    return lambda x, t: CFGPlusPlus(0.1 * torch.tanh(x), 0.3 * torch.tanh(x))
+
+
 PLAIN_MODELS = (new_tensor, its_input, a_view_of_its_input, its_own_buffer, wider_output)
 
 
@@ -213,8 +218,15 @@ def scheduler_of(run: dict[str, Any]) -> DDIMScheduler:
     return planned(run["processing"], prediction_type=run["prediction_type"], parity=run["parity"])
 
 
+def rederives(run: dict[str, Any], make_model: Any) -> bool:
+    """CFG++ has an epsilon of its own: it is not derived from x_0."""
+    return run["rederive"] and make_model is not pair_of_cfg_plus_plus
+
+
 @settings(max_examples=150, deadline=None)
-@given(runs(), st.sampled_from((*PLAIN_MODELS, guided_pair)), st.sampled_from(("x_t", "x0", "both")))
+@given(
+    runs(), st.sampled_from((*PLAIN_MODELS, guided_pair, pair_of_cfg_plus_plus)), st.sampled_from(("x_t", "x0", "both"))
+)
 def test_nothing_kept_during_sample_changes(run: dict[str, Any], make_model: Any, kept_by_callback: str) -> None:
     album = Album(WAYS_TO_KEEP[run["way"]])
 
@@ -227,7 +239,11 @@ def test_nothing_kept_during_sample_changes(run: dict[str, Any], make_model: Any
     with MODES[run["mode"]]():
         x = start(run["shape"], run["dtype"])
         before, model = x.clone(), make_model()
-        arguments = {"eta": run["eta"], "use_clipped_model_output": run["rederive"], **noise_arguments(run["noise"], x)}
+        arguments = {
+            "eta": run["eta"],
+            "use_clipped_model_output": rederives(run, make_model),
+            **noise_arguments(run["noise"], x),
+        }
         scheduler = scheduler_of(run)
         album.add("the result", sample(model, x, scheduler, callback=callback, **arguments))
         sample(model, x, scheduler)  # a later run on the same scheduler and model
@@ -236,13 +252,17 @@ def test_nothing_kept_during_sample_changes(run: dict[str, Any], make_model: Any
 
 
 @settings(max_examples=80, deadline=None)
-@given(runs(), st.sampled_from((*PLAIN_MODELS, guided_pair)), st.booleans())
+@given(runs(), st.sampled_from((*PLAIN_MODELS, guided_pair, pair_of_cfg_plus_plus)), st.booleans())
 def test_nothing_kept_by_a_model_of_sample_changes(run: dict[str, Any], make_model: Any, watched: bool) -> None:
     """With a callback and without: the two may take different ways through a step."""
     album = Album(WAYS_TO_KEEP[run["way"]])
     with MODES[run["mode"]]():
         x = start(run["shape"], run["dtype"])
-        arguments = {"eta": run["eta"], "use_clipped_model_output": run["rederive"], **noise_arguments(run["noise"], x)}
+        arguments = {
+            "eta": run["eta"],
+            "use_clipped_model_output": rederives(run, make_model),
+            **noise_arguments(run["noise"], x),
+        }
         callback = (lambda *_: None) if watched else None
         sample(keeping(make_model(), album), x, scheduler_of(run), callback=callback, **arguments)
         assert len(album.pages) == STEPS

@@ -284,9 +284,30 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lambda **a: ddim.Guided(**a).tensor(),
         {"uncond": image(1), "text": image(2), "scale": 2.0, "rescale": 0.5},
     ),
+    "guide_plus_plus": (
+        ddim.guide_plus_plus,
+        {"pred_uncond": image(1), "pred_text": image(2), "guidance_scale": 0.4, "guidance_rescale": 0.5},
+    ),
+    "check_lambda": (ddim.check_lambda, {"guidance_scale": 0.4}),
+    "CFGPlusPlus": (
+        lambda **a: ddim.sample(lambda x, t: ddim.CFGPlusPlus(**a), image(), scheduler()),
+        {"guided": image(1), "uncond": image(2)},
+    ),
     "guided_model": (
         lambda **a: ddim.guided_model(**a)(image(), torch.tensor(1)),
-        {"conditional": model, "unconditional": model, "guidance_scale": 2.0, "guidance_rescale": 0.5},
+        {
+            "conditional": model, "unconditional": model, "guidance_scale": 1.0, "guidance_rescale": 0.5,
+            "mode": "cfg++", "active": None,
+        },
+    ),
+    "GuidanceInterval": (
+        lambda **a: ddim.GuidanceInterval(**a).timesteps(SCHEDULE),
+        {"start": 0.2, "end": 0.8, "unit": "share"},
+    ),
+    "GuidanceInterval.timesteps": (ddim.GuidanceInterval(0.2, 0.8).timesteps, {"schedule": SCHEDULE}),
+    "GuidanceInterval.on": (
+        lambda **a: [ddim.GuidanceInterval(0.2, 0.8).on(**a)(t) for t in scheduler().timesteps],
+        {"scheduler": scheduler()},
     ),
     "slerp": (ddim.slerp, {"a": image(1), "b": image(2), "t": torch.tensor([0.2, 0.7])}),
     "slerp, one t": (ddim.slerp, {"a": image(1), "b": image(2), "t": 0.5}),
@@ -365,6 +386,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "DDIMScheduler.step, batched": (call_method("step"), BATCHED_STEP),
     "DDIMScheduler.step, thresholded": (call_method("step", thresholding=True, sample_max_value=2.0), STEP),
     "DDIMScheduler.step, as diffusers": (call_method("step", parity="diffusers"), STEP),
+    "DDIMScheduler.index_of": (call_method("index_of"), {"timestep": torch.tensor(4)}),
     "DDIMScheduler.unused_draws": (call_method("unused_draws", parity="diffusers"), {"etas": [0.0, 0.5]}),
     "DDIMScheduler.batch_step_no_noise": (
         call_method("batch_step_no_noise"),
@@ -424,6 +446,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             ("set_begin_index", set_up_flow_and_look("set_begin_index"), {"begin_index": 1}),
             ("coefficients", call_flow("coefficients"), {"index": 2, "eta": 0.0}),
             ("unused_draws", call_flow("unused_draws"), {"etas": [0.0, 0.5]}),
+            ("index_of", call_flow("index_of"), {"timestep": FLOW_TIMES[2]}),
             ("from_settings", lambda **a: ddim.DDIMFlowScheduler.from_settings(**a).flow_settings,
              {"config": ddim.FlowConfig(shift=2.0), "extras": None}),
             ("load_config", ddim.DDIMFlowScheduler.load_config, {"folder": ".", "subfolder": "flow"}),

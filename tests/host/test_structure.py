@@ -21,6 +21,7 @@ FORBIDDEN = {
     "workflows": ("host.validation", "host.execution", "host.engines", "host.server", "host.cli"),
     "execution": ("host.validation", "host.workflows", "host.engines", "host.server", "host.cli"),
     "server": ("host.cli",),
+    "verify": ("host.server", "host.cli", "host.workers"),
     # what runs a prompt knows nothing of whoever hands out prompts
     "engines": ("host.server", "host.cli", "host.sweep", "host.workers"),
 }

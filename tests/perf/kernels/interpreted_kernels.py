@@ -87,6 +87,11 @@ def step_errors() -> dict[str, float]:
     return errors
 
 
+def _cfg_plus_plus(x: torch.Tensor, t: torch.Tensor) -> ddim.CFGPlusPlus:
+    """Two outputs, which the step's kernel leaves to torch."""
+    return ddim.CFGPlusPlus(torch.tanh(x), torch.sin(x))
+
+
 def whole_runs() -> dict[str, float]:
     """Differences of ``sample()`` with the kernels from the same in float64, which they do not take."""
     errors = {}
@@ -95,10 +100,12 @@ def whole_runs() -> dict[str, float]:
         "eta 1": {"eta": 1.0, "seed": 3},
         "numbered": {"eta": 0.5, "seed": 4, "image_indices": [8, 2]},
         "given": {"eta": 1.0, "variance_noise": torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(9))},
+        "cfg++": {"eta": 1.0, "seed": 5},
     }.items():
         scheduler = ddim.make_schedule(3, ddim.SchedulerConfig(prediction_type="v_prediction")).scheduler()
         x = tensors()[0]
-        runs = [ddim.sample(lambda x, t: torch.tanh(x), start, scheduler, **options) for start in (x, x.double())]
+        model = _cfg_plus_plus if name == "cfg++" else lambda x, t: torch.tanh(x)
+        runs = [ddim.sample(model, start, scheduler, **options) for start in (x, x.double())]
         errors[name] = float((runs[0] - runs[1]).abs().max())
     return errors
 

@@ -1,0 +1,1 @@
+"""Verifying pictures: runs the prompt inside again, and compares what comes out with what was saved."""

@@ -1,0 +1,43 @@
+"""Socket types and input definitions of the nodes."""
+
+from .definitions import inputs
+from .kinds import (
+    CONDITIONING,
+    DDIM_SCHEDULE,
+    IMAGE,
+    LATENT,
+    MODEL,
+    SAMPLER,
+    SIGMAS,
+    VARIANCE_NOISE,
+    Input,
+    InputTypes,
+    Node,
+    choice,
+    integer,
+    number,
+    socket,
+    switch,
+    text,
+)
+
+__all__ = [
+    "CONDITIONING",
+    "DDIM_SCHEDULE",
+    "IMAGE",
+    "LATENT",
+    "MODEL",
+    "SAMPLER",
+    "SIGMAS",
+    "VARIANCE_NOISE",
+    "Input",
+    "InputTypes",
+    "Node",
+    "choice",
+    "inputs",
+    "integer",
+    "number",
+    "socket",
+    "switch",
+    "text",
+]
