@@ -11,11 +11,31 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from ..ddim import DDIMError, DDIMScheduler, Inversion, Schedule, reconstruct, rescale_noise_cfg, sample
+from ..ddim import (
+    DDIMError,
+    DDIMScheduler,
+    Inversion,
+    Schedule,
+    proximal_guide,
+    reconstruct,
+    rescale_noise_cfg,
+    sample,
+)
 from .backend import Denoised, Run, SamplingRequest, current, guided_x0
 from .editor import Replay
 from .inputs import LATENT, SAMPLER, InputTypes, inputs
-from .values import FROM_SCHEDULE, SHARE, Conditioning, Guidance, Latent, Model, RecordedNoise, SamplerSettings
+from .values import (
+    FROM_SCHEDULE,
+    PROXIMAL_OFF,
+    SHARE,
+    Conditioning,
+    Guidance,
+    Latent,
+    Model,
+    RecordedNoise,
+    SamplerSettings,
+    check_source,
+)
 
 __all__ = ["DDIMSample", "DDIMSampler"]
 
@@ -33,7 +53,7 @@ class DDIMSample:
     )
     SEARCH_ALIASES = ["ddim", "ksampler", "sampler", "eta", "zero snr", "ztsnr", "v-pred", "cfg rescale", "trailing"]
     SEARCH_ALIASES += ["variance noise", "img2img", "inpaint", "flow", "flux", "sd3", "wan"]
-    SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval"]
+    SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval", "negative-prompt inversion", "npi", "proxnpi"]
     RETURN_TYPES = (LATENT, LATENT)
     RETURN_NAMES = ("latent", "denoised")
     OUTPUT_TOOLTIPS = (
@@ -65,7 +85,10 @@ class DDIMSample:
                 "use_clipped_model_output",
                 "noise_mode",
             ),
-            "optional": inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
+            "optional": {
+                **inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
+                **inputs("source", "proximal", "proximal_quantile"),
+            },
         }
 
     def sample(
@@ -91,6 +114,9 @@ class DDIMSample:
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
         guidance_unit: str = SHARE,
+        source: Conditioning | None = None,
+        proximal: str = PROXIMAL_OFF,
+        proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
@@ -107,12 +133,24 @@ class DDIMSample:
         )
         if settings.inversion is not None and add_noise:
             raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
+        check_source(source, proximal, settings, guidance)
         backend = current()
         replay = Replay(schedule, partial(backend.latent_to_rgb, model))
+        if proximal != PROXIMAL_OFF:
+            combine = partial(proximal_guide, quantile_kept=proximal_quantile, operator=proximal)
+            model = backend.with_guidance(model, combine)
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
         request = SamplingRequest(
-            model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
+            model,
+            positive,
+            source or negative,
+            latent_image,
+            schedule,
+            cfg,
+            seed,
+            add_noise=add_noise,
+            guidance=guidance,
         )
         latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
         return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}

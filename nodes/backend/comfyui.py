@@ -26,6 +26,7 @@ from .comfyui_levels import ModelSampling, OutputMap, coordinates_of, sigma_conf
 from .comfyui_sampling import Patcher, run_request, sigmas_sampler
 from .contract import (
     Advance,
+    Combine,
     FolderName,
     ModelFacts,
     OutputPatch,
@@ -91,6 +92,17 @@ class ComfyUIBackend:
 
         patched = model.clone()
         patched.set_model_sampler_post_cfg_function(post_cfg)
+        return patched
+
+    def with_guidance(self, model: Patcher, combine: Combine) -> Patcher:
+        """Set the CFG function on a clone; ComfyUI's x_0 is linear in the output, so both are combined as x_0."""
+
+        def cfg_function(args: dict[str, Any]) -> Tensor:
+            guided = combine(args["uncond_denoised"], args["cond_denoised"], args["cond_scale"])
+            return args["input"] - guided  # ComfyUI subtracts it from the input again
+
+        patched = model.clone()
+        patched.set_model_sampler_cfg_function(cfg_function, disable_cfg1_optimization=True)
         return patched
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Patcher:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Advance",
     "Backend",
+    "Combine",
     "Denoised",
     "FolderName",
     "ModelFacts",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
+Combine: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
 OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Denoised: TypeAlias = Tensor | CFGPlusPlus
 RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
@@ -199,6 +201,13 @@ class Backend(Protocol):
         """Return a copy of the MODEL whose guided output is replaced by ``patch(guided, conditional)``.
 
         Both are in the model's own output space (epsilon, v, x_0 or flow), shape ``(B, ...)``. Patches stack.
+        """
+
+    def with_guidance(self, model: Model, combine: Combine) -> Model:
+        """Return a copy of the MODEL guided by ``combine(negative, positive, cfg)`` instead of classifier-free guidance.
+
+        The negative prompt is then evaluated at cfg 1 too. ``combine`` must not depend on the output space: it gets
+        predictions of shape ``(B, ...)`` in one that is linear in the model's own, with a number for each image.
         """
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Model:

@@ -28,6 +28,7 @@ from ...ddim import (
 from ..values import Model
 from .contract import (
     Advance,
+    Combine,
     Denoised,
     FolderName,
     ModelFacts,
@@ -74,6 +75,10 @@ class EmbeddedBackend:
         """Copy the model with one more patch."""
         embedded = _embedded(model)
         return replace(embedded, output_patches=(*embedded.output_patches, patch))
+
+    def with_guidance(self, model: Model, combine: Combine) -> EmbeddedModel:
+        """Copy the model with another guidance."""
+        return replace(_embedded(model), combine=combine)
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> EmbeddedModel:
         """Wrap the network."""
@@ -182,7 +187,9 @@ class _Denoiser:
             model=model,
             schedule=schedule,
             prediction_type=output_type(model.prediction_type, request.schedule),
-            prompts=Prompts.of(request.positive, request.negative, request.cfg, len(clean), both=two),
+            prompts=Prompts.of(
+                request.positive, request.negative, request.cfg, len(clean), both=two or model.combine is not None
+            ),
             two=two,
             unguided=request.guidance.unguided(schedule),
             clean=clean,

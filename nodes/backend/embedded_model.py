@@ -32,6 +32,7 @@ class EmbeddedModel:
         sigma_config: The levels as settings, of a flow or variance exploding model that is called with a multiple of
             sigma; else None.
         output_patches: Each ``patch(guided, conditional)`` replaces the guided output, in this order.
+        combine: ``combine(negative, positive, cfg)`` guides instead of :func:`ddim.guide`, also at cfg 1; or None.
     """
 
     network: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,6 +40,7 @@ class EmbeddedModel:
     prediction_type: str
     sigma_config: SigmaConfig | None = None
     output_patches: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+    combine: Callable[[Tensor, Tensor, float], Tensor] | None = None
 
     def time_at(self, timestep: int, level: Level) -> int | float:
         """Return what the network is called with at a level of a schedule: of this model or of another one."""
@@ -51,7 +53,7 @@ class Prompts:
 
     Attributes:
         positive: Label weights, ``(B, N)``.
-        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++.
+        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++ or other guidance.
         cfg: Guidance scale.
     """
 
@@ -63,7 +65,7 @@ class Prompts:
     def of(
         cls, positive: Conditioning, negative: Conditioning, cfg: float, batch: int, *, both: bool = False
     ) -> Prompts:
-        """Read two CONDITIONINGs for a batch of images; ``both`` of them are needed with CFG++."""
+        """Read two CONDITIONINGs for a batch of images; ``both`` of them are needed with CFG++ and other guidance."""
         rows = label_rows(negative, batch) if both or cfg != 1.0 else None
         return cls(label_rows(positive, batch), rows, cfg)
 
@@ -81,7 +83,7 @@ def guided_outputs(model: EmbeddedModel, x_t: Tensor, t: int | float, prompts: P
     else:
         rows = torch.cat([prompts.positive, prompts.negative])
         conditional, unconditional = evaluate(model, torch.cat([x_t, x_t]), t, rows).chunk(2)
-        guided = guide(unconditional, conditional, prompts.cfg)
+        guided = (model.combine or guide)(unconditional, conditional, prompts.cfg)
     for patch in model.output_patches:
         guided = patch(guided, conditional)
     return guided, unconditional

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
 from ..values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+from .edit import EDIT_INPUTS
 from .guidance import GUIDANCE_INPUTS
 from .kinds import (
     CONDITIONING,
@@ -176,6 +177,7 @@ _INPUTS: dict[str, Input] = {
         advanced=True,
     ),
     **GUIDANCE_INPUTS,
+    **EDIT_INPUTS,
     # fitting
     "grid": integer(
         60,
