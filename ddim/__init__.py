@@ -31,6 +31,7 @@ from .sampling.fit import FIT_METHODS, fit_timesteps
 from .sampling.guidance_interval import INTERVAL_UNITS, GuidanceInterval
 from .sampling.loop import sample
 from .sampling.parallel import ParallelSample, sample_parallel
+from .sampling.prediction_check import PredictionCheck, find_prediction_type
 from .schedule.betas import BETA_SCHEDULES, betas_from_alpha_bar
 from .schedule.flow_settings import FlowConfig
 from .schedule.flow_sigmas import FLOW_SPACINGS
@@ -83,6 +84,7 @@ __all__ = [
     "MappedKey",
     "NoiseSchedule",
     "ParallelSample",
+    "PredictionCheck",
     "Schedule",
     "SchedulerConfig",
     "SigmaConfig",
@@ -93,6 +95,7 @@ __all__ = [
     "capture_sample",
     "edit_guide",
     "edit_mask",
+    "find_prediction_type",
     "fit_timesteps",
     "check_lambda",
     "guide",

@@ -8,7 +8,7 @@ from .fit import DDIMFitSteps
 from .inputs import Node
 from .interpolate import DDIMInterpolate
 from .invert import DDIMInvert
-from .model import DDIMCFGRescale, DDIMModelSampling
+from .model import DDIMCFGRescale, DDIMCheckModel, DDIMModelSampling
 from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
 from .schedule import DDIMSchedule
@@ -21,6 +21,7 @@ NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMScheduleFromConfig": DDIMScheduleFromConfig,
     "DDIMFitSteps": DDIMFitSteps,
     "DDIMModelSampling": DDIMModelSampling,
+    "DDIMCheckModel": DDIMCheckModel,
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
     "DDIMCFGRescale": DDIMCFGRescale,
@@ -41,6 +42,7 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMScheduleFromConfig": "DDIM Schedule from Config",
     "DDIMFitSteps": "DDIM Fit Steps",
     "DDIMModelSampling": "DDIM Model Sampling",
+    "DDIMCheckModel": "DDIM Check Model",
     "DDIMSampler": "DDIM Sampler",
     "DDIMSample": "DDIM Sample",
     "DDIMCFGRescale": "DDIM CFG Rescale",

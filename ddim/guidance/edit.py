@@ -18,8 +18,8 @@ def edit_guide(
     """Add one edit prompt's term (LEDITS++; Brack et al. 2023, 2311.16711, section 3.2) to a prediction.
 
     e = e_guided + s_k M_k (e_k - e_0): the terms of several prompts add up, so that this is applied once for each. M_k
-    is :func:`edit_mask`, which needs no attention maps. As in :func:`proximal_guide`, the outputs of any prediction type
-    are combined as they are.
+    is :func:`edit_mask`, which needs no attention maps. As in :func:`proximal_guide`, the outputs of any prediction
+    type are combined as they are.
 
     Args:
         guided: the prediction so far, shape ``(B, C, ...)``.

@@ -204,7 +204,7 @@ class Backend(Protocol):
         """
 
     def with_guidance(self, model: Model, combine: Combine) -> Model:
-        """Return a copy of the MODEL guided by ``combine(negative, positive, cfg)`` instead of classifier-free guidance.
+        """Return a copy of the MODEL that ``combine(negative, positive, cfg)`` guides instead of :func:`ddim.guide`.
 
         The negative prompt is then evaluated at cfg 1 too. ``combine`` must not depend on the output space: it gets
         predictions of shape ``(B, ...)`` in one that is linear in the model's own, with a number for each image.

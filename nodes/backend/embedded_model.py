@@ -53,7 +53,8 @@ class Prompts:
 
     Attributes:
         positive: Label weights, ``(B, N)``.
-        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++ or other guidance.
+        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++ or other
+            guidance.
         cfg: Guidance scale.
     """
 

@@ -42,9 +42,6 @@ def test_it_is_stock_euler_cfg_pp(worker: Any, calls: Any, models: Any, conditio
     schedule, sigmas = calls.schedule(model=model)
     ours = calls.sample(model=model, schedule=schedule, **conditions, latent_image=TWO, cfg=cfg, guidance_mode="cfg++")
     expected = calls.custom(model, conditions, stock(worker, calls, "euler_cfg_pp"), sigmas, cfg=cfg)
-    if kind == "flow" and apart(ours, expected) > 1e-2:  # 0.3.64 takes a flow model's sigma for that of another kind
-        assert not worker("knows", module="comfy.k_diffusion.sampling", path=["sigma_to_half_log_snr"])["known"]
-        return
     assert apart(ours, expected) < (2e-3 if kind == "zero SNR" else 2e-4)
 
 
@@ -137,3 +134,34 @@ def test_guidance_settings_that_cannot_be_are_refused(calls: Any, models: Any, c
         calls.sample(**given, guidance_mode="cfg++", cfg=7.5)
     with pytest.raises(RuntimeError, match="DDIMError.*exchange them"):
         calls.sample(**given, guidance_start=0.9, guidance_end=0.1)
+
+
+# -- which kind of checkpoint -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "loaded_as, kind, advice",
+    [
+        ("its own", "v_prediction", "keeps its own type"),
+        ("eps", "v_prediction", "It is loaded as epsilon: set prediction_type of DDIM Schedule to v_prediction."),
+        ("flow", "flow_prediction", "connect the MODEL"),
+    ],
+)
+def test_the_demo_model_is_recognised(worker: Any, loaded_as: str, kind: str, advice: str) -> None:
+    model = worker.node("DDIMDemoModel", sampled_as="flow" if loaded_as == "flow" else "v_prediction")
+    if loaded_as == "eps":
+        (model,) = worker("add_levels", model=model, prediction="eps", zsnr=False)
+    prompt = worker.node("DDIMDemoPrompt", digits="3")
+    latent = worker.node("DDIMDemoLatent", batch_size=3)
+    outputs = worker.node("DDIMCheckModel", model=model, positive=prompt, latent_image=latent, seed=0)
+    report, found = (worker("attribute", value=output, path=[])["value"] for output in outputs)
+    assert found == kind and advice in report, report
+    assert ("do not reach zero SNR" in report) == (loaded_as == "eps")
+
+
+def test_a_random_network_is_undecided(worker: Any, network: Any, conditions: Any) -> None:
+    given = {"model": network, "positive": conditions["positive"], "latent_image": TWO, "seed": 0}
+    report, found = (
+        worker("attribute", value=output, path=[])["value"] for output in worker.node("DDIMCheckModel", **given)
+    )
+    assert found == "undecided" and report.startswith("Undecided: ")

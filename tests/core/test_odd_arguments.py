@@ -334,6 +334,10 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "callback": None,
         },
     ),
+    "find_prediction_type": (
+        lambda **a: ddim.find_prediction_type(**a).prediction_type,
+        {"model": lambda x, t: 0.1 * x, "x": image(), "noise": LEVELS_OF_BETAS, "seed": 3},
+    ),
     "capture_sample": (ddim.capture_sample, {**RECORDED}),
     **{
         f"invert, {method}": (
@@ -470,7 +474,7 @@ NOT_REPLACED = {
 NOT_CALLED = {
     **dict.fromkeys(
         ("CapturedSample", "ConfigReport", "DDIMError", "DDIMSchedulerOutput", "Inversion", "MappedKey",
-         "NoiseSchedule", "ParallelSample", "Schedule", "TimestepPlan", "VarianceNoise"),
+         "NoiseSchedule", "ParallelSample", "PredictionCheck", "Schedule", "TimestepPlan", "VarianceNoise"),
         "holds what a function gives",
     ),
     "DDIMSchedulerOutput.get": "is that of a dict",
