@@ -35,6 +35,7 @@ __all__ = [
     "Advance",
     "Backend",
     "Combine",
+    "Edit",
     "Denoised",
     "FolderName",
     "ModelFacts",
@@ -49,6 +50,7 @@ __all__ = [
 
 FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
 Combine: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
+Edit: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Denoised: TypeAlias = Tensor | CFGPlusPlus
 RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
@@ -208,6 +210,17 @@ class Backend(Protocol):
 
         The negative prompt is then evaluated at cfg 1 too. ``combine`` must not depend on the output space: it gets
         predictions of shape ``(B, ...)`` in one that is linear in the model's own, with a number for each image.
+        """
+
+    def with_edit(self, model: Model, prompt: Conditioning, edit: Edit, begin: float) -> Model:
+        """Return a copy of the MODEL whose guided output is replaced by ``edit(guided, reference, edited)``.
+
+        Args:
+            model: MODEL.
+            prompt: Of the edit; ``edited`` is the prediction with it, one more evaluation in every step.
+            edit: Gets predictions as :meth:`with_guidance`; ``reference`` is the negative prompt's, or at cfg 1, where
+                that is not evaluated, the positive prompt's. Edits and patches apply in the order in which they came.
+            begin: The share of the noise levels, from the noisiest in [0, 1], before which nothing is edited.
         """
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Model:
