@@ -49,6 +49,8 @@ EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, tuple(((LOW + RAMP * (HIG
 WORKFLOWS = {
     "invert_and_reconstruct": ("inversion/original", "inversion/plain", "inversion/exact"),
     "edit_3_into_8": ("edit/before", "edit/after"),
+    "edit_by_proximal_guidance": ("proximal/before", "proximal/after"),
+    "edit_guidance": ("edit_guidance/before", "edit_guidance/after"),
     "interpolate_inverted_digits": ("interpolation/frames",),
     "share_noise_file": ("shared/digits",),
     "fitted_steps": ("fitted/trailing_5", "fitted/fitted_5", "fitted/trailing_20"),

@@ -98,6 +98,5 @@ METHODS = {
     "ddim, NPI": Edit("ddim", 2.0, "source"),
     "ddim, ProxNPI": Edit("ddim", 2.0, "soft", 0.7),
     "ddim, ProxNPI (hard)": Edit("ddim", 2.0, "hard", 0.7),
-    "fixed_point, ProxNPI": Edit("fixed_point", 2.0, "soft", 0.7),
     "variance_noise, LEDITS++": Edit("variance_noise", 3.0, "edit", 0.7),
 }
