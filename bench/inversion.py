@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -165,10 +165,10 @@ def draw(rows: dict[str, Sequence[float]], path: Path) -> None:
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 
-def workflow_pictures(images: Path) -> None:
+def workflow_pictures(images: Path, workflows: Mapping[str, Sequence[str]] = WORKFLOWS) -> None:
     """Run each example workflow; stack its pictures, and save a thumbnail beside the workflow."""
     images.mkdir(parents=True, exist_ok=True)
-    for name, saved in WORKFLOWS.items():
+    for name, saved in workflows.items():
         workflow = ROOT / "example_workflows" / f"{name}.json"
         with tempfile.TemporaryDirectory() as folder:
             if run_host(["run", str(workflow), "--output-directory", folder]) != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import filecmp
 import os
@@ -11,9 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["claim_name", "claim_number", "delete_left_over", "flush_to_disk", "temporary_file", "write_file"]
+__all__ = [
+    "claim_name",
+    "claim_number",
+    "delete_left_over",
+    "flush_to_disk",
+    "temporary_file",
+    "without_flushing",
+    "write_file",
+]
 
 _OWNER_ONLY = 0o600
+_flushes: contextvars.ContextVar[bool] = contextvars.ContextVar("flushes", default=True)
 _TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{32}\.(tmp|upload)")
 
 
@@ -43,8 +53,20 @@ def write_file(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
 
 
+@contextmanager
+def without_flushing() -> Iterator[None]:
+    """Let `flush_to_disk` do nothing in the block, for files that are read and deleted before a power cut matters."""
+    token = _flushes.set(False)
+    try:
+        yield
+    finally:
+        _flushes.reset(token)
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until a file is on the disk: a name that is moved before the content is empty after a power cut."""
+    if not _flushes.get():
+        return
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -19,7 +19,7 @@ from ..ddim import (
 from .backend import Advance, Run, SamplingRequest, check_kind, current, guided_x0, schedule_sigmas, timestep_reader
 from .editor import fit_report
 from .inputs import DDIM_SCHEDULE, LATENT, SIGMAS, Input, InputTypes, choice, inputs, integer, socket
-from .planning import check_choices, comparable_plans
+from .planning import check_choices, comparable_plans, has_levels_of_model
 from .values import Conditioning, Latent, Model
 
 __all__ = ["DDIMFitSteps"]
@@ -113,7 +113,14 @@ class DDIMFitSteps:
         others = replace(request, seed=(seed + 1) % 2**64)
         backend.run(others, partial(_compare_again, task=task, bar=bar, plans=found[0].plans, keep=found.append))
         fitted = replace(schedule, plan=found[0].plans[FITTED])
-        report = fit_report(fitted, found[0].plans, [each.errors for each in found], images=images, grid=grid)
+        report = fit_report(
+            fitted,
+            found[0].plans,
+            [each.errors for each in found],
+            images=images,
+            grid=grid,
+            levels_of_model=has_levels_of_model(fitted, facts),
+        )
         shown = {"ddim_fit": [report], "text": [report["list"], _summary(report)]}
         return {"ui": shown, "result": (fitted, schedule_sigmas(fitted, facts.sigma_table(fitted)))}
 
@@ -133,8 +140,9 @@ def _copies_of_first(latent: Latent, count: int) -> Latent:
     first = {**latent, "samples": given[:1].repeat(count, *[1] * (given.ndim - 1))}
     if mask is not None and mask.ndim > 2 and (given.ndim < 5 or mask.ndim == 5):  # of video, the others hold frames
         first["noise_mask"] = mask[:1]
-    if latent.get("batch_index") is not None:
-        start = int(latent["batch_index"][0])
+    indices = latent.get("batch_index")
+    if indices is not None and len(indices):  # SamplingRequest refuses a list without one
+        start = int(indices[0])
         first["batch_index"] = list(range(start, start + count))
     return first
 

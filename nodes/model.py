@@ -152,7 +152,10 @@ class DDIMCheckModel:
             )
             backend.run(request, partial(_measure, facts=facts, seed=seed, keep=keep.append))
             report, found = _advice(keep[0], facts), keep[0].prediction_type or UNDECIDED
-        return {"ui": {"text": [report]}, "result": (report, found)}
+        return {
+            "ui": {"text": [report], "ddim_model_check": [{"lines": report.splitlines()}]},
+            "result": (report, found),
+        }
 
 
 def _pair(latent: Latent) -> Latent:

@@ -26,6 +26,7 @@ __all__ = [
     "check_choices",
     "comparable_plans",
     "describe",
+    "has_levels_of_model",
     "parse_timesteps",
     "plan_flow",
     "plan_part",
@@ -164,6 +165,15 @@ def comparable_plans(schedule: Schedule, steps: int) -> dict[str, TimestepPlan]:
     if schedule.noise.kind == VARIANCE_PRESERVING and (first, end) == (levels - 1, END):
         plans |= {name: make_plan(steps, levels, name) for name in AYS}
     return plans
+
+
+def has_levels_of_model(schedule: Schedule, facts: ModelFacts) -> bool:
+    """Tell whether a timestep of a schedule means the same in DDIM Schedule with the MODEL connected."""
+    if len(schedule.noise) != len(facts.sigmas):
+        return False
+    table = facts.sigma_table(schedule)
+    # Of a variance preserving model the network is called with the timestep itself.
+    return schedule.noise.kind == VARIANCE_PRESERVING or (table is not None and table.allclose(facts.sigmas, rtol=1e-3))
 
 
 def _ends(plan: TimestepPlan) -> tuple[int, int]:

@@ -5,12 +5,13 @@ import { nodeOfOutput, registerExtension } from "./comfy.mjs";
 import { attachConfigDrop, handleDroppedConfigs } from "./config_import.mjs";
 import { attachFit, showFit } from "./fit_report.mjs";
 import { attachInversion, showInversion } from "./inversion_report.mjs";
+import { attachCheck, showCheck } from "./model_check.mjs";
 import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
 import { attachSamplerReplay, startSamplerReplays } from "./sampler_replay.mjs";
 import { attachReplay, updateReplays, showReplay } from "./step_replay.mjs";
 import { loadText } from "./text.mjs";
 
-const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit"];
+const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit", "ddim_model_check"];
 const category = (name) => ["DDIM", "DDIM panels", name];
 
 registerExtension({
@@ -36,13 +37,14 @@ registerExtension({
     attachSamplerReplay(node);
     attachInversion(node);
     attachFit(node);
+    attachCheck(node);
     attachConfigDrop(node);
   },
   // After a reload or a tab change, the editor restores outputs without a run.
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs ?? {})) {
       const node = SHOWN.some((key) => output?.[key]) ? nodeOfOutput(locator) : null;
-      if (node) [showRun, showReplay, showInversion, showFit].forEach((show) => show(node, output));
+      if (node) [showRun, showReplay, showInversion, showFit, showCheck].forEach((show) => show(node, output));
     }
   },
 });

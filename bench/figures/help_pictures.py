@@ -160,6 +160,20 @@ def draw_cfg_rescale() -> None:
     })  # fmt: skip
 
 
+def draw_check_model() -> None:
+    """DDIM Check Model: weights of noise and picture, as each kind should have them and as the demo model has them."""
+    from bench.guidance.readings import READINGS, ideal, measured
+
+    _, axes = plt.subplots(figsize=(5.4, 3.0))
+    for kind in READINGS:
+        expected, found = ideal(kind), measured(kind)
+        axes.plot(*expected, "o", color=GREY, markersize=14, fillstyle="none")
+        axes.plot(found.noise_weight, found.picture_weight, "x", color=BLUE, markersize=9)
+        axes.annotate(kind, expected, textcoords="offset points", xytext=(12, 6), fontsize=9)
+    axes.set(xlabel="noise in the output", ylabel="picture in the output", xlim=(-0.3, 1.6), ylim=(-1.3, 1.3))
+    axes.grid(alpha=0.3)
+
+
 def inverted(method: str, steps: int = 20) -> tuple[Tensor, Tensor, Tensor, float]:
     """Invert and reconstruct: pictures, their noise, the reconstruction, and the mean error."""
     pictures, labels = real_digits()

@@ -76,7 +76,8 @@ class Trials:
                 "the model must return one output to fit timesteps to, got the two of guidance mode 'cfg++', whose "
                 "steps have no limit that more steps come nearer to; use mode 'cfg'"
             )
-        return output.tensor() if isinstance(output, Guided) else output
+        # A copy, since a model may write its next output over this one.
+        return output.tensor() if isinstance(output, Guided) else output.clone()
 
     def count(self, calls: int) -> None:
         """Report calls that were made, or turned out not to be needed."""

@@ -41,9 +41,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    from host.cli.run import add_options
+    from host.cli.run_options import add_run_options
 
-    add_options(parser)
+    add_run_options(parser)
+    parser.set_defaults(call=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from host.cli.run import run_command
+
+    return run_command(args)
 
 
 def _add_serve_options(parser: argparse.ArgumentParser) -> None:

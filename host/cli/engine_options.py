@@ -41,11 +41,6 @@ class PoolDescription:
         """Whether every worker runs this host's own executor."""
         return all(spec.kind == "embedded" for spec in self.specs)
 
-    @property
-    def in_this_process(self) -> bool:
-        """Whether a single run needs no other process: nothing but the embedded engine was asked for."""
-        return self.is_embedded and not self.address and len(self.specs) == 1
-
 
 def add_engine_options(parser: argparse.ArgumentParser, *, workers: bool = True, address: bool = True) -> None:
     """Add the options to a command's parser.
@@ -92,6 +87,8 @@ def engine_specs(args: argparse.Namespace) -> list[EngineSpec]:
     """
     named = [_read_engine(text) for text in args.engine or ["embedded"]]
     _check_comfyui_options(args, named)
+    if len({spec.kind == "embedded" for spec in named}) > 1:
+        raise UsageError("--engine expects engines with the same nodes, got embedded beside a ComfyUI; name one sort")
     workers = getattr(args, "workers", None)
     if workers is not None and workers > 1 and all(spec.kind == "http" for spec in named):
         raise UsageError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
 from host.prompt_format import Prompt, node_title
 
-__all__ = ["ProgressBars"]
+__all__ = ["ProgressBars", "bar_if_slow"]
 
 
 class ProgressBars:
@@ -52,3 +54,19 @@ class ProgressBars:
     def _title(self, node_id: str) -> str:
         node = self._prompt.get(node_id, {})
         return f"{node_title(node) or node.get('class_type', 'node')} [{node_id}]"
+
+
+@contextmanager
+def bar_if_slow(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how much of how much is done; a bar appears if the block takes over a second.
+
+    Args:
+        text: What is being done.
+    """
+    with tqdm(desc=text, unit="", file=sys.stderr, delay=1.0, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

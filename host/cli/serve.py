@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
+from host.cli.engine_options import PoolDescription, add_engine_options, describe_pool
 from host.cli.exit_codes import OK, UsageError
+from host.cli.pools import OpenedPool, make_pool
+from host.engines.contract import EngineError, EngineLost
 from host.folders import ROOT
-from host.packs import PackError, load_packs
+from host.packs import PackError, Registry, load_packs
 from host.server import ServeError, Settings, serve
 
 __all__ = ["add_options"]
@@ -42,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name, beside localhost, under which browsers may call this host; may be given more than once",
     )
+    add_engine_options(parser)
     parser.set_defaults(call=_serve)
 
 
@@ -52,11 +58,41 @@ def _serve(args: argparse.Namespace) -> int:
     examples = (pack / _OPENING_WORKFLOW for pack in packs)
     opening = args.open or next((path for path in examples if path.is_file()), None)
     data = args.data_directory.absolute()
+    description = _workers(args, packs)
+    pool = None if description is None else make_pool(description)
     try:
-        serve(load_packs(packs), Settings(data, args.port, args.listen, tuple(args.allow_host), opening))
-    except (PackError, ServeError) as error:
+        registry = _registry(packs, description, pool)
+        serve(registry, Settings(data, args.port, args.listen, tuple(args.allow_host), opening), pool=pool)
+    except (PackError, ServeError, EngineError, EngineLost) as error:
         raise UsageError(error) from error
+    finally:
+        if pool is not None:
+            pool.close()
     return OK
+
+
+def _workers(args: argparse.Namespace, packs: list[Path]) -> PoolDescription | None:
+    """Return the workers that take the prompts, or None if they run in this process."""
+    if not (args.address or args.engine or args.workers is not None):
+        if args.threads is not None or args.exact:
+            raise UsageError("--threads and --exact are for workers: add --workers, --engine or --address")
+        return None
+    description = describe_pool(args)
+    folders = tuple(os.path.abspath(pack) for pack in packs) if args.pack else ()
+    specs = tuple(replace(spec, packs=folders) if spec.kind == "embedded" else spec for spec in description.specs)
+    return replace(description, specs=specs)
+
+
+def _registry(packs: list[Path], description: PoolDescription | None, pool: OpenedPool | None) -> Registry:
+    """Return the node classes: those of the packs, or those of another engine. A worker is ready then."""
+    if description is None or pool is None:
+        return load_packs(packs)
+    first = pool.first()
+    if description.is_embedded:
+        return load_packs(packs)
+    from host.engines.object_info import registry_from
+
+    return registry_from(first.object_info())
 
 
 def _file(text: str) -> Path:

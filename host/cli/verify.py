@@ -19,7 +19,7 @@ from host.engines.contract import EngineError
 from host.engines.spec import EngineSpec
 from host.execution import node_events
 from host.verify.rerun import Rerunner, StoppedError, groups_of
-from host.verify.saved_picture import SavedPicture, UnverifiableError, read_picture
+from host.verify.saved_picture import ContactSheetError, SavedPicture, UnverifiableError, read_picture
 from host.verify.verdicts import Verdict
 
 __all__ = ["add_options"]
@@ -77,6 +77,8 @@ def _read_pictures(paths: Sequence[str], verdicts: list[Verdict]) -> list[SavedP
     for path in dict.fromkeys(paths):
         try:
             pictures.append(read_picture(Path(path)))
+        except ContactSheetError:
+            sys.stderr.write(f"{path} is the contact sheet of a sweep; its pictures are verified one by one\n")
         except UnverifiableError as error:
             verdicts.append(Verdict(path, "unverified", str(error)))
     _print(verdicts)

@@ -20,6 +20,7 @@ from host.engines.checkout.layout import (
 )
 from host.engines.checkout.model_files import ModelFiles
 from host.engines.checkout.process import ComfyUIProcess, free_port
+from host.engines.checkout.written_files import WrittenFiles
 from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult
 from host.engines.environment import describe_packs
 from host.engines.http import connect
@@ -54,6 +55,7 @@ class ComfyUIEngine:
             "exact": spec.exact,
             "packs": describe_packs(self._packs),
         }
+        self._written = WrittenFiles(self._folder)
         self._models = ModelFiles(self._checkout / "models")
         self._process: ComfyUIProcess | None = None
         self._server: RemoteServer | None = None
@@ -71,18 +73,21 @@ class ComfyUIEngine:
     def put_inputs(self, files: Mapping[str, bytes]) -> None:
         """Upload files into the private input folder; they stay there also if the ComfyUI is started again."""
         self._started().put_inputs(files)
+        self._written.keep(files)
 
     def run(self, job: Job, emit: Emit) -> JobResult:
         """Run a job, and block until it ended."""
         server = self._started()
         try:
-            return server.run(job, emit, self._models.of(job.prompt))
+            result = server.run(job, emit, self._models.of(job.prompt))
         except EngineLost as error:
             process = self._process
             if process is not None and not process.is_alive():
                 raise EngineLost(f"the ComfyUI died with {process.ending()}\n{process.last_lines()}") from error
             self._stop()  # it lives but does not answer: the next call starts another one
             raise
+        self._written.add(server.last_files)
+        return result
 
     def interrupt(self) -> None:
         """Stop the running job, if there is one."""
@@ -120,7 +125,7 @@ class ComfyUIEngine:
         self._process = process = ComfyUIProcess(
             command, self._checkout, environment_variables(self._spec), self._folder / "comfyui.log"
         )
-        self._server = RemoteServer(client, process.is_alive, self._known)
+        self._server = RemoteServer(client, process.is_alive, self._known, is_ours=True)
         process.wait_until(lambda: self._answers(str(self._folder / "output")))
         return self._server
 

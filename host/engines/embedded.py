@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from host import context, folders
-from host.atomic_files import write_file
+from host.atomic_files import without_flushing, write_file
 from host.engines.contract import Emit, EngineError, Job, JobResult, OutputFile
 from host.engines.digests import job_digest
 from host.engines.environment import describe_process
@@ -106,7 +106,7 @@ class EmbeddedEngine:
         started, cancel = time.perf_counter(), threading.Event()
         self._cancel = cancel
         try:
-            with self._own_folders():
+            with self._own_folders(), without_flushing():  # the files are in the result before they are deleted
                 checked = validate(job.prompt, self._registry, job.targets)
                 if not checked.ok:
                     return _refused(checked, time.perf_counter() - started)

@@ -47,6 +47,9 @@ _ATTRIBUTES = {
     "deprecated": "DEPRECATED",
     "experimental": "EXPERIMENTAL",
     "api_node": "API_NODE",
+    "dev_only": "DEV_ONLY",
+    "essentials_category": "ESSENTIALS_CATEGORY",
+    "has_intermediate_output": "HAS_INTERMEDIATE_OUTPUT",
 }
 
 Declared = dict[str, dict[str, Any]]
@@ -139,14 +142,17 @@ def _declared(inputs: Mapping[str, Any], *, judged: bool) -> Declared:
     found: Declared = {}
     for category in _CATEGORIES:
         entries = inputs.get(category)
+        if isinstance(entries, Mapping):
+            found[category] = {}
         for name, spec in list(entries.items())[:_MAX_INPUTS] if isinstance(entries, Mapping) else ():
-            read = (spec,) if isinstance(spec, str) else _spec(spec, judged=judged)
+            bare = isinstance(spec, str)  # as hidden inputs have it
+            read = spec if bare and category == "hidden" else _spec([spec] if bare else spec, judged=judged)
             if isinstance(name, str) and read is not None:
-                found.setdefault(category, {})[name] = read
+                found[category][name] = read
     return found
 
 
-def _spec(spec: Any, *, judged: bool) -> tuple[Any, dict[str, Any]] | None:
+def _spec(spec: Any, *, judged: bool) -> tuple[Any, ...] | None:
     """Read [type] or [type, options]; None for anything else."""
     if not isinstance(spec, (list, tuple)) or not spec or not isinstance(spec[0], (str, list)):
         return None
@@ -162,8 +168,8 @@ def _spec(spec: Any, *, judged: bool) -> tuple[Any, dict[str, Any]] | None:
     if kind == "COMBO":
         return kind, {**options, "options": _choices(options.get("options"), options, judged=judged)}
     if isinstance(kind, list):
-        return _choices(kind, options, judged=judged), options
-    return _ANY_TYPE if kind == _MATCH_TYPE else kind, options
+        return (_choices(kind, options, judged=judged), options)[: len(spec)]
+    return (_ANY_TYPE if kind == _MATCH_TYPE else kind, options)[: len(spec)]
 
 
 def _is_number(value: Any) -> bool:
@@ -209,10 +215,8 @@ def _expand(declared: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
     """
     found: Declared = {"required": {}, "optional": {}}
     _expand_into(found, declared, values, "")
-    hidden = declared.get("hidden")
-    return {category: inputs for category, inputs in found.items() if inputs} | (
-        {"hidden": dict(hidden)} if hidden else {}
-    )
+    found["hidden"] = dict(declared.get("hidden", {}))
+    return {category: inputs for category, inputs in found.items() if inputs or category in declared}
 
 
 def _expand_into(

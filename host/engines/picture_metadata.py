@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from host.pictures import PictureError, open_picture
 from host.strict_json import dumps, parse_untrusted
 
-__all__ = ["MADE_WITH", "PROMPT", "is_png", "made_with", "read_texts", "replace_texts"]
+__all__ = ["CONTACT_SHEET", "MADE_WITH", "PROMPT", "is_png", "made_with", "read_texts", "replace_texts"]
 
 PROMPT = "prompt"
 MADE_WITH = "made_with"
+CONTACT_SHEET = "contact_sheet"  # on a picture that shows others, which carry their own prompts
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">I4s")

@@ -4,21 +4,54 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from host import context
 from host.atomic_files import flush_to_disk, temporary_file
+from host.context import CancelFlag
 from host.engines.digests import content_digest
+from host.engines.environment import describe_process
 from host.engines.output_files import NamedFile, made_with_facts, named_files
 from host.engines.picture_metadata import MADE_WITH, is_png, replace_texts
-from host.execution import RunResult
+from host.execution import Executor, RunResult
+from host.execution.events import Emit
 from host.folders import FolderError, Folders, requested_path
 from host.pictures import PictureError
 from host.prompt_format import Prompt
 
-__all__ = ["stamp_files"]
+__all__ = ["StampingExecutor", "stamp_files"]
 
 log = logging.getLogger(__name__)
+
+
+class StampingExecutor(Executor):
+    """An executor whose saved pictures say what they were made with, before anybody learns that the run ended."""
+
+    def run(
+        self,
+        prompt: Prompt,
+        prompt_id: str,
+        outputs: Sequence[str],
+        extra_data: dict[str, Any],
+        emit: Emit,
+        cancel: CancelFlag,
+        *,
+        before_end: Callable[[RunResult], None] | None = None,
+    ) -> RunResult:
+        """Run a prompt, as `Executor.run` does."""
+
+        def stamp_first(result: RunResult) -> None:
+            stamp_files(result, prompt, context.folders(), self._environment)
+            if before_end is not None:
+                before_end(result)
+
+        return super().run(prompt, prompt_id, outputs, extra_data, emit, cancel, before_end=stamp_first)
+
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        return describe_process(self.registry.pack_directories.values())
 
 
 def stamp_files(result: RunResult, prompt: Prompt, folders: Folders, environment: Mapping[str, Any]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import logging
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from aiohttp import web
 
@@ -16,7 +19,9 @@ from host.server.security import answer_errors, same_site_only
 from host.server.state import HOST, Host
 from host.server.time_limits import close_paused_bodies
 
-__all__ = ["make_app"]
+__all__ = ["frontend_folder", "make_app"]
+
+log = logging.getLogger(__name__)
 
 # The editor's files have a hash in their names; everything else must be requested again after an update.
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
@@ -42,6 +47,17 @@ def make_app(host: Host, names: Iterable[str] = ()) -> web.Application:
         app.router.add_static("/", host.frontend)
     app.on_response_prepare.append(_set_cache_control)
     return app
+
+
+def frontend_folder() -> Path | None:
+    """Return the folder of the visual editor's files, or None if its package is not installed."""
+    spec = importlib.util.find_spec("comfyui_frontend_package")
+    if spec is None or not spec.submodule_search_locations:
+        log.warning(
+            "the visual editor is not installed (pip install comfyui-frontend-package==1.58.1); only the API is served"
+        )
+        return None
+    return Path(spec.submodule_search_locations[0]) / "static"
 
 
 def _all_routes(host: Host) -> list[web.RouteDef]:

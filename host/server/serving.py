@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -23,11 +22,12 @@ from aiohttp import web
 
 from host import context
 from host.atomic_files import delete_left_over
-from host.execution import Executor
+from host.engines.stamping import StampingExecutor
 from host.folders import Folders, default_folders
 from host.limits import MAX_HEADER_SECONDS
 from host.packs import Registry
-from host.server.app import make_app
+from host.server.app import frontend_folder, make_app
+from host.server.jobs.crew import Crew
 from host.server.jobs.store import JobStore
 from host.server.jobs.worker import Worker
 from host.server.log_buffer import LogBuffer, record_logs
@@ -35,6 +35,7 @@ from host.server.memory import return_large_blocks
 from host.server.routes.system import FEATURES
 from host.server.state import Host
 from host.server.websockets import WebSockets
+from host.workers.contract import Pool
 
 __all__ = ["ServeError", "Settings", "serve"]
 
@@ -68,18 +69,19 @@ class Settings:
     opening: Path | None = None
 
 
-def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout) -> None:
+def serve(registry: Registry, settings: Settings, out: IO[str] = sys.stdout, *, pool: Pool | None = None) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         registry: The nodes, with their packs loaded, so that the packs' routes are served too.
         settings: Where and how to serve.
         out: Receives the host's address as soon as requests are answered.
+        pool: Workers elsewhere that run the prompts; None to run them in this process.
 
     Raises:
         ServeError: The address or the data directory is in use.
     """
-    if asyncio.run(_serve(registry, settings, out)):
+    if asyncio.run(_serve(registry, settings, out, pool)):
         _end_process(out)
 
 
@@ -95,7 +97,7 @@ def _end_process(out: IO[str]) -> None:
     os._exit(0)
 
 
-async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
+async def _serve(registry: Registry, settings: Settings, out: IO[str], pool: Pool | None) -> bool:
     """Serve until a signal. Returns whether a node is still running."""
     _raise_file_limit()
     return_large_blocks()
@@ -106,7 +108,7 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str]) -> bool:
             delete_left_over(folder)
         _delete_old_files(folders.temp)
         context.use_folders(folders)
-        host = _assemble(registry, folders, settings, stack.enter_context(record_logs()))
+        host = _assemble(registry, folders, settings, stack.enter_context(record_logs()), pool)
         runner = web.AppRunner(
             make_app(host, _host_names(settings)),
             access_log=None,
@@ -188,7 +190,7 @@ def _lock(data: Path) -> IO[str]:
 # -- the host's parts
 
 
-def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: LogBuffer) -> Host:
+def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: LogBuffer, pool: Pool | None) -> Host:
     loop = asyncio.get_running_loop()
 
     def post(call: Any, *args: Any) -> None:
@@ -197,10 +199,14 @@ def _assemble(registry: Registry, folders: Folders, settings: Settings, logs: Lo
 
     websockets = WebSockets(FEATURES)
     store = _open_store(folders.user / "jobs.sqlite3")
-    worker = Worker(store, Executor(registry), websockets, post)
+    worker: Worker | Crew
+    if pool is None:
+        worker = Worker(store, StampingExecutor(registry), websockets, post)
+    else:
+        worker = Crew(pool, store, registry, folders, websockets, post)
     websockets.status, websockets.greeting = worker.status, worker.greeting
     logs.listener = lambda lines: post(websockets.publish_log, lines)
-    return Host(registry, folders, store, worker, websockets, logs, _frontend(), settings.opening)
+    return Host(registry, folders, store, worker, websockets, logs, frontend_folder(), settings.opening)
 
 
 def _open_store(path: Path) -> JobStore:
@@ -210,16 +216,6 @@ def _open_store(path: Path) -> JobStore:
         raise ServeError(
             f"the job store {path} cannot be used: {error}; move it away to start with an empty queue and history"
         ) from error
-
-
-def _frontend() -> Path | None:
-    spec = importlib.util.find_spec("comfyui_frontend_package")
-    if spec is None or not spec.submodule_search_locations:
-        log.warning(
-            "the visual editor is not installed (pip install comfyui-frontend-package==1.58.1); only the API is served"
-        )
-        return None
-    return Path(spec.submodule_search_locations[0]) / "static"
 
 
 # -- the network

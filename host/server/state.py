@@ -9,6 +9,7 @@ from aiohttp import web
 
 from host.folders import Folders
 from host.packs import Registry
+from host.server.jobs.crew import Crew
 from host.server.jobs.store import JobStore
 from host.server.jobs.worker import Worker
 from host.server.log_buffer import LogBuffer
@@ -25,7 +26,7 @@ class Host:
         registry: The node classes and the packs that they come from.
         folders: The folders of pictures and user files.
         store: The accepted prompts and their results.
-        worker: Runs them.
+        worker: Runs them: in this process, or with workers elsewhere.
         websockets: The connected clients.
         logs: The last log lines.
         frontend: The folder of the visual editor's files; None if the package is not installed.
@@ -35,7 +36,7 @@ class Host:
     registry: Registry
     folders: Folders
     store: JobStore
-    worker: Worker
+    worker: Worker | Crew
     websockets: WebSockets
     logs: LogBuffer
     frontend: Path | None

@@ -126,9 +126,12 @@ def _groups(prompt: Prompt, axes: Sequence[Axis], registry: Registry) -> Iterato
         for each in axis.inputs:
             on_node.setdefault(each.node_id, {}).setdefault(place, []).append(each.name)
     for node_id, places in on_node.items():
-        custom = read_custom_check(registry.nodes[prompt[node_id]["class_type"]])
+        cls = registry.nodes[prompt[node_id]["class_type"]]
+        custom = read_custom_check(cls)
         together = tuple(
-            place for place, names in places.items() if custom is not None and any(map(custom.takes, names))
+            place
+            for place, names in places.items()
+            if hasattr(cls, "LIVE_INPUT_TYPES") or (custom is not None and any(map(custom.takes, names)))
         )
         if together:
             yield _Group(node_id, together)

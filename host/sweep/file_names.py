@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MAX_STEM_BYTES", "file_stem", "short_names", "value_text"]
+__all__ = ["MAX_STEM_BYTES", "file_stem", "safe_name", "short_names", "value_text"]
 
 MAX_STEM_BYTES = 120  # leaves room in the 255 of a file system for what is added, and in Windows' 260 of a path
 _MAX_VALUE_BYTES = 40
@@ -33,7 +33,7 @@ def file_stem(index: int, count: int, values: Mapping[str, Any]) -> str:
     """
     stem = f"{index:0{len(str(count - 1))}}"
     for name, value in zip(short_names(list(values)), values.values(), strict=True):
-        part = f"_{_safe(name, _MAX_NAME_BYTES)}={_safe(value_text(value), _MAX_VALUE_BYTES)}"
+        part = f"_{safe_name(name, _MAX_NAME_BYTES)}={safe_name(value_text(value), _MAX_VALUE_BYTES)}"
         if len((stem + part).encode()) > MAX_STEM_BYTES:
             break
         stem += part
@@ -47,7 +47,7 @@ def value_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _safe(text: str, limit: int) -> str:
+def safe_name(text: str, limit: int) -> str:
     """Return a text with everything unusual replaced by a dash, and at most `limit` bytes of it."""
     plain = unicodedata.normalize("NFC", text[: 4 * limit].encode(errors="replace").decode())
     safe = _UNSAFE.sub("-", plain).strip("-")

@@ -105,7 +105,7 @@ def find_input_files(values: Iterable[Any], folders: Folders) -> list[InputFile]
         total += len(data)
         if total > MAX_SWEEP_INPUT_BYTES:
             raise InputFileError(
-                f"the input files of the jobs have more than {MAX_SWEEP_INPUT_BYTES >> 20} MiB together; split the sweep"
+                f"the jobs name input files of more than {MAX_SWEEP_INPUT_BYTES >> 20} MiB; split the sweep"
             )
     return list(found.values())
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from host.engines.contract import Job
+from host.error_format import shorten, show
 from host.limits import MAX_SWEEP_JOBS
 from host.prompt_format import Prompt
 from host.strict_json import dumps, loads
@@ -123,13 +124,15 @@ class SweepPlan:
         Raises:
             ValueError: It is no definition, or that of another version.
         """
-        if definition.get("format") != _FORMAT:
-            raise ValueError(f"expected a plan of format {_FORMAT}, got {definition.get('format')!r}")
+        if not isinstance(definition, Mapping) or definition.get("format") != _FORMAT:
+            raise ValueError(f"expected a plan of format {_FORMAT}, got {show(definition)}")
         try:
             axes = tuple(Axis(tuple(_read_input(each) for each in axis)) for axis in definition["axes"])
             files = tuple(InputFile(**file) for file in definition["input_files"])
+            if not all(isinstance(definition[key], dict) for key in ("prompt", "extra_data")):
+                raise TypeError("the prompt or its metadata is no object")
             plan = cls(
-                definition["name"],
+                str(definition["name"]),
                 definition["prompt"],
                 axes,
                 definition["extra_data"],
@@ -139,8 +142,11 @@ class SweepPlan:
             if len(plan) > MAX_SWEEP_JOBS:
                 raise ValueError(f"it has {len(plan)} jobs")
             plan.job(len(plan) - 1)
+            plan.file_stem(len(plan) - 1)
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-            raise ValueError(f"the plan is incomplete or damaged: {type(error).__name__}: {error}") from error
+            raise ValueError(
+                f"the plan is incomplete or damaged: {type(error).__name__}: {shorten(str(error), 200)}"
+            ) from error
         return plan
 
 
@@ -149,7 +155,7 @@ def _written(each: VaryingInput) -> dict[str, Any]:
 
 
 def _read_input(entry: Mapping[str, Any]) -> VaryingInput:
-    values = loads(entry["values"])
+    values = loads(str(entry["values"]))
     if not isinstance(values, list) or len(values) > MAX_SWEEP_JOBS:
         raise ValueError(f"expected a list of at most {MAX_SWEEP_JOBS} values")
     return VaryingInput(str(entry["target"]), str(entry["node_id"]), str(entry["name"]), tuple(values))

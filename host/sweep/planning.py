@@ -24,6 +24,7 @@ from host.workflows import OverrideError, OverrideTarget, Workflow, find_target,
 __all__ = ["PlanError", "Planned", "make_plan"]
 
 _MAX_ERROR_LINES = 30
+_MAX_LINE = 1000  # characters
 _MISSING_NODES = (
     "this host has this project's nodes and LoadImage, SaveImage, PreviewImage; --engine comfyui:PATH or "
     "http://HOST:PORT runs the nodes of a ComfyUI"
@@ -114,9 +115,10 @@ def _require_known_classes(prompt: Prompt, registry: Registry, name: str) -> Non
 
 
 def _first_lines(lines: list[str]) -> list[str]:
-    """Return the first lines of a long list, and how many follow."""
+    """Return the beginnings of the first lines of a long list, and how many follow."""
     rest = len(lines) - _MAX_ERROR_LINES
-    return lines if rest <= 0 else [*lines[:_MAX_ERROR_LINES], f"and {rest} more"]
+    first = [shorten(line, _MAX_LINE) for line in lines[:_MAX_ERROR_LINES]]
+    return first if rest <= 0 else [*first, f"and {rest} more"]
 
 
 # -- the options' inputs and values

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from host.atomic_files import flush_to_disk, temporary_file
+from host.engines.picture_metadata import CONTACT_SHEET, replace_texts
 from host.sweep.contact_sheet import Cell, Sheet, SheetTooLarge, draw_sheet
 from host.sweep.contract import Record
 from host.sweep.file_names import file_stem, short_names, value_text
@@ -21,13 +25,19 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", 
 _MAX_LABEL = 300
 
 
-def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder: Path) -> tuple[list[Path], str]:
+def write_sheets(
+    plan: SweepPlan,
+    result: Callable[[int], Record | None],
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Path], str]:
     """Write the contact sheets of a sweep into its folder: `sheet.png`, or `sheet_<values>.png` for each.
 
     Args:
         plan: The plan, with at least one axis.
         result: Returns the result of a job, or None if it has none yet.
         folder: The sweep's folder, with the jobs' files.
+        progress: Called with how many of how many jobs are drawn.
 
     Returns:
         The files, and a sentence if there are none.
@@ -41,7 +51,7 @@ def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder
         )
     size = math.prod(len(axis) for axis in shown)
     names = short_names([each.target for axis in plan.axes for each in axis.inputs])
-    written = []
+    written: list[Path] = []
     for number in range(count):
         first = number * size
         fixed = {each.target: plan.values(first)[each.target] for axis in leading for each in axis.inputs}
@@ -49,6 +59,7 @@ def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder
         path = folder / (f"sheet_{file_stem(number, count, fixed)}.png" if leading else "sheet.png")
 
         def cell(place: int, first: int = first) -> Cell:
+            progress(first + place, len(plan))
             return _cell(result(first + place), folder)
 
         try:
@@ -56,11 +67,17 @@ def write_sheets(plan: SweepPlan, result: Callable[[int], Record | None], folder
         except SheetTooLarge as error:
             return written, f"no contact sheet: {error}"
         with temporary_file(folder) as temporary:
-            picture.save(temporary, format="PNG")
+            temporary.write_bytes(_png(picture))
             flush_to_disk(temporary)
             os.replace(temporary, path)
         written.append(path)
     return written, ""
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return replace_texts(buffer.getvalue(), {CONTACT_SHEET: "of the pictures in this folder"})
 
 
 def _named(values: dict[str, object], plan: SweepPlan) -> list[str]:

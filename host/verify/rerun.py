@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from host import folders as host_folders
-from host.engines.contract import Emit, Engine, EngineError, EngineLost, Job
+from host.engines.contract import Emit, Engine, EngineError, EngineLost, Job, OutputFile
 from host.engines.spec import EngineSpec
 from host.engines.start import start
 from host.error_format import shorten, show
@@ -66,20 +66,23 @@ def groups_of(pictures: Sequence[SavedPicture], threads: int | None, exact: bool
     usual, groups = torch.get_num_threads(), dict[tuple[str, int, bool], Group]()
     for picture in pictures:
         facts = picture.origin.environment if picture.origin is not None else {}
-        made_with, made_exactly = facts.get("threads"), facts.get("exact") is True
-        is_number = isinstance(made_with, int) and not isinstance(made_with, bool)
-        believed = made_with if is_number and 1 <= made_with <= _MAX_THREADS else usual
-        key = picture.group(), threads or believed, exact or made_exactly
+        key = picture.group(), threads or _believed(facts.get("threads")) or usual, exact or facts.get("exact") is True
         groups.setdefault(key, Group(key[1], key[2])).pictures.append(picture)
     # Settings of the whole process are turned on in this order, and one engine serves the groups that share them.
     return sorted(groups.values(), key=lambda group: (group.exact, group.threads))
+
+
+def _believed(threads: Any) -> int | None:
+    """Return the number of threads that a picture names, or None if it cannot be one."""
+    is_number = isinstance(threads, int) and not isinstance(threads, bool)
+    return threads if is_number and 1 <= threads <= _MAX_THREADS else None
 
 
 class Rerunner:
     """Runs groups of pictures on one engine; a context manager. Everything it writes is temporary.
 
     Args:
-        spec: The engine. Threads and `exact` of the embedded one are chosen by group.
+        spec: The engine. Threads and `exact` of one that is started here are chosen by group.
         folders: Where the input files lie.
     """
 
@@ -124,7 +127,7 @@ class Rerunner:
 
     def _engine_for(self, group: Group) -> Engine:
         spec = self._spec
-        if spec.kind == "embedded":
+        if spec.kind != "http":
             spec = replace(spec, threads=group.threads, exact=group.exact)
         if self._engine is None or self._started != spec:
             self._stack.close()
@@ -135,11 +138,13 @@ class Rerunner:
             self._registry = self._registry or _registry(spec, self._engine)
         return self._engine
 
-    def _run(self, engine: Engine, prompt: Prompt, emit: Emit) -> Any:
+    def _run(self, engine: Engine, prompt: Prompt, emit: Emit) -> Sequence[OutputFile]:
         """Return the files of a run. Raises UnverifiableError with what is wrong with the prompt or went wrong."""
         assert self._registry is not None
         try:
-            names = list(_file_names(prompt, self._registry, self._folders))
+            # A server that runs already may have files that this machine has not, and says so if it has not either.
+            required = self._spec.kind != "http"
+            names = list(_file_names(prompt, self._registry, self._folders, required=required))
             found = InputFiles(find_input_files(names, self._folders), self._folders)
             engine.put_inputs(found)
             if self._stopped:
@@ -166,11 +171,11 @@ def _registry(spec: EngineSpec, engine: Engine) -> Registry:
     return registry_from(engine.object_info())
 
 
-def _file_names(prompt: Prompt, registry: Registry, folders: Folders) -> Iterator[str]:
+def _file_names(prompt: Prompt, registry: Registry, folders: Folders, *, required: bool) -> Iterator[str]:
     """Yield the values of inputs that may name a file.
 
     Raises:
-        UnverifiableError: The file of an upload is not there.
+        UnverifiableError: The file of an upload is required and not there.
     """
     for node_id, node in prompt.items():
         if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
@@ -182,7 +187,7 @@ def _file_names(prompt: Prompt, registry: Registry, folders: Folders) -> Iterato
             if spec is None or not isinstance(value, str) or not names_files(spec):
                 continue
             is_upload = any(key.endswith("_upload") and chosen for key, chosen in spec.options.items())
-            if is_upload and not _exists(value, folders):
+            if required and is_upload and not _exists(value, folders):
                 raise UnverifiableError(
                     f"the input file {show(value)} of node {show(node_id)} is not in {folders.input}; "
                     "--input-directory names another folder"

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from host.engines.digests import content_digest
-from host.engines.picture_metadata import PROMPT, is_png, made_with, read_texts
+from host.engines.picture_metadata import CONTACT_SHEET, PROMPT, is_png, made_with, read_texts
 from host.limits import MAX_WORKFLOW_BYTES
 from host.pictures import PictureError
 from host.prompt_format import Prompt
 from host.strict_json import dumps, parse_untrusted
 
-__all__ = ["Origin", "SavedPicture", "UnverifiableError", "read_picture"]
+__all__ = ["ContactSheetError", "Origin", "SavedPicture", "UnverifiableError", "read_picture"]
 
 
 class UnverifiableError(Exception):
     """A picture cannot be verified. The message says why, and what would help."""
+
+
+class ContactSheetError(Exception):
+    """A picture is the contact sheet of a sweep: there is no prompt that made it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def read_picture(path: Path) -> SavedPicture:
 
     Raises:
         UnverifiableError: There is no such file, it is no PNG picture, or it has no prompt.
+        ContactSheetError: It shows other pictures.
     """
     data = _read(path)
     if not is_png(data):
@@ -84,6 +89,8 @@ def read_picture(path: Path) -> SavedPicture:
         texts = read_texts(data)
     except PictureError as error:
         raise UnverifiableError(f"it cannot be read: {error}") from error
+    if CONTACT_SHEET in texts and PROMPT not in texts:
+        raise ContactSheetError
     return SavedPicture(path, content_digest(data), _prompt(texts), _origin(made_with(texts)))
 
 

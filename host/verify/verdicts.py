@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from host.verify.saved_picture import SavedPicture, UnverifiableError
 __all__ = ["Verdict", "judge"]
 
 _MAX_FACTS = 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def _facts(facts: Sequence[Fact]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    return "none" if value is None else _plain(value) if isinstance(value, str) else show(value)
+    if isinstance(value, str):
+        return f"{value[:12]}..." if _DIGEST.fullmatch(value) else _plain(value)
+    return "none" if value is None else show(value)
 
 
 def _plain(text: str) -> str:

@@ -97,10 +97,12 @@ class Failed:
     Attributes:
         message: What the user is told.
         is_final: Whether the engine will not come back (`EngineError`); otherwise it is lost, and may be started again.
+        starts_itself: Whether the engine said so itself, and starts what it lost again with the next request.
     """
 
     message: str
     is_final: bool
+    starts_itself: bool = False
 
 
 Request = Start | PutInputs | Run | Environment | ObjectInfo | Interrupt | Close

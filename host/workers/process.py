@@ -98,7 +98,7 @@ class _Worker:
         except EngineError as error:
             return Failed(str(error), is_final=True)
         except EngineLost as error:
-            return Failed(str(error), is_final=False)
+            return Failed(str(error), is_final=False, starts_itself=True)
         except _DriverGone:
             raise
         except Exception as error:  # a fault of the engine: another process may do better

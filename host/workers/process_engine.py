@@ -109,6 +109,8 @@ class ProcessEngine:
         except _Died:
             self._discard(process)
             raise EngineLost(f"{self.name} {process.how_it_ended()}") from None
+        except _LostBehindProcess:  # the process goes on, and knows that it has to wait for a server to come back
+            raise
         except BaseException:  # what it still has to say would be taken for the answer to the next request
             self._discard(process)
             raise
@@ -142,6 +144,10 @@ class ProcessEngine:
             if self._process is process:
                 self._process = None
         process.end()
+
+
+class _LostBehindProcess(EngineLost):
+    """What the process's engine drives was lost; the engine starts it again, or waits for it."""
 
 
 class _Died(Exception):
@@ -179,7 +185,8 @@ class _Process:
                 if emit is not None:
                     emit(reply.name, reply.data)
             elif isinstance(reply, Failed):
-                raise (EngineError if reply.is_final else EngineLost)(reply.message)
+                lost = _LostBehindProcess if reply.starts_itself else EngineLost
+                raise (EngineError if reply.is_final else lost)(reply.message)
             else:
                 assert isinstance(reply, Done)
                 return reply.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from host.packs import InputSpec, NodeClass, has_live_inputs, input_types, visible_inputs
@@ -41,7 +42,8 @@ _EMPTY_VALUES: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False, "STRI
 def is_widget(input_type: Any, options: dict[str, Any]) -> bool:
     """Return whether the frontend draws a widget for an input of this type."""
     name = options.get("widgetType", "COMBO" if isinstance(input_type, list) else input_type)
-    return name in _WIDGET_TYPES and not options.get("forceInput", False)
+    has_no_socket = options.get("socketless", False)  # so its value can come from a widget only
+    return (name in _WIDGET_TYPES or bool(has_no_socket)) and not options.get("forceInput", False)
 
 
 def widget_inputs(node: NodeClass, values: dict[str, Any] | None = None) -> dict[str, InputSpec]:
@@ -114,9 +116,8 @@ def _names_of_widgets(node: NodeClass, values: dict[str, Any], *, controls: bool
     inputs = visible_inputs(input_types(node, values))
     for category in ("required", "optional"):
         has_upload = False
-        for name, spec in inputs.items():
-            if spec.category != category:
-                continue
+        for name in _with_added([name for name, spec in inputs.items() if spec.category == category], inputs):
+            spec = inputs[name]
             if is_widget(spec.type, spec.options | {"forceInput": False} if forced else spec.options):
                 names.append(name)
                 names += _control_names(name, spec) if controls else []
@@ -124,6 +125,30 @@ def _names_of_widgets(node: NodeClass, values: dict[str, Any], *, controls: bool
         if category == "required" and has_upload:
             names.append(_UPLOAD_BUTTON)
     return names
+
+
+def _with_added(names: list[str], inputs: Mapping[str, InputSpec]) -> Iterator[str]:
+    """Yield the inputs of a category, each followed by those that its value adds: `a.b` belongs to `a`."""
+    for name in names:
+        if _adder(name, inputs) is None:
+            yield name
+            yield from _added_by(name, inputs)
+
+
+def _added_by(name: str, inputs: Mapping[str, InputSpec]) -> Iterator[str]:
+    for other in inputs:
+        if other.startswith(f"{name}.") and _adder(other, inputs) == name:
+            yield other
+            yield from _added_by(other, inputs)
+
+
+def _adder(name: str, inputs: Mapping[str, InputSpec]) -> str | None:
+    """Return the input whose value adds the input `name`, or None."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if name in inputs:
+            return name
+    return None
 
 
 def _control_names(name: str, spec: InputSpec) -> list[str]:

@@ -79,7 +79,7 @@ async def _when_there(file: Path) -> bytes | None:
 def _content(file: Path) -> bytes | None:
     try:
         return file.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # not there yet, or a temp folder that cannot be read
         return None
 
 

@@ -38,9 +38,11 @@ MESSAGES = {
     "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
     "Choose v_prediction or sample, or connect a MODEL that predicts v.",
     "fit_paste": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same MODEL "
-    "connected and denoise at 1.",
+    "connected, denoise at 1, and start_step and end_step at their defaults.",
     "fit_paste_part": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same "
-    "MODEL connected, denoise at 1 and end_step at {steps}: its last entry is where the run stops.",
+    "MODEL connected, denoise at 1, start_step at 0 and end_step at {steps}: its last entry is where the run stops.",
+    "fit_no_paste": "The list counts the levels of the connected schedule, which are not the MODEL's: in DDIM Schedule "
+    "with the MODEL connected it means other levels. For a list to keep, fit over a schedule made there.",
     "fit_no_better": "On noises that they were not fitted to, the fitted steps are no better than trailing. Fit to "
     "more images, or use trailing.",
 }
@@ -120,6 +122,7 @@ def fit_report(
     *,
     images: int,
     grid: int,
+    levels_of_model: bool,
 ) -> dict[str, Any]:
     """Describe fitted timesteps, and how near they and others come to a long run.
 
@@ -129,6 +132,7 @@ def fit_report(
         errors: By the same names, root mean square in latent units: on the noises that were fitted to, and on others.
         images: Number of noises of each.
         grid: Steps of the long run.
+        levels_of_model: Whether DDIM Schedule with the MODEL connected has the same levels.
 
     Returns:
         ``schedules``: per plan ``name``, ``index`` (its timesteps, 0 to ``num_train_timesteps - 1``, at most
@@ -141,7 +145,12 @@ def fit_report(
     largest = max((error for error in known.values() if error is not None), default=0.0)
     (best, even), (_, end) = list(known.values())[:2], schedule.plan.pairs[-1]
     better = best is not None and even is not None and best < even
-    notes = [_message("fit_paste_part", steps=len(schedule.plan)) if end > END else _message("fit_paste")]
+    warnings = [] if better or even == 0 else [_message("fit_no_better")]
+    notes = []
+    if not levels_of_model:
+        warnings.append(_message("fit_no_paste"))
+    else:
+        notes = [_message("fit_paste_part", steps=len(schedule.plan)) if end > END else _message("fit_paste")]
     return {
         "steps": len(schedule.plan),
         "grid": grid,
@@ -159,7 +168,7 @@ def fit_report(
         ],
         "gain": finite(even / best, 3) if better and best and even else None,
         "list": ", ".join(map(str, schedule.plan.timesteps + ((end,) if end > END else ()))),
-        "warnings": [] if better or even == 0 else [_message("fit_no_better")],
+        "warnings": warnings,
         "notes": notes,
     }
 

@@ -111,8 +111,11 @@ def _write_atomically(path: Path, data: bytes) -> None:
     """Write a file that the editor may request at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def serve_sheets() -> None:

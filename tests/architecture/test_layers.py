@@ -21,8 +21,15 @@ OUTSIDE = {
     "demo": {"torch", "numpy", "safetensors", "ddim", "tqdm", "sklearn", "PIL", "demo"},
 }
 TRAINING_ONLY = {"sklearn"}
-# Libraries that the core works without: each is imported by one file, when that file, or what needs it, is asked for.
-OPTIONAL = {"ddim/schedule/flow_sigmas.py": {"scipy"}, "ddim/diffusers.py": {"diffusers"}}
+# Libraries that all else works without: each is imported by few files, when these, or what needs them, are asked for.
+OPTIONAL = {
+    "ddim/schedule/flow_sigmas.py": {"scipy"},
+    "ddim/diffusers.py": {"diffusers"},
+    "host/workers/ray_actor.py": {"ray"},
+    "host/workers/ray_connection.py": {"ray"},
+    "host/workers/ray_engine.py": {"ray"},
+    "host/workers/ray_pool.py": {"ray"},
+}
 COMFYUI = {"comfy", "comfy_extras", "folder_paths", "server", "latent_preview", "comfy_api", "execution"}
 
 

@@ -78,6 +78,7 @@ def test_the_errors_are_those_of_sampling(worker: Any, calls: Any, models: Any, 
     assert torch.equal(*(worker("attribute", value=value, path=[]) for value in (sigmas, pasted_sigmas)))
     ours, theirs = (worker("attribute", value=each, path=["plan", "timesteps"])["value"] for each in (fitted, pasted))
     assert ours == theirs and len(ours) == FIT["steps"]
+    assert [note["code"] for note in report["notes"]] == ["fit_paste"]
     tables = {"ays", "ays_sdxl"} if kind in ("v_prediction", "svd", "audio") else set()
     assert set(shown) == {"fitted", "trailing", *tables}
 

@@ -77,11 +77,18 @@ def pair_of(six_modes: Any, mixture: Any) -> Callable[[Any], Pair]:
     return lambda scheduler: Pair(scheduler, six_modes, mixture)
 
 
+def edm_scheduler() -> ddim.DDIMScheduler:
+    sigmas = tuple(0.02 * 4000 ** (i / 99) for i in range(100))
+    config = ddim.SigmaConfig("variance_exploding", sigmas, time_scale=1.0, prediction_type="sample")
+    return ddim.make_schedule(STEPS, config).scheduler()
+
+
 SCHEDULERS = {
     **{kind: lambda kind=kind: vp_scheduler(kind) for kind in PREDICTIONS},
     "v_prediction, zero SNR": lambda: vp_scheduler("v_prediction", rescale_betas_zero_snr=True),
     "sample, zero SNR": lambda: vp_scheduler("sample", rescale_betas_zero_snr=True),
     "flow": flow_scheduler,
+    "EDM": edm_scheduler,
 }
 
 

@@ -246,6 +246,14 @@ def test_the_same_start_gives_the_same_plan_and_nothing_is_changed(six_modes: An
     assert torch.equal(x, before) and scheduler.timesteps is timesteps and scheduler.plan is plan
 
 
+@pytest.mark.parametrize("method", FIT_METHODS)
+def test_a_model_may_write_every_output_into_the_same_memory(six_modes: Any, method: str) -> None:
+    scheduler, x = DDIMScheduler(**SD), normal(2, 16)
+    exact, memory = model_of(six_modes, scheduler), torch.empty_like(x)
+    plan = fit_timesteps(lambda x, t: memory.copy_(exact(x, t)), x, scheduler, 5, grid=20, method=method)
+    assert plan == fit_timesteps(exact, x, scheduler, 5, grid=20, method=method)
+
+
 def test_a_part_of_a_plan_keeps_its_ends(six_modes: Any) -> None:
     scheduler = DDIMScheduler(**SD)
     scheduler.set_timesteps(20)

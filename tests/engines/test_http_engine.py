@@ -67,7 +67,7 @@ def test_files_are_the_same_as_those_of_the_embedded_engine(engine: HttpEngine, 
         assert (theirs.status, theirs.error, theirs.digest) == ("success", None, ours.digest)
         assert contents(theirs) == contents(ours) and len(contents(ours)) == 1
         assert [file.digest for file in theirs.files] == [file.digest for file in ours.files]
-        assert theirs.outputs["3"].keys() == ours.outputs["3"].keys()
+        assert theirs.outputs == ours.outputs
     here.close()
 
 
@@ -101,7 +101,7 @@ def test_every_event_of_the_job_comes_in_order_and_under_its_own_id(engine: Http
     states = [state for data in heard.of("progress_state") for state in data["nodes"].values()]
     assert states and {state["prompt_id"] for state in states} == {"my job"}
     assert [data["value"] for data in heard.of("progress")] == [1, 2, 3, 4]
-    assert heard.of("executed")[-1]["output"] == result.outputs["3"]
+    assert heard.of("executed")[-1]["output"].keys() == result.outputs["3"].keys()
     assert None not in [data["node"] for data in heard.of("executing")]
 
 

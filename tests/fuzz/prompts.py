@@ -15,8 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 from host.error_format import ErrorInfo
 from host.execution import Executor
 from host.strict_json import dumps
+from host.sweep.plan import SweepPlan
+from host.sweep.planning import PlanError, make_plan
 from host.validation import Validation, validate
-from host.workflows import OverrideError, WorkflowError, apply_overrides, read_workflow
+from host.workflows import OverrideError, Workflow, WorkflowError, apply_overrides, read_workflow
 from tests.fuzz.values import changed, json_values, mutated, texts, values, written
 from tests.fuzz.workbench import MAX_MESSAGE, Target, Workbench
 
@@ -164,10 +166,40 @@ RUNNABLE = {
 }
 runs = changed(RUNNABLE) | prompts([*TOYS, "SaveImage", "LoadImage"])
 
+# -- sweeps
+
+several = st.sampled_from(
+    ["0..9", "3..0:-1", "0..1:0.5", "1..3:0", "1,2,x", '"a, b",c', '"open', "plain,double", "x.png,../y", "1", "0,1"]
+    + ["0..99999999999", "@none.txt", "@", "[[1,2],[3,4]],5", "yes,no", ""]
+)
+known_inputs = st.sampled_from(
+    ["1.value", "1.seed", "1.mode", "1.label", "2.b", "4.grey", "4.size", "SaveImage.filename_prefix"]
+)
+assignments = st.one_of(
+    st.builds("{}={}".format, known_inputs, several | texts),
+    st.builds("{}.{}={}".format, targets, fields, several | texts),
+    texts,
+)
+options = st.lists(assignments | st.lists(assignments, min_size=1, max_size=3), max_size=3)
+
+
+def _sweep(bench: Workbench, given: tuple[dict[str, Any], list[Any]]) -> str:
+    """Whatever is planned has jobs with names for their files, and is the same after it was stored."""
+    before = json.dumps(given[0])
+    plan = make_plan(Workflow(given[0], {}), "fuzz", given[1], bench.registry, bench.folders).plan
+    assert json.dumps(given[0]) == before
+    last = len(plan) - 1
+    found = _check(plan.job(last).prompt, bench)
+    assert found.ok and plan.file_stem(last)
+    assert SweepPlan.from_definition(json.loads(dumps(plan.definition()))).job(last) == plan.job(last)
+    return "sweep" if plan.axes else "single"
+
+
 TARGETS = [
     Target("validation", st.tuples(anything, st.none() | values), _validate, examples=150),
     Target("execution", runs, _run, examples=80),
     Target("workflow-files", files, _read, (WorkflowError,), examples=150),
     Target("png-metadata", pictures, _read, (WorkflowError,), examples=100),
     Target("overrides", st.tuples(bases, st.lists(overrides, max_size=3)), _override, (OverrideError,), examples=150),
+    Target("sweeps", st.tuples(st.just(RUNNABLE) | bases, options), _sweep, (PlanError,), examples=150),
 ]

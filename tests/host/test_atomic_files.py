@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from host.atomic_files import claim_name, delete_left_over, temporary_file, write_file
+from host.atomic_files import (
+    claim_name,
+    delete_left_over,
+    flush_to_disk,
+    temporary_file,
+    without_flushing,
+    write_file,
+)
 
 
 def test_a_name_that_is_taken_in_the_last_moment_is_not_overwritten(tmp_path: Path):
@@ -48,3 +55,14 @@ def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path: Path):
         delete_left_over(tmp_path)
         assert not first.exists() and not second.exists()
     assert (tmp_path / ".hidden.tmp").exists()
+
+
+def test_flushing_can_be_left_out_for_a_block_alone(tmp_path, monkeypatch):
+    path, flushed = tmp_path / "x", []
+    path.write_bytes(b"x")
+    monkeypatch.setattr("os.fsync", flushed.append)
+    with without_flushing():
+        flush_to_disk(path)
+        assert flushed == []
+    flush_to_disk(path)
+    assert len(flushed) == 1

@@ -39,6 +39,8 @@ def test_the_limits():
         f"values nested {limits.MAX_PROMPT_DEPTH} deep",
         f"files of {limits.MAX_WORKFLOW_BYTES >> 20} MiB",
         f"subgraphs nested {limits.MAX_SUBGRAPH_DEPTH} deep",
+        f"at most {limits.MAX_SWEEP_JOBS:,} jobs",
+        f"files of values at most {limits.MAX_VALUES_BYTES >> 20} MiB",
         f"{limits.MAX_EDITOR_NODES:,} nodes with every subgraph expanded".replace(",", " "),
     ):
         assert stated in text, stated

@@ -24,6 +24,8 @@ FORBIDDEN = {
     "verify": ("host.server", "host.cli", "host.workers"),
     # what runs a prompt knows nothing of whoever hands out prompts
     "engines": ("host.server", "host.cli", "host.sweep", "host.workers"),
+    "workers": ("host.server", "host.cli", "host.sweep"),
+    "sweep": ("host.server", "host.cli"),
 }
 
 

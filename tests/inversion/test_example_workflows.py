@@ -216,3 +216,16 @@ def test_a_shared_file_of_noise_gives_the_picture_back(pictures: Any, folder: Pa
     written.rename(folder / "input" / "gift.safetensors")
     again = pictures("share_noise_file", from_a_friend)["digits"]
     assert torch.equal(again, shown)
+
+
+def test_all_three_ways_of_guidance_draw_the_digits_and_cfg_plus_plus_keeps_colours_in_range(pictures: Any) -> None:
+    def cheaper(prompt: dict[str, Any]) -> None:
+        for node in prompt.values():
+            if node["class_type"] == "DDIMSchedule":
+                node["inputs"]["steps"] = 10
+
+    shown, judge = pictures("guidance", cheaper), train_judge()
+    for name in ("cfg", "cfg_plus_plus", "interval"):
+        assert int((read_digits(judge, shown[name][0]) == torch.arange(10)).sum()) >= 7, name
+    at_limit = {name: float((image.abs() > 0.99).float().mean()) for name, image in shown.items()}
+    assert at_limit["cfg_plus_plus"] < at_limit["interval"] < at_limit["cfg"], at_limit

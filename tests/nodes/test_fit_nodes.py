@@ -174,6 +174,26 @@ def test_a_flow_model_is_fitted_over_its_own_table(fit: Any, call: Any, flow_mod
     assert float(sigmas[0]) == 1.0 and float(sigmas[-1]) == 0.0
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_list_that_counts_other_levels_is_not_offered_for_pasting(
+    fit: Any, call: Any, flow_model: Any, shift: float
+) -> None:
+    """Of a schedule that has other levels than the MODEL, in number or in size."""
+    text = json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": shift})
+    schedule, *_ = call("DDIMScheduleFromConfig", config=text, steps=30 if shift == 1.0 else 1000)
+    result = fit(model=flow_model, schedule=schedule, method="fast")
+    report, (_, sigmas) = report_of(result), result["result"]
+    _, pasted_sigmas = call("DDIMSchedule", model=flow_model, timesteps=report["list"])
+    assert not torch.allclose(sigmas, pasted_sigmas, rtol=0.05)
+    assert "fit_no_paste" in [message["code"] for message in report["warnings"]] and report["notes"] == []
+
+
+def test_a_list_of_another_number_of_timesteps_is_not_offered_for_pasting(fit: Any, call: Any) -> None:
+    schedule, _ = call("DDIMSchedule", num_train_timesteps=100, beta_end=0.12, prediction_type="v_prediction")
+    report = report_of(fit(schedule=schedule, method="fast"))
+    assert "fit_no_paste" in [message["code"] for message in report["warnings"]] and report["notes"] == []
+
+
 def watched(network: Gaussian, cancel_at: int | None = None) -> tuple[host.context.NodeCall, list[Any]]:
     """A call of a node that records (done, total, model calls), and is cancelled after report ``cancel_at``."""
     reports: list[Any] = []
@@ -282,4 +302,9 @@ class TestRefused:
     def test_a_latent_of_several_streams(self, fit: Any, network: Gaussian) -> None:
         with pytest.raises(DDIMError, match="one tensor of samples"):
             fit(latent_image={"samples": [torch.zeros(1, 3, 8, 8)]})
+        assert network.inputs == []
+
+    def test_a_latent_whose_list_of_images_is_empty(self, fit: Any, network: Gaussian) -> None:
+        with pytest.raises(DDIMError, match="batch_index"):
+            fit(latent_image={**empty(), "batch_index": []})
         assert network.inputs == []

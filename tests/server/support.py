@@ -15,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,8 @@ class HostProcess(Client):
         log: where ToySteps notes its marks.
         files: how many files it may open before it asks for more; 0 leaves that as it is.
         limits: other values for constants of `host.limits`.
+        options: further options of the command.
+        environment: instead of this process's.
     """
 
     def __init__(
@@ -263,15 +266,17 @@ class HostProcess(Client):
         log: Path | None = None,
         files: int = 0,
         limits: dict[str, float] | None = None,
+        options: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         program = ["-c", CHANGED_LIMITS.format(limits)] if limits else ["-m", "host"]
-        arguments = [sys.executable, *program, "serve", "--port", str(port), "--data-directory", str(data)]
+        arguments = [sys.executable, *program, "serve", "--port", str(port), "--data-directory", str(data), *options]
         for pack in packs:
             arguments += ["--pack", str(pack)]
         if files:
             arguments = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"TOY_LOG": str(log)} if log else {})}
+        environment = {**(environment or os.environ), "OMP_NUM_THREADS": "1", **({"TOY_LOG": str(log)} if log else {})}
         self.data = data
         self.errors = data / "stderr.txt"
         with self.errors.open("a") as errors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import time
 from collections.abc import Coroutine, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.server.support import ROOT, HostProcess
@@ -101,6 +103,32 @@ def test_a_file_is_waited_for_but_not_for_ever(pack, tmp_path: Path, monkeypatch
     assert _in_a_new_loop(appears()) == b"there"
     monkeypatch.setattr(http, "LONGEST_WAIT", 0.1)
     assert _in_a_new_loop(http._when_there(tmp_path / "never.png")) is None
+
+
+def test_a_folder_that_cannot_be_read_has_no_files(pack, tmp_path: Path) -> None:
+    assert pack.NODE_CLASS_MAPPINGS
+    from pack.nodes.editor import http
+
+    (tmp_path / "temp").write_text("a file where the folder should be")
+    assert http._content(tmp_path / "temp" / "sheet.png") is None
+
+
+def test_a_disk_that_is_full_keeps_no_part_of_a_sheet(
+    pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pack.NODE_CLASS_MAPPINGS
+    from pack.nodes.editor import replay_sheet
+
+    def runs_full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", runs_full)
+    frames = torch.zeros((2, 8, 8, 3), dtype=torch.uint8)
+    replay_sheet.write_later(tmp_path / replay_sheet.new_name(8), lambda: frames).result()
+    assert "No space left" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def _in_a_new_loop(work: Coroutine[Any, Any, Any]) -> Any:

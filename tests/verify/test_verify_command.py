@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -300,8 +301,24 @@ def test_another_version_of_the_nodes_is_named(project, tmp_path):
     assert done.returncode == 1 and done.stderr == ""
     first, *rest = done.stdout.splitlines()
     assert first == f"{picture}: 60 of 60 pixels differ by at most 3 of 255"
-    assert len(rest) == 1 and rest[0].startswith("  packs.code: made with ")
+    assert len(rest) == 1 and re.fullmatch(
+        r"  packs\.code: made with [0-9a-f]{12}\.\.\., now [0-9a-f]{12}\.\.\.", rest[0]
+    )
     assert content_digest(picture.read_bytes()) == made_with(read_texts(picture.read_bytes()))["digest"]
+
+
+def test_pictures_of_a_sweep_come_out_again_and_its_contact_sheet_is_passed_over(project, tmp_path):
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    axes = ("--set", "1.level=0.25,0.5", "--set", "1.count=1,2", "--workers", "2")
+    sweep = arguments("run", tmp_path / "graph.json", *axes, "--output-directory", tmp_path / "out")
+    done = subprocess.run(sweep, cwd=project, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    pictures = sorted(folder.glob("*.png"))
+    done = subprocess.run(arguments("verify", *pictures), cwd=project, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "6 pictures: 6 identical" and len(pictures) == 7
+    assert f"{folder / 'sheet.png'} is the contact sheet of a sweep" in done.stderr
 
 
 def test_ctrl_c_ends_it_between_steps(project, tmp_path):

@@ -8,17 +8,19 @@ import queue
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult, OutputFile
 from host.engines.digests import job_digest
 from host.engines.environment import describe
-from host.engines.output_files import NamedFile, finished_file, named_files
+from host.engines.output_files import NamedFile, finished_file, named_files, renumbered
 from host.engines.remote.client import Answer, Client, Unreachable
 from host.engines.remote.history import HistoryEntry
 from host.engines.remote.job_run import JobRun, Refused
 from host.error_format import shorten, show
+from host.execution.shown_files import ShownFile
 from host.folders import FolderError, plain_file_name, split_annotation
 
 __all__ = ["RemoteServer"]
@@ -42,12 +44,22 @@ class RemoteServer:
         client: The connection. `close` closes it.
         is_alive: Tells whether the server's process lives; always true for one that is not ours.
         known: What is known of the environment without asking the server: arguments of `environment.describe`.
+        is_ours: Whether the server can be started again if it has not the files that it names.
+
+    Attributes:
+        last_files: The files that the last job named, under the server's own names.
     """
 
     def __init__(
-        self, client: Client, is_alive: Callable[[], bool] = lambda: True, known: Mapping[str, Any] | None = None
+        self,
+        client: Client,
+        is_alive: Callable[[], bool] = lambda: True,
+        known: Mapping[str, Any] | None = None,
+        *,
+        is_ours: bool = False,
     ) -> None:
-        self._client, self._is_alive, self._known = client, is_alive, dict(known or {})
+        self._client, self._is_alive, self._known, self._is_ours = client, is_alive, dict(known or {}), is_ours
+        self.last_files: list[ShownFile] = []
         self._environment: dict[str, Any] | None = None
         self._running: JobRun | None = None
         self._given_up: JobRun | None = None  # a job that the server may still run
@@ -174,8 +186,8 @@ class RemoteServer:
         status, problem = entry.status, entry.error
         if status == "success" and isinstance(files, str):
             status, problem = "error", files
-        files = () if isinstance(files, str) else files
-        return JobResult(status, entry.outputs, files, job_digest(files), problem, seconds, entry.meta, entry.messages)
+        files, outputs = renumbered(() if isinstance(files, str) else files, entry.outputs)
+        return JobResult(status, outputs, files, job_digest(files), problem, seconds, entry.meta, entry.messages)
 
     def interrupt(self) -> None:
         """Stop the running job, if there is one."""
@@ -197,15 +209,20 @@ class RemoteServer:
         named = list(named_files(entry.outputs, job.prompt, entry.meta))
         if len(named) > _MAX_FILES:
             return entry, f"the server names {len(named)} files of one job; at most {_MAX_FILES} are fetched"
+        self.last_files = [each.file for each in named]
         files, size = [], 0
         for each in named:
             data = await self._fetch(each)
             if data is None:
-                return entry, f"node {each.node_id} names the file {show(each.file.filename)}, which the server has not"
+                problem = f"node {each.node_id} names the file {show(each.file.filename)}, which the server has not"
+                if self._is_ours:  # it was deleted after it was cached; a new server makes it again
+                    raise EngineLost(problem)
+                return entry, problem
             size += len(data)
             if size > _MAX_JOB_BYTES:
                 return entry, f"the files of one job have more than {_MAX_JOB_BYTES >> 30} GiB"
-            files.append(finished_file(each, data, job, facts))
+            file = finished_file(each, data, job, facts)
+            files.append(replace(file, filename=_plain_name(file.filename), subfolder=shorten(file.subfolder, 1024)))
         return entry, tuple(files)
 
     async def _fetch(self, named: NamedFile) -> bytes | None:
@@ -245,6 +262,11 @@ class RemoteServer:
                 if time.monotonic() > end:
                     raise EngineError(f"{self._client.address} did not come back: {error}") from error
                 time.sleep(_RETRY_SECONDS)
+
+
+def _plain_name(name: str) -> str:
+    """Return a file's name without the folders that a node, or a server on Windows, may have put before it."""
+    return PurePosixPath(name.replace("\\", "/")).name[-_MAX_NAME_CHARACTERS:] or "file"
 
 
 def _version(system: Mapping[str, Any], key: str) -> str:

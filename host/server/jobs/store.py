@@ -141,6 +141,19 @@ class JobStore:
                 (job_id,),
             )
 
+    def put_back(self, job_id: str) -> bool:
+        """Put a job back into the queue whose worker died; the attempt counts.
+
+        Returns:
+            False for a job that was lost so often that it may be the cause: it is left as it is.
+        """
+        with self._transaction():
+            changed = self._db.execute(
+                "UPDATE jobs SET status='pending', start_time=NULL WHERE id=? AND status='in_progress' AND attempts<?",
+                (job_id, TRUSTED_ATTEMPTS),
+            )
+            return changed.rowcount > 0
+
     def finish(self, job_id: str, result: Result, summary: dict[str, Any]) -> None:
         """Store the result of a run durably, and drop the oldest results beyond `MAX_HISTORY`."""
         text = dumps({"outputs": result.outputs, "meta": result.meta, "messages": result.messages})

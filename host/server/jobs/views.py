@@ -5,13 +5,15 @@ Stored texts are passed on as they are: a list of JSON pieces is what the routes
 
 from __future__ import annotations
 
+import time
+import traceback
 from typing import Any
 
 from host.folders import FOLDER_TYPES
 from host.server.jobs.job import Job, Result
 from host.strict_json import dumps
 
-__all__ = ["history_entry", "job_detail", "job_item", "summarise"]
+__all__ = ["crash_event", "error_event", "history_entry", "job_detail", "job_item", "summarise"]
 
 _MEDIA = ("images", "video", "audio", "3d", "text")
 _TEXT_SUFFIXES = (".txt", ".md", ".json")
@@ -72,6 +74,28 @@ def history_entry(job: Job) -> list[str]:
     assert result is not None
     rest = {"outputs": result.outputs, "meta": result.meta, "status": _status(job.status, result)}
     return ['{"prompt": ', *job.entry_texts, ", ", dumps(rest)[1:]]
+
+
+def error_event(job_id: str, error: BaseException) -> dict[str, Any]:
+    """Return the event of an error outside of any node. Every field is filled: the page rejects nulls."""
+    return {
+        "prompt_id": job_id,
+        "node_id": "",
+        "node_type": "",
+        "executed": [],
+        "exception_message": str(error),
+        "exception_type": type(error).__name__,
+        "traceback": traceback.format_tb(error.__traceback__),
+        "current_inputs": {},
+        "current_outputs": [],
+        "timestamp": int(time.time() * 1000),
+    }
+
+
+def crash_event(job_id: str, attempts: int) -> dict[str, Any]:
+    """Return the event of a job that keeps ending the server."""
+    message = f"the server crashed {attempts} times while it ran this prompt, which is not run again"
+    return error_event(job_id, RuntimeError(message))
 
 
 def _status(job_status: str, result: Result) -> dict[str, Any]:

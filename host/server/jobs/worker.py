@@ -1,4 +1,6 @@
-"""The one thread that runs jobs, and the order in which clients receive their events.
+"""The thread that runs jobs, and the order in which clients receive their events.
+
+There is one, and it runs them in this process; or there are several, one for each worker elsewhere (`crew`).
 
 A result is in the store *before* its client learns that the run ended, so that a client that then asks for the history
 finds it. The last event of a run is `executing` with node null, which the oldest clients wait for.
@@ -16,17 +18,19 @@ import math
 import sqlite3
 import threading
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from host.execution import Executor, RunResult
+from host.engines.contract import EngineError, EngineLost
+from host.execution import RunResult
+from host.server.jobs.active_job import ActiveJob
 from host.server.jobs.client_events import ClientEvents
 from host.server.jobs.job import Job, Result
-from host.server.jobs.store import MAX_ATTEMPTS, JobStore
-from host.server.jobs.views import summarise
+from host.server.jobs.queue_status import QueueStatus
+from host.server.jobs.runs import Runs
+from host.server.jobs.store import MAX_ATTEMPTS, TRUSTED_ATTEMPTS, JobStore
+from host.server.jobs.views import crash_event, error_event, summarise
 from host.server.memory import return_freed_memory
 from host.server.websockets import WebSockets
 
@@ -41,34 +45,28 @@ SUSPECT_SECONDS = 20.0  # how long the server must be up before a suspect starts
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0  # the waits double
 
 
-@dataclass
-class _ActiveJob:
-    """The job that runs now."""
-
-    job: Job
-    extra_data: dict[str, Any]
-    client_id: str | None
-    events: ClientEvents
-    cancel: threading.Event = field(default_factory=threading.Event)
-    executing: dict[str, Any] | None = None  # the data of the last `executing` event
-    is_silent: bool = False  # it goes back into the queue, so its client receives no further events
-
-
 class Worker:
     """Takes jobs from the store, one after another.
 
     Args:
         store: Provides jobs and stores results.
-        executor: Runs one prompt.
+        runs: Runs one prompt.
         websockets: The clients that receive events.
         post: Calls a function on the event loop's thread, in order.
+
+    Attributes:
+        on_put_back: Called when a job is in the queue again, because the engine died.
+        on_end: Called when the engine will not come back, and the thread ends.
     """
 
-    def __init__(self, store: JobStore, executor: Executor, websockets: WebSockets, post: Callable[..., Any]) -> None:
-        self._store, self._executor, self._websockets, self._post = store, executor, websockets, post
+    def __init__(self, store: JobStore, runs: Runs, websockets: WebSockets, post: Callable[..., Any]) -> None:
+        self._store, self._executor, self._websockets, self._post = store, runs, websockets, post
+        self.on_put_back: Callable[[], None] = self.notify
+        self.on_end: Callable[[str], None] = lambda reason: None
+        self._queue_status = QueueStatus(store, websockets, post)
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._active: _ActiveJob | None = None
+        self._active: ActiveJob | None = None
         self._stopping = False
         self._free_requested = threading.Event()
         self._unrecorded: list[tuple[str, Result]] = []  # results that the store did not take yet
@@ -76,10 +74,14 @@ class Worker:
         self._suspects_from = math.inf  # when suspects may start, by the monotonic clock
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
-    def start(self) -> None:
-        """Record jobs that keep crashing the server as failed, then run everything in the queue."""
-        for job_id in self._store.recover():
-            self._finish(job_id, Result("failed", messages=[["execution_error", _crash_event(job_id)]]))
+    def start(self, crashed: Iterable[str] | None = None) -> None:
+        """Record jobs that keep crashing the server as failed, then run everything in the queue.
+
+        Args:
+            crashed: Those jobs, or None to look for them, which only the first worker of a store may do.
+        """
+        for job_id in self._store.recover() if crashed is None else crashed:
+            self._finish(job_id, Result("failed", messages=[["execution_error", crash_event(job_id, MAX_ATTEMPTS)]]))
         self._suspects_from = time.monotonic() + SUSPECT_SECONDS
         self._thread.start()
 
@@ -100,10 +102,11 @@ class Worker:
     def notify(self) -> None:
         """Report a change of the queue: wakes the thread, and tells every client how many jobs remain."""
         self._wake.set()
-        try:
-            self._post(self._websockets.publish, "status", self.status())
-        except sqlite3.Error as error:
-            log.warning("the clients are not told of the queue's length: %s", error)
+        self._queue_status.publish()
+
+    def wake(self) -> None:
+        """Let the thread look at the queue."""
+        self._wake.set()
 
     def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """Drop cached results (and the models that they hold) before the next job runs."""
@@ -122,15 +125,18 @@ class Worker:
 
     def status(self) -> dict[str, Any]:
         """Return the data of a `status` event."""
-        return {"status": {"exec_info": {"queue_remaining": self._store.remaining()}}}
+        return self._queue_status.data()
 
     def greeting(self, client_id: str, status: dict[str, Any]) -> list[tuple[str, Any]]:
         """Return the events for a client that connects: the queue's length, its id, and which of its nodes runs."""
+        return [("status", {**status, "sid": client_id}), *self.running(client_id)]
+
+    def running(self, client_id: str) -> list[tuple[str, Any]]:
+        """Return the event that says which node of a client runs, if one does."""
         active = self._active
-        events: list[tuple[str, Any]] = [("status", {**status, "sid": client_id})]
-        if active is not None and active.client_id == client_id and active.executing is not None:
-            events.append(("executing", active.executing))
-        return events
+        if active is None or active.client_id != client_id or active.executing is None:
+            return []
+        return [("executing", active.executing)]
 
     def _work(self) -> None:
         while not self._stopping:
@@ -144,6 +150,9 @@ class Worker:
                 log.warning("the job store cannot be used: %s; trying again in %g s", error, self._retry_seconds)
                 self._wait_to_retry()
                 continue
+            except EngineError as error:
+                self._stopping = True
+                self.on_end(str(error))
             except Exception:
                 log.exception("the job queue failed; continuing with the next job")
                 time.sleep(1)
@@ -160,7 +169,7 @@ class Worker:
             self._executor.free()
             return_freed_memory()
 
-    def _claim(self) -> _ActiveJob | None:
+    def _claim(self) -> ActiveJob | None:
         """Claim a job; from now on it can be interrupted."""
         with self._lock:
             job = self._store.claim(with_suspects=self._seconds_until_suspects() == 0)
@@ -170,13 +179,13 @@ class Worker:
     def _seconds_until_suspects(self) -> float:
         return max(self._suspects_from - time.monotonic(), 0.0)
 
-    def _activate(self, job: Job) -> _ActiveJob:
+    def _activate(self, job: Job) -> ActiveJob:
         extra_data = job.extra_data or {}
         client_id = extra_data.get("client_id")
         client_id = client_id if isinstance(client_id, str) else None
-        return _ActiveJob(job, extra_data, client_id, ClientEvents(self._websockets, self._post, client_id))
+        return ActiveJob(job, extra_data, client_id, ClientEvents(self._websockets, self._post, client_id))
 
-    def _run_job(self, active: _ActiveJob) -> None:
+    def _run_job(self, active: ActiveJob) -> None:
         if self._stopping:
             active.cancel.set()
         self.notify()
@@ -186,9 +195,10 @@ class Worker:
             with self._lock:
                 self._active = None
         self.notify()
-        active.events.send("executing", {"node": None, "prompt_id": active.job.id})
+        if not active.is_silent:
+            active.events.send("executing", {"node": None, "prompt_id": active.job.id})
 
-    def _execute(self, active: _ActiveJob) -> None:
+    def _execute(self, active: ActiveJob) -> None:
         """Run the job. An error of the executor itself becomes this job's error, and affects no other job."""
         job = active.job
         started = time.perf_counter()
@@ -202,14 +212,38 @@ class Worker:
                 emit=partial(self._emit, active),
                 before_end=partial(self._store_result, active),
             )
+        except EngineError:
+            active.is_silent = True
+            self._release(job.id)
+            raise
+        except EngineLost as error:
+            self._lose(active, error)
         except BaseException as error:  # includes a node's sys.exit(): the thread must continue with the next job
             log.exception("job %s failed outside of its nodes", job.id)
-            event = _error_event(job.id, error)
-            self._finish(job.id, Result("failed", messages=[["execution_error", event]]))
-            self._emit(active, "execution_error", event)
+            self._fail(active, error)
         log.info("prompt %s took %.2f seconds", job.id, time.perf_counter() - started)
 
-    def _store_result(self, active: _ActiveJob, result: RunResult) -> None:
+    def _lose(self, active: ActiveJob, error: EngineLost) -> None:
+        """Put a job back into the queue whose engine died, or record it as failed if it may be the cause."""
+        job_id = active.job.id
+        if self._stopping:
+            active.is_silent = True
+            self._release(job_id)
+        elif self._store.put_back(job_id):
+            log.warning("%s; prompt %s runs again", error, job_id)
+            active.is_silent = True
+            self.on_put_back()
+        else:
+            message = f"{error}; it is not run again after {TRUSTED_ATTEMPTS} workers were lost with it"
+            self._fail(active, RuntimeError(message))
+
+    def _fail(self, active: ActiveJob, error: BaseException) -> None:
+        """Record and report an error outside of any node."""
+        event = error_event(active.job.id, error)
+        self._finish(active.job.id, Result("failed", messages=[["execution_error", event]]))
+        self._emit(active, "execution_error", event)
+
+    def _store_result(self, active: ActiveJob, result: RunResult) -> None:
         """Store the result, or put the job back into the queue if it was interrupted because the host stops."""
         if self._stopping and result.status == "interrupted":
             active.is_silent = True
@@ -252,31 +286,10 @@ class Worker:
         self._wake.wait(self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
 
-    def _emit(self, active: _ActiveJob, event: str, data: dict[str, Any]) -> None:
+    def _emit(self, active: ActiveJob, event: str, data: dict[str, Any]) -> None:
         if event == "executing":
             active.executing = data
         if not active.is_silent:
             if event in _ENDS:
                 active.events.flush()
             active.events.send(event, data)
-
-
-def _error_event(job_id: str, error: BaseException) -> dict[str, Any]:
-    """Return the event of an error outside of any node. Every field is filled: the page rejects nulls."""
-    return {
-        "prompt_id": job_id,
-        "node_id": "",
-        "node_type": "",
-        "executed": [],
-        "exception_message": str(error),
-        "exception_type": type(error).__name__,
-        "traceback": traceback.format_tb(error.__traceback__),
-        "current_inputs": {},
-        "current_outputs": [],
-        "timestamp": int(time.time() * 1000),
-    }
-
-
-def _crash_event(job_id: str) -> dict[str, Any]:
-    message = f"the server crashed {MAX_ATTEMPTS} times while it ran this prompt, which is not run again"
-    return _error_event(job_id, RuntimeError(message))

@@ -64,7 +64,7 @@ class Sweep:
         retry_failed: bool = False,
     ) -> None:
         self._jobs, self._pool, self._listener = jobs, pool, listener
-        self._inputs, self._canary = dict(inputs or {}), canary
+        self._inputs, self._canary = inputs or {}, canary
         self._changed = threading.Condition()  # guards what follows, and the ledger
         self._talking = threading.Lock()  # the listener hears one thing at a time
         self._ledger = Ledger(jobs, journal, folder, self._changed, retry_failed=retry_failed)
@@ -83,18 +83,18 @@ class Sweep:
 
     def run(self) -> Outcome:
         """Run the jobs that have no result, and block until all have one or the sweep is stopped."""
-        if self._ledger.left:
-            self._threads.append(threading.Thread(target=self._start, name="sweep start", daemon=True))
-            try:
+        try:
+            if self._ledger.left:
+                self._threads.append(threading.Thread(target=self._start, name="sweep start", daemon=True))
                 self._threads[0].start()
                 self._wait()
-            finally:
-                with self._changed:
-                    self._is_over = True
-                    self._changed.notify_all()
-                self._pool.close()
-            for thread in self._threads:
-                thread.join(_JOIN_SECONDS)
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+            self._pool.close()
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
         if self._fault is not None:
             raise self._fault
         interrupted = self._stop_requested and self._ledger.left > 0
@@ -246,10 +246,10 @@ class Sweep:
         if difference is not None:
             with self._tell() as listener:
                 listener.notice(difference)
+            return "canary"
         if is_canary and self._ledger.is_done(index):
             return "canary"
-        self._ledger.finish(engine.name, index, result)
-        return result.status
+        return result.status if self._ledger.finish(engine.name, index, result) else "canary"
 
     def _lose(self, engine: Engine, index: int, reason: str) -> None:
         if self._is_stopping():

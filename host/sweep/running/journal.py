@@ -126,11 +126,7 @@ class Journal:
 
     @property
     def definition(self) -> Any:
-        """The definition, parsed; only its syntax and size are checked.
-
-        Raises:
-            JournalError: It is missing, too large, or not JSON.
-        """
+        """The definition, parsed. Raises JournalError if it is missing, too large, or not JSON."""
         with self._told():
             row = self._db.execute("SELECT text FROM definition WHERE length(text) <= ?", (_MAX_DEFINITION,)).fetchone()
         if row is None or not isinstance(row[0], str):
@@ -152,8 +148,8 @@ class Journal:
             JournalError: It cannot be written, for example because the disk is full.
         """
         files = dumps([[file.name, file.size, file.digest] for file in record.files])
-        error = None if record.error is None else shorten(record.error, _MAX_TEXT - 3)
-        row = (record.index, record.status, files, record.digest, record.seconds, record.worker, error)
+        error = None if record.error is None else _storable(record.error)
+        row = (record.index, record.status, files, record.digest, record.seconds, _storable(record.worker), error)
         with self._told(), self._transaction():
             stored = self._db.execute(
                 f"INSERT INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
@@ -251,6 +247,11 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _storable(text: str) -> str:
+    """Return a text as the file can hold it: not too long, and without halves of surrogate pairs."""
+    return shorten(text, _MAX_TEXT - 3).encode("utf-8", "replace").decode()
 
 
 def _read_file(entry: Any) -> SavedFile:

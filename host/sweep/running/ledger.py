@@ -10,9 +10,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from threading import Condition
 
+from host.atomic_files import delete_left_over
 from host.engines.contract import JobResult
 from host.sweep.contract import Jobs, Record
 from host.sweep.running.journal import Journal, JournalError
@@ -44,6 +46,7 @@ class Ledger:
     def __init__(self, jobs: Jobs, journal: Journal, folder: Path, changed: Condition, *, retry_failed: bool) -> None:
         self._jobs, self._journal, self._folder, self._changed = jobs, journal, folder, changed
         self.counts = {"success": 0, "error": 0}
+        delete_left_over(folder)  # of a driver that was killed; no other one is at work while the journal is held
         self._pending = Pending(self._read_results(retry_failed))
 
     def _read_results(self, retry_failed: bool) -> bytearray:
@@ -51,9 +54,8 @@ class Ledger:
         done = bytearray(len(self._jobs))
         for record in self._journal.results():
             if record.index >= len(done):
-                raise JournalError(
-                    f"{self._journal.path} has a result of job {record.index}, and there are {len(done)}"
-                )
+                found = f"a result of job {record.index}, but the sweep has {len(done)} jobs"
+                raise JournalError(f"{self._journal.path} has {found}")
             again = retry_failed if record.status == "error" else not are_on_disk(self._folder, record)
             if again:
                 self._journal.forget(record.index)
@@ -91,14 +93,14 @@ class Ledger:
             self._pending.put_back(index, worker)
             self._changed.notify_all()
 
-    def finish(self, worker: str, index: int, result: JobResult) -> None:
-        """Keep the files and the result of a job that ended.
+    def finish(self, worker: str, index: int, result: JobResult) -> bool:
+        """Keep the files and the result of a job that ended. Returns False if it has a result already.
 
         Raises:
             SaveError, JournalError: They cannot be written. The job has no result then.
         """
         files = save_files(self._folder, self._jobs.file_stem(index), result.files)
-        self._record(Record(index, result.status, files, result.digest, float(result.seconds), worker, result.error))
+        return self._record(Record(index, result.status, files, result.digest, _seconds(result), worker, result.error))
 
     def lose(self, worker: str, index: int, reason: str) -> str:
         """Hand a job out again that a worker lost, or give it up. Returns a sentence for the user."""
@@ -111,9 +113,15 @@ class Ledger:
         self._record(Record(index, "error", worker=worker, error=f"{attempts} attempts failed: {reason}"))
         return f"job {index} is given up after {attempts} attempts: {reason}"
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: Record) -> bool:
         is_first = self._journal.record(record)
         with self._changed:
             self.counts[record.status] += is_first
             self._pending.finish(record.index)
             self._changed.notify_all()
+        return is_first
+
+
+def _seconds(result: JobResult) -> float:
+    """Return a job's time as a number that can be stored, whatever an engine says."""
+    return float(result.seconds) if math.isfinite(result.seconds) else 0.0

@@ -1,0 +1,1 @@
+"""Guidance on the demo model, measured."""
