@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -105,39 +106,40 @@ class DDIMSample:
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
-        settings = SamplerSettings(
-            eta=eta,
-            x0_processing=x0_processing,
-            clip_sample_range=clip_sample_range,
-            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
-            sample_max_value=sample_max_value,
-            use_clipped_model_output=use_clipped_model_output,
-            noise_mode=noise_mode,
-            variance_noise=variance_noise,
-        )
+        settings = SamplerSettings(eta, x0_processing, use_clipped_model_output=use_clipped_model_output)
+        settings = replace(settings, noise_mode=noise_mode, variance_noise=variance_noise)
+        settings = replace(settings, clip_sample_range=clip_sample_range, sample_max_value=sample_max_value)
+        settings = replace(settings, dynamic_thresholding_ratio=dynamic_thresholding_ratio)
         if settings.inversion is not None and add_noise:
             raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
         check_source(source, proximal, settings, guidance)
-        backend = current()
-        replay = Replay(schedule, partial(backend.latent_to_rgb, model))
-        if proximal != PROXIMAL_OFF:
-            combine = partial(proximal_guide, quantile_kept=proximal_quantile, operator=proximal)
-            model = backend.with_guidance(model, combine)
-        if guidance_rescale:
-            model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        request = SamplingRequest(
-            model,
-            positive,
-            source or negative,
-            latent_image,
-            schedule,
-            cfg,
-            seed,
-            add_noise=add_noise,
-            guidance=guidance,
+        model = _guided(model, guidance_rescale, proximal, proximal_quantile)
+        negative = source or negative
+        return _run(
+            SamplingRequest(
+                model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
+            ),
+            settings,
         )
-        latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-        return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
+
+
+def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quantile: float) -> Model:
+    """Return the MODEL with the guidance that a node asks for."""
+    backend = current()
+    if proximal != PROXIMAL_OFF:
+        combine = partial(proximal_guide, quantile_kept=proximal_quantile, operator=proximal)
+        model = backend.with_guidance(model, combine)
+    if guidance_rescale:
+        model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
+    return model
+
+
+def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
+    """Sample, and keep the steps for their replay in the editor."""
+    backend = current()
+    replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
+    latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
+    return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
 
 
 class DDIMSampler:

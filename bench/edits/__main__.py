@@ -62,9 +62,8 @@ def measure(scans: int) -> dict[str, Tensor]:
         moved, kept = figures(before, after)
         lines.append(f"| {name} | {done:.0%} | {moved:.3f} | {kept:.0%} | {prompts.calls} |")
     print(f"\n{len(before)} pictures, {STEPS} steps\n")
-    print(
-        "| method | read as the new digit | change of the background | pixels kept | model calls |\n|---|---|---|---|---|"
-    )
+    print("| method | read as the new digit | change of the background | pixels kept | model calls |")
+    print("|---" * 5 + "|")
     print("\n".join(lines))
     return shown
 
