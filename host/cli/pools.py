@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,7 @@ from host.workers.contract import Pool
 
 __all__ = ["OpenedPool", "make_pool"]
 
+_SILENT_SECONDS = 2.0  # then the user is told what takes so long
 _WAKE_SECONDS = 0.2  # so that Ctrl-C is heard while a worker starts
 
 
@@ -56,8 +60,12 @@ class OpenedPool:
             self._thread = threading.Thread(target=self._start, name="pool start", daemon=True)
             self._thread.start()
         with self._changed:
+            silent_until = time.monotonic() + _SILENT_SECONDS
             while not self._waiting and not self._has_started:
                 self._changed.wait(_WAKE_SECONDS)
+                if time.monotonic() > silent_until:
+                    silent_until = math.inf
+                    sys.stderr.write("starting the workers; a ComfyUI takes a while\n")
             if self._waiting:
                 return self._waiting[0]
             raise self._error or EngineError("no worker is ready")

@@ -22,7 +22,7 @@ from host.engines.checkout.model_files import ModelFiles
 from host.engines.checkout.process import ComfyUIProcess, free_port
 from host.engines.checkout.written_files import WrittenFiles
 from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult
-from host.engines.environment import describe_packs
+from host.engines.environment import describe_packs, processor_name
 from host.engines.http import connect
 from host.engines.spec import EngineSpec
 
@@ -53,10 +53,12 @@ class ComfyUIEngine:
         self._known = {
             "threads": max(1, spec.threads),
             "exact": spec.exact,
+            "processor": {"name": processor_name()},
             "packs": describe_packs(self._packs),
         }
         self._written = WrittenFiles(self._folder)
         self._models = ModelFiles(self._checkout / "models")
+        self._is_closed = False
         self._process: ComfyUIProcess | None = None
         self._server: RemoteServer | None = None
         interpreter_of(spec, self._checkout)
@@ -97,6 +99,7 @@ class ComfyUIEngine:
 
     def close(self) -> None:
         """End the ComfyUI and everything it started."""
+        self._is_closed = True
         self._stop()
 
     def _started(self) -> RemoteServer:
@@ -104,6 +107,8 @@ class ComfyUIEngine:
         if self._server is not None and self._process is not None and self._process.is_alive():
             return self._server
         self._stop()
+        if self._is_closed:
+            raise EngineError(f"{self.name} was closed")
         prepare_folder(self._folder, self._checkout, self._packs)
         sys.stderr.write(f"{self.name}: starting the ComfyUI in {self._checkout}\n")
         for remaining in reversed(range(_PORTS)):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "describe_packs", "describe_process"]
+__all__ = ["describe", "describe_packs", "describe_process", "processor_name"]
 
 # Folders of a pack whose code does not take part when a node runs, or that hold no code.
 _NOT_NODES = frozenset({"host", "tests", "bench", "docs", "input", "output", "temp", "user", "models", "node_modules"})
@@ -80,7 +80,7 @@ def describe_process(packs: Iterable[Path], *, exact: bool = False) -> dict[str,
         devices or ["cpu"],
         threads=torch.get_num_threads(),
         exact=exact,
-        processor={"name": _processor_name(), "instructions": torch.backends.cpu.get_cpu_capability()},
+        processor={"name": processor_name(), "instructions": torch.backends.cpu.get_cpu_capability()},
         libraries=libraries,
         packs=describe_packs(packs),
     )
@@ -146,7 +146,7 @@ def _file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
     """Return the processor's model: libraries choose their code by it, beyond the set of instructions."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

@@ -133,7 +133,7 @@ def test_pictures_say_what_made_them(engine: ComfyUIEngine, spec: EngineSpec) ->
     facts = made_with(read_texts(file.data))
     assert facts is not None and facts["environment"] == engine.environment()
     assert facts["environment"]["engine"] == "comfyui" and facts["environment"]["threads"] == 1
-    assert facts["environment"]["devices"] == ["cpu"]
+    assert facts["environment"]["devices"] == ["cpu"] and facts["environment"]["processor"]["name"]
     assert str(spec.address) not in str(facts) and "/" not in str(facts["environment"])
 
 

@@ -27,7 +27,11 @@ class TileJobs(ToyJobs):
     """Jobs whose pictures depend on the machine."""
 
     def job(self, index: int) -> Job:
-        return Job(str(uuid.UUID(int=index)), tile_prompt(index, 2))
+        prompt = tile_prompt(index, 2)
+        act = {"image": ["1", 0], "action": self.actions.get(str(index), ""), "mark": str(index)}
+        prompt["3"] = {"class_type": "SweepAct", "inputs": act}
+        prompt["2"]["inputs"]["images"] = ["3", 0]
+        return Job(str(uuid.UUID(int=index)), prompt)
 
 
 def tile_prompt(seed: int, steps: int) -> dict[str, Any]:
