@@ -1,7 +1,7 @@
 """Accuracy of inversion, measured: ``python -m bench.inversion``.
 
 Repeats table 2 of the DDIM paper (2010.02502) on the demo model and on a Gaussian mixture whose predictions are exact,
-and compares the four methods. Prints the tables of docs/inversion.md, draws its plot, and runs the example workflows to
+and compares the methods. Prints the tables of docs/inversion.md, draws its plot, and runs the example workflows to
 make its pictures and the editor's thumbnails.
 """
 
@@ -49,6 +49,8 @@ EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, tuple(((LOW + RAMP * (HIG
 WORKFLOWS = {
     "invert_and_reconstruct": ("inversion/original", "inversion/plain", "inversion/exact"),
     "edit_3_into_8": ("edit/before", "edit/after"),
+    "edit_by_proximal_guidance": ("proximal/before", "proximal/after"),
+    "edit_guidance": ("edit_guidance/before", "edit_guidance/after"),
     "interpolate_inverted_digits": ("interpolation/frames",),
     "share_noise_file": ("shared/digits",),
     "fitted_steps": ("fitted/trailing_5", "fitted/fitted_5", "fitted/trailing_20"),
@@ -127,7 +129,7 @@ def paper_table(seed: int, image: Path) -> None:
 
 
 def methods_table(seed: int) -> None:
-    """Compare the four methods on both models."""
+    """Compare the methods on both models."""
     cases = {
         "demo model": demo_case(),
         "Gaussian mixture": mixture_case(seed),
@@ -135,7 +137,7 @@ def methods_table(seed: int) -> None:
         "Gaussian mixture, variance exploding model": mixture_case(seed, EDM_CONFIG),
     }
     for name, case in cases.items():
-        print(f"\nMean squared error of the four methods, {name}, {str(case[2].dtype).removeprefix('torch.')}\n")
+        print(f"\nMean squared error of the methods, {name}, {str(case[2].dtype).removeprefix('torch.')}\n")
         print(table(METHOD_STEPS, {method: errors(case, method, METHOD_STEPS) for method in ddim.INVERSION_METHODS}))
 
 

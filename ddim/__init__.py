@@ -16,6 +16,8 @@ from .guidance.cfg import (
     guided_model,
     rescale_noise_cfg,
 )
+from .guidance.edit import edit_guide, edit_mask
+from .guidance.proximal import PROXIMAL_OPERATORS, proximal_guide, proximal_guided_model
 from .interpolation import slerp, slerp_path
 from .inversion.api import INVERSION_METHODS, invert, model_calls, reconstruct
 from .inversion.noise_files import MAX_FILE_BYTES, load_noise, save_noise
@@ -60,6 +62,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "NOISE_PATHS",
     "PREDICTION_TYPES",
+    "PROXIMAL_OPERATORS",
     "SIGMA_HAT",
     "SIGMA_PREDICTION_TYPES",
     "TIMESTEP_SPACINGS",
@@ -90,6 +93,8 @@ __all__ = [
     "__version__",
     "betas_from_alpha_bar",
     "capture_sample",
+    "edit_guide",
+    "edit_mask",
     "find_prediction_type",
     "fit_timesteps",
     "check_lambda",
@@ -108,6 +113,8 @@ __all__ = [
     "plan_from_timesteps",
     "predict_epsilon",
     "predict_x0",
+    "proximal_guide",
+    "proximal_guided_model",
     "reconstruct",
     "rescale_noise_cfg",
     "rescale_zero_terminal_snr",

@@ -8,7 +8,7 @@ from .fit import DDIMFitSteps
 from .inputs import Node
 from .interpolate import DDIMInterpolate
 from .invert import DDIMInvert
-from .model import DDIMCFGRescale, DDIMCheckModel, DDIMModelSampling
+from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
 from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
 from .schedule import DDIMSchedule
@@ -25,6 +25,7 @@ NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
     "DDIMCFGRescale": DDIMCFGRescale,
+    "DDIMEditGuidance": DDIMEditGuidance,
     "DDIMInvert": DDIMInvert,
     "DDIMSaveNoise": DDIMSaveNoise,
     "DDIMLoadNoise": DDIMLoadNoise,
@@ -46,6 +47,7 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMSampler": "DDIM Sampler",
     "DDIMSample": "DDIM Sample",
     "DDIMCFGRescale": "DDIM CFG Rescale",
+    "DDIMEditGuidance": "DDIM Edit Guidance",
     "DDIMInvert": "DDIM Invert",
     "DDIMSaveNoise": "DDIM Save Noise",
     "DDIMLoadNoise": "DDIM Load Noise",

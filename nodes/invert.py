@@ -39,6 +39,7 @@ class DDIMInvert:
         "edit friendly",
         "ledits",
         "edict",
+        "bdia",
         "renoise",
         "fixed point",
         "image to noise",
@@ -49,7 +50,7 @@ class DDIMInvert:
     OUTPUT_TOOLTIPS = (
         "The noise: the latent_image of DDIM Sample with add_noise off.",
         "The noise of every step and the run that it belongs to: connect it to DDIM Sample, or save it. Required for "
-        "the methods variance_noise and edict.",
+        "the methods variance_noise, edict and bdia.",
         "Round-trip error of the worst image: root mean square, in latent units.",
     )
     FUNCTION = "invert"
@@ -223,6 +224,7 @@ def _how_to_sample(settings: InversionSettings) -> list[str]:
     instructions = {
         "variance_noise": f"Sample with eta {settings.eta:g}, add_noise off, and variance_noise connected.",
         "edict": "Sample with eta 0, add_noise off, and variance_noise connected: it holds the second track.",
+        "bdia": "Sample with eta 0, add_noise off, and variance_noise connected: it holds the second sample.",
     }
     return [instructions.get(settings.method, "Sample with eta 0 and add_noise off.")]
 

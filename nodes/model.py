@@ -18,6 +18,7 @@ from ..ddim import (
     Schedule,
     SchedulerConfig,
     SigmaConfig,
+    edit_guide,
     find_prediction_type,
     make_schedule,
     output_from_x0,
@@ -28,7 +29,7 @@ from .inputs import LATENT, MODEL, InputTypes, inputs, socket
 from .planning import with_model_levels
 from .values import Conditioning, Latent, Model
 
-__all__ = ["DDIMCFGRescale", "DDIMCheckModel", "DDIMModelSampling"]
+__all__ = ["DDIMCFGRescale", "DDIMEditGuidance", "DDIMCheckModel", "DDIMModelSampling"]
 
 UNDECIDED = "undecided"
 
@@ -55,6 +56,32 @@ class DDIMCFGRescale:
 
     def patch(self, model: Model, guidance_rescale: float) -> tuple[Model]:
         return (current().with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale)),)
+
+
+class DDIMEditGuidance:
+    """One edit prompt of LEDITS++, for any sampler."""
+
+    CATEGORY = "DDIM/models"
+    DESCRIPTION = (
+        "Adds or removes what an edit prompt describes, only where it changes the prediction most (LEDITS++, Brack et "
+        "al. 2023). Chain several for several edits at once. Made for images from DDIM Invert with recorded noise: "
+        "invert and sample with an empty positive prompt at cfg 1. Works with every sampler and with DDIM CFG Rescale."
+    )
+    SEARCH_ALIASES = ["ledits", "ledits++", "edit", "semantic guidance", "sega", "edit guidance", "ddim"]
+    RETURN_TYPES = (MODEL,)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("A copy of the MODEL with the edit. It costs one more model evaluation in every step.",)
+    FUNCTION = "patch"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypes:
+        return {"required": inputs("model", "edit", "edit_weight", "edit_threshold", "warm_up")}
+
+    def patch(
+        self, model: Model, edit: Conditioning, edit_weight: float, edit_threshold: float, warm_up: float
+    ) -> tuple[Model]:
+        guide = partial(edit_guide, weight=edit_weight, threshold=edit_threshold)
+        return (current().with_edit(model, edit, guide, warm_up),)
 
 
 class DDIMModelSampling:

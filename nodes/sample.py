@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
-from itertools import count
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..ddim import DDIMError, DDIMScheduler, Inversion, Schedule, reconstruct, rescale_noise_cfg, sample
-from .backend import Denoised, Run, SamplingRequest, current, guided_x0
+from ..ddim import DDIMError, Schedule, proximal_guide, rescale_noise_cfg
+from .backend import SamplingRequest, current
 from .editor import Replay
 from .inputs import LATENT, SAMPLER, InputTypes, inputs
-from .values import FROM_SCHEDULE, SHARE, Conditioning, Guidance, Latent, Model, RecordedNoise, SamplerSettings
+from .running import run_ddim
+from .values import (
+    FROM_SCHEDULE,
+    PROXIMAL_OFF,
+    SHARE,
+    Conditioning,
+    Guidance,
+    Latent,
+    Model,
+    RecordedNoise,
+    SamplerSettings,
+    check_source,
+)
 
 __all__ = ["DDIMSample", "DDIMSampler"]
-
-Denoise: TypeAlias = Callable[[Tensor, Tensor], Denoised]
 
 
 class DDIMSample:
@@ -33,7 +38,7 @@ class DDIMSample:
     )
     SEARCH_ALIASES = ["ddim", "ksampler", "sampler", "eta", "zero snr", "ztsnr", "v-pred", "cfg rescale", "trailing"]
     SEARCH_ALIASES += ["variance noise", "img2img", "inpaint", "flow", "flux", "sd3", "wan"]
-    SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval"]
+    SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval", "negative-prompt inversion", "npi", "proxnpi"]
     RETURN_TYPES = (LATENT, LATENT)
     RETURN_NAMES = ("latent", "denoised")
     OUTPUT_TOOLTIPS = (
@@ -65,7 +70,10 @@ class DDIMSample:
                 "use_clipped_model_output",
                 "noise_mode",
             ),
-            "optional": inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
+            "optional": {
+                **inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
+                **inputs("source", "proximal", "proximal_quantile"),
+            },
         }
 
     def sample(
@@ -91,31 +99,47 @@ class DDIMSample:
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
         guidance_unit: str = SHARE,
+        source: Conditioning | None = None,
+        proximal: str = PROXIMAL_OFF,
+        proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
-        settings = SamplerSettings(
-            eta=eta,
-            x0_processing=x0_processing,
-            clip_sample_range=clip_sample_range,
-            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
-            sample_max_value=sample_max_value,
-            use_clipped_model_output=use_clipped_model_output,
-            noise_mode=noise_mode,
-            variance_noise=variance_noise,
-        )
+        settings = SamplerSettings(eta, x0_processing, use_clipped_model_output=use_clipped_model_output)
+        settings = replace(settings, noise_mode=noise_mode, variance_noise=variance_noise)
+        settings = replace(settings, clip_sample_range=clip_sample_range, sample_max_value=sample_max_value)
+        settings = replace(settings, dynamic_thresholding_ratio=dynamic_thresholding_ratio)
         if settings.inversion is not None and add_noise:
             raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
-        backend = current()
-        replay = Replay(schedule, partial(backend.latent_to_rgb, model))
-        if guidance_rescale:
-            model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
-        request = SamplingRequest(
-            model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
+        check_source(source, proximal, settings, guidance)
+        model = _guided(model, guidance_rescale, proximal, proximal_quantile)
+        negative = source or negative
+        return _run(
+            SamplingRequest(
+                model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
+            ),
+            settings,
         )
-        latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-        return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
+
+
+def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quantile: float) -> Model:
+    """Return the MODEL with the guidance that a node asks for."""
+    backend = current()
+    if proximal != PROXIMAL_OFF:
+        combine = partial(proximal_guide, quantile_kept=proximal_quantile, operator=proximal)
+        model = backend.with_guidance(model, combine)
+    if guidance_rescale:
+        model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
+    return model
+
+
+def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
+    """Sample, and keep the steps for their replay in the editor."""
+    backend = current()
+    replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
+    latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
+    return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
 
 
 class DDIMSampler:
@@ -165,7 +189,7 @@ class DDIMSampler:
         if variance_noise is not None and variance_noise.noise is None:
             raise DDIMError(
                 "this inversion recorded no noise, so a SAMPLER cannot use it: sample its latent at eta 0 without "
-                "variance_noise, or, for method edict, with DDIM Sample"
+                "variance_noise, or, for methods edict and bdia, with DDIM Sample"
             )
         settings = SamplerSettings(
             eta=eta,
@@ -178,107 +202,3 @@ class DDIMSampler:
             variance_noise=variance_noise,
         )
         return (current().make_sampler(partial(run_ddim, settings=settings), add_noise=settings.inversion is None),)
-
-
-def run_ddim(run: Run, settings: SamplerSettings, on_step: Callable[[int, Tensor], None] | None = None) -> Tensor:
-    """Sample with the core's loop over the run's schedule.
-
-    Args:
-        run: The run.
-        settings: How it steps.
-        on_step: ``on_step(i, x_0)`` after step i.
-
-    Returns:
-        The last sample, ``(B, ...)``.
-
-    Raises:
-        DDIMError: Before the model is called, if the settings bring noise that was recorded for another run.
-    """
-
-    def report(i: int, x_t: Tensor, x0: Tensor) -> None:
-        run.report(i, x_t, x0)
-        if on_step is not None:
-            on_step(i, x0)
-
-    def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
-        report(i, x_t, x0)
-
-    scheduler = _scheduler(run.schedule, _x0_settings(settings), settings.eta)
-    noise = _step_noise(run, settings)
-    clipped, inversion = settings.use_clipped_model_output, settings.inversion
-    if inversion is not None and inversion.second_latent is not None:
-        tracks = _two_tracks(inversion, inversion.second_latent, run)
-        return reconstruct(run.denoise, tracks, scheduler, callback=after_step, use_clipped_model_output=clipped)
-    processed = scheduler.process_x0 is not None
-    return sample(
-        # The model returns x_0. Unless it is processed, it can be reported as it comes, and no step computes it again.
-        run.denoise if processed else _reporting(run.denoise, report),
-        run.start,
-        scheduler,
-        eta=settings.eta,
-        seed=noise.seed,
-        generator=noise.generator,
-        variance_noise=noise.recorded,
-        use_clipped_model_output=clipped,
-        image_indices=run.image_indices,
-        callback=after_step if processed else None,
-    )
-
-
-def _reporting(denoise: Denoise, report: Callable[[int, Tensor, Tensor], None]) -> Denoise:
-    """Return a model that reports each x_0 that it predicts."""
-    steps = count()
-
-    def model(x_t: Tensor, t: Tensor) -> Denoised:
-        denoised = denoise(x_t, t)
-        report(next(steps), x_t, guided_x0(denoised))
-        return denoised
-
-    return model
-
-
-def _x0_settings(settings: SamplerSettings) -> tuple[tuple[str, Any], ...]:
-    """Return what a node says about processing x_0, as settings of a scheduler; nothing if the schedule decides."""
-    if settings.x0_processing == FROM_SCHEDULE:
-        return ()
-    return (
-        ("clip_sample", settings.x0_processing == "clip"),
-        ("thresholding", settings.x0_processing == "threshold"),
-        ("clip_sample_range", settings.clip_sample_range),
-        ("dynamic_thresholding_ratio", settings.dynamic_thresholding_ratio),
-        ("sample_max_value", settings.sample_max_value),
-    )
-
-
-@lru_cache(maxsize=8)
-def _scheduler(schedule: Schedule, x0_settings: tuple[tuple[str, Any], ...], eta: float) -> DDIMScheduler:
-    """Return a scheduler for a run.
-
-    Kept with the coefficients of this eta, for runs that differ in seed or prompt alone: nothing in it changes while
-    ``sample`` runs.
-    """
-    if x0_settings:
-        schedule = replace(schedule, config=replace(schedule.config, **dict(x0_settings)))
-    return schedule.scheduler()
-
-
-class _StepNoise(NamedTuple):
-    """Where the step noise comes from, in the words of ``ddim.sample``: at most one is not None."""
-
-    seed: int | None = None
-    generator: torch.Generator | None = None
-    recorded: Tensor | None = None
-
-
-def _step_noise(run: Run, settings: SamplerSettings) -> _StepNoise:
-    if settings.variance_noise is not None:
-        settings.variance_noise.check(run.schedule.alpha_bars, settings.eta, run.start.shape)
-        return _StepNoise(recorded=settings.variance_noise.noise)
-    if settings.noise_mode == "stream":
-        return _StepNoise(generator=torch.Generator().manual_seed((run.seed + 1) % 2**64))
-    return _StepNoise(seed=run.seed)
-
-
-def _two_tracks(inversion: Inversion, second_latent: Tensor, run: Run) -> Inversion:
-    """Return an inversion by ``edict`` with both tracks where the run is: its device, scale and schedule."""
-    return replace(inversion, latent=run.start, second_latent=second_latent.to(run.start), schedule=run.schedule)

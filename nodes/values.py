@@ -16,6 +16,7 @@ __all__ = [
     "GUIDANCE_UNITS",
     "NOISE_LEVEL_LIMIT",
     "NOISE_MODES",
+    "PROXIMAL_OFF",
     "SHARE",
     "X0_PROCESSING",
     "Conditioning",
@@ -23,6 +24,7 @@ __all__ = [
     "Latent",
     "Model",
     "RecordedNoise",
+    "check_source",
     "SamplerSettings",
 ]
 
@@ -36,6 +38,7 @@ ETA_TOLERANCE = 1e-6
 FROM_SCHEDULE = "from schedule"
 X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
 NOISE_MODES = ("per image", "stream")
+PROXIMAL_OFF = "off"
 SHARE, LOG_SNR = "share of the run", "log-SNR"
 GUIDANCE_UNITS = {SHARE: "share", LOG_SNR: "log_snr"}  # the core's name by that on the nodes
 NOISE_LEVEL_LIMIT = 100.0  # a log-SNR at which an interval has no limit: pure noise, or a clean image
@@ -50,7 +53,8 @@ class RecordedNoise:
         schedule: The schedule of the run.
         eta: The eta of the run, in [0, 1].
         inversion: The inversion that recorded it, or None. It is what a noise file holds, and it carries the second
-            track of ``edict``. Its ``latent`` is scaled like the host's LATENTs, its other tensors like the model's.
+            sample of ``edict`` and ``bdia``. Its ``latent`` is scaled like the host's LATENTs, the other tensors like
+            the model's.
     """
 
     noise: Tensor | None
@@ -194,3 +198,34 @@ class SamplerSettings:
     def inversion(self) -> Inversion | None:
         """The inversion that the latent comes from, if there is one: then the latent is already noisy."""
         return None if self.variance_noise is None else self.variance_noise.inversion
+
+
+def check_source(source: Conditioning | None, proximal: str, settings: SamplerSettings, guidance: Guidance) -> None:
+    """Check that the prompt of an inversion, and proximal guidance with it, have something to act on.
+
+    Args:
+        source: The prompt that the image was inverted with, or None.
+        proximal: :data:`PROXIMAL_OFF`, or one of ``PROXIMAL_OPERATORS``.
+        settings: How the run steps.
+        guidance: In which steps the prompts are combined.
+
+    Raises:
+        DDIMError: If the run does not start from an inversion, there is no prompt, or there are steps without guidance.
+    """
+    if source is None and proximal == PROXIMAL_OFF:
+        return
+    if settings.inversion is None:
+        raise DDIMError(
+            "source and proximal edit an inverted image, and this run has none: connect latent and variance_noise of "
+            "DDIM Invert, whatever its method, or set proximal to off and disconnect source"
+        )
+    if source is None:
+        raise DDIMError(
+            f"proximal {proximal} compares positive with the prompt that the image was inverted with: connect that to "
+            "source, or set proximal to off"
+        )
+    if proximal != PROXIMAL_OFF and guidance.interval is not None:
+        raise DDIMError(
+            "proximal acts in every step, so guidance_start and guidance_end must be 0 and 1 share of the run; leave "
+            "them as they are, or set proximal to off"
+        )

@@ -55,9 +55,10 @@ def invert(
     ``fixed_point``         up to (K + 2) S                       ``x0`` more closely, never worse than ``ddim``
     ``edict``               2 S                                   ``x0`` to rounding, with :func:`reconstruct`
     ``variance_noise``      S                                     ``x0`` to rounding
+    ``bdia``                S                                     ``x0`` to rounding, with :func:`reconstruct`
     ======================  ====================================  ================================================
 
-    The first three need eta 0. For guidance pass a guided model (:func:`ddim.guided_model`).
+    All but ``variance_noise`` need eta 0. For guidance pass a guided model (:func:`ddim.guided_model`).
 
     Args:
         model: Called as ``model(x_t, t)``, as for :func:`ddim.sample`. It must be deterministic: the same output for
@@ -79,9 +80,9 @@ def invert(
             can be stored in half the space with the same result.
         use_clipped_model_output: As for :func:`ddim.sample`.
         image_indices: Which image of the run each row is, for the path; by default 0..B-1.
-        check: Measure the error of the round trip. It costs S more model calls for ``ddim``, 2 S for ``edict``, none
-            for ``variance_noise``, and 3 S for ``fixed_point``, which is compared with ``ddim`` (more if an image
-            improved little over ``ddim``, because it is then refined in other ways too).
+        check: Measure the error of the round trip. It costs S more model calls for ``ddim``, S - 1 for ``bdia``,
+            2 S for ``edict``, none for ``variance_noise``, and 3 S for ``fixed_point``, which is compared with ``ddim``
+            (more if an image improved little over ``ddim``, because it is then refined in other ways too).
 
     Returns:
         An :class:`Inversion` with ``.latent``, ``.variance_noise``, ``.residual`` and what :func:`reconstruct` needs.
@@ -128,6 +129,7 @@ def model_calls(method: str, steps: int, refinements: int = 4, *, check: bool = 
         "fixed_point": steps * ((refinements + 2 if refinements else 1) + (3 if refinements else 1) * check),
         "edict": steps * (2 + 2 * check),
         "variance_noise": steps,
+        "bdia": steps + max(steps - 1, 0) * check,
     }[check_choice("method", method, INVERSION_METHODS)]
 
 

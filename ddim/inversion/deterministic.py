@@ -16,7 +16,7 @@ from ..precision import per_image, working_dtype
 from ..step.apply import step_mean
 from .trajectory import Trajectory, mean_square
 
-__all__ = ["SEARCHES", "Search", "encode_ddim", "encode_fixed_point"]
+__all__ = ["SEARCHES", "Search", "encode_ddim", "encode_fixed_point", "first_guess"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def encode_ddim(trajectory: Trajectory, x0: Tensor) -> Tensor:
     """
     x = x0.to(working_dtype(x0.dtype))
     for steps_done, index in enumerate(reversed(range(len(trajectory)))):
-        x, output = _first_guess(trajectory, index, x)
+        x, output = first_guess(trajectory, index, x)
         trajectory.report(steps_done, index, x, output)
     return x
 
@@ -76,13 +76,13 @@ def encode_fixed_point(
     """
     x = x0.to(working_dtype(x0.dtype))
     for steps_done, index in enumerate(reversed(range(len(trajectory)))):
-        guess, output = _first_guess(trajectory, index, x)
+        guess, output = first_guess(trajectory, index, x)
         x = _refine(trajectory, index, guess, x, refinements, tolerance, search) if refinements else guess
         trajectory.report(steps_done, index, x, output)
     return x
 
 
-def _first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, Tensor | CFGPlusPlus]:
+def first_guess(trajectory: Trajectory, index: int, y: Tensor) -> tuple[Tensor, Tensor | CFGPlusPlus]:
     """Undo one step with the prediction that the model makes for ``y``; also return the model's output.
 
     ``y`` is scaled to the length of the level that the model is told. This is the linear step, without clipping: y was

@@ -1,4 +1,4 @@
-"""The four inversion methods: functions from a trajectory, an image and options to an :class:`Inversion`."""
+"""The inversion methods: functions from a trajectory, an image and options to an :class:`Inversion`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..precision import per_image
+from .bdia import check_two_steps, encode_bdia
 from .deterministic import SEARCHES, Search, encode_ddim, encode_fixed_point
 from .edict import check_invertible, encode_edict
 from .reconstruction import reconstruct
@@ -75,6 +76,13 @@ def _invert_edict(trajectory: Trajectory, x0: Tensor, options: Options) -> Inver
     return _with_residual(trajectory, x0, found, options)
 
 
+def _invert_bdia(trajectory: Trajectory, x0: Tensor, options: Options) -> Inversion:
+    check_two_steps(trajectory)
+    first, second = (sample.to(x0.dtype) for sample in encode_bdia(trajectory, x0))
+    found = replace(_unmeasured("bdia", trajectory, first), second_latent=second)
+    return _with_residual(trajectory, x0, found, options)
+
+
 def _invert_variance_noise(trajectory: Trajectory, x0: Tensor, options: Options) -> Inversion:
     latent, noise, image = encode_variance_noise(
         trajectory, x0, options.noise_path, options.seed, options.noise_dtype, options.image_indices
@@ -116,4 +124,5 @@ METHODS: dict[str, Callable[[Trajectory, Tensor, Options], Inversion]] = {
     "fixed_point": _invert_fixed_point,
     "edict": _invert_edict,
     "variance_noise": _invert_variance_noise,
+    "bdia": _invert_bdia,
 }

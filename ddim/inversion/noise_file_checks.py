@@ -78,7 +78,7 @@ def check_tensor_headers(description: Description, headers: Mapping[str, TensorH
 
 def _expected_names(description: Description) -> set[str]:
     names = {"latent"}
-    if description.method == "edict":
+    if description.method in ("edict", "bdia"):
         names.add("second")
     if description.method == "variance_noise":
         names.update({"noise", "last"} if len(description.schedule.plan) > 1 else {"last"})

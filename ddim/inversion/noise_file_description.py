@@ -107,6 +107,8 @@ def parse_metadata(metadata: Mapping[str, str] | None) -> Description:
     method = check_choice("method", description.get("method"), INVERSION_METHODS)
     if method == "edict" and mixing is None:
         raise DDIMError("its description must hold the mixing for method edict, got none")
+    if method == "bdia" and len(schedule.plan) < 2:
+        raise DDIMError("its schedule must have at least 2 steps for method bdia, got 1")
     seed = description.get("seed")
     return Description(
         method=method,

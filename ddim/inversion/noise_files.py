@@ -6,7 +6,7 @@ tensor      shape                 stored for
 ``latent``  ``(B, ...)``          every method
 ``noise``   ``(S - 1, B, ...)``   ``variance_noise`` with more than one step: all steps but the last
 ``last``    ``(B, ...)``          ``variance_noise``: the last step, whose residual needs all its digits
-``second``  ``(B, ...)``          ``edict``: the second track
+``second``  ``(B, ...)``          ``edict``: the second track; ``bdia``: the sample after the first step
 ==========  ====================  ====================================================================
 
 Everything else is JSON in the metadata.

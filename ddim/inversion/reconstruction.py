@@ -7,6 +7,7 @@ from torch import Tensor
 from ..plan import Schedule
 from ..sampling.loop import check_run, sample
 from ..scheduler.forward import ForwardScheduler
+from .bdia import check_two_steps, decode_bdia
 from .edict import decode_edict
 from .result import Inversion, check_inversion
 from .trajectory import Callback, Model, Trajectory
@@ -41,9 +42,14 @@ def reconstruct(
     scheduler = inversion.schedule.scheduler(x.device) if scheduler is None else scheduler
     check_run(model, x, scheduler)
     inversion.check_fits(Schedule.of(scheduler), inversion.eta, x.shape)
-    if inversion.second_latent is not None and inversion.mixing is not None:
+    second = inversion.second_latent
+    if second is not None:
         trajectory = Trajectory(model, scheduler, inversion.eta, x.dtype, use_clipped_model_output, callback)
-        return decode_edict(trajectory, x, inversion.second_latent, inversion.mixing)[0].to(x.dtype)
+        if inversion.method == "bdia":
+            check_two_steps(trajectory)
+            return decode_bdia(trajectory, x, second).to(x.dtype)
+        if inversion.mixing is not None:
+            return decode_edict(trajectory, x, second, inversion.mixing)[0].to(x.dtype)
     return sample(
         model,
         x,

@@ -31,7 +31,8 @@ class Inversion:
         schedule: The settings and plan that it was made with.
         eta: Eta of each step, length S.
         variance_noise: The noise of each step, shape ``(S, B, ...)``; ``variance_noise`` only.
-        second_latent: The second track, shape ``(B, ...)``; ``edict`` only.
+        second_latent: The second track of ``edict``, or the sample after the first step of ``bdia``, shape
+            ``(B, ...)``; None for the other methods.
         mixing: p, the mixing of the two tracks; ``edict`` only.
         seed: The seed of the recorded path; ``variance_noise`` only.
         noise_path: ``"cycle"`` or ``"edit_friendly"``; ``variance_noise`` only.

@@ -14,6 +14,7 @@ from ..plan import Schedule
 from ..sampling.loop import checked_output
 from ..scheduler.forward import ForwardScheduler
 from ..step.apply import apply_step, predicted_x0
+from ..step.coefficients import coefficients_between
 from ..step.equations import Eta, StepCoefficients
 from ..step.half_precision import steps_from_rounded_sample
 from ..step.levels import FLOW, Level
@@ -77,7 +78,17 @@ class Trajectory:
 
     def mean(self, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         """Return the result of a step without its noise, in the working dtype of ``x``, exactly as sampling does."""
-        c = self.coefficients(index)
+        return self._apply(self.coefficients(index), x, output)
+
+    def mean_upwards(self, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
+        """Return where the prediction for ``x``, the sample before step ``index``, leads one level back to more noise.
+
+        ``index`` is at least 1; otherwise as :meth:`mean`, which goes one level on.
+        """
+        at, to = self._levels[index], self._levels[index - 1]
+        return self._apply(coefficients_between(at, to, self.schedule.config.prediction_type, 0.0), x, output)
+
+    def _apply(self, c: StepCoefficients, x: Tensor, output: Tensor | CFGPlusPlus) -> Tensor:
         x_next, _ = apply_step(
             c,
             x.to(self.model_dtype) if steps_from_rounded_sample(c) else x,
@@ -102,7 +113,14 @@ class Trajectory:
             return 1.0
         return to.alpha / at.alpha if at.alpha > 0.0 else to.sigma / at.sigma or 1.0
 
-    def report(self, steps_done: int, index: int, x: Tensor, output: Tensor | CFGPlusPlus) -> None:
+    def report(
+        self,
+        steps_done: int,
+        index: int,
+        x: Tensor,
+        output: Tensor | CFGPlusPlus,
+        predicted_at: tuple[int, Tensor] | None = None,
+    ) -> None:
         """Call the callback for step ``index``.
 
         Args:
@@ -110,9 +128,11 @@ class Trajectory:
             index: Index of the step in the plan.
             x: The sample before the step.
             output: The model's output there.
+            predicted_at: The step and the sample that the output belongs to, if not these.
         """
         if self.callback is not None:
-            x0 = predicted_x0(self.coefficients(index), x, output)
+            step, sample = (index, x) if predicted_at is None else predicted_at
+            x0 = predicted_x0(self.coefficients(step), sample, output)
             self.callback(steps_done, self.scheduler.timesteps[index], x.to(self.model_dtype, copy=True), x0)
 
 

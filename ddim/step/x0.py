@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import DDIMError
-from ..precision import Linear, Number, as_dtype, per_image, working_dtype
+from ..precision import Linear, Number, as_dtype, per_image, quantile, working_dtype
 from .equations import StepCoefficients
 
-__all__ = ["Clip", "ProcessX0", "Threshold", "quantile", "split_around_x0", "x0_processor"]
+__all__ = ["Clip", "ProcessX0", "Threshold", "split_around_x0", "x0_processor"]
 
 ProcessX0 = Callable[[Tensor], Tensor]
-
-_LONGEST_FLOAT32_RANK = 1 << 24  # torch.quantile refuses longer rows, so there is no rounding of its to follow
 
 
 @dataclass(frozen=True)
@@ -76,33 +73,3 @@ def split_around_x0(c: StepCoefficients, rederive: bool) -> tuple[Number, Linear
     if rederive:
         return c.alpha_next + c.direction * c.rederived.m, Linear(c.direction * c.rederived.x, 0.0)
     return c.alpha_next, Linear(c.direction * c.epsilon.x, c.direction * c.epsilon.m)
-
-
-def quantile(values: Tensor, ratio: float) -> Tensor:
-    """The linearly interpolated quantile of each row, as ``torch.quantile`` gives it, by selection instead of a sort.
-
-    Rows may be longer than the 2^24 elements at which ``torch.quantile`` stops. A row that holds NaN gives NaN.
-
-    Args:
-        values: float32 or float64, shape ``(B, n)``, n at least 1.
-        ratio: in [0, 1].
-
-    Returns:
-        Shape ``(B,)``.
-    """
-    low, weight = _rank(values.shape[1], ratio, values.dtype)
-    top = values.topk(values.shape[1] - low, dim=1, sorted=False).values  # NaN counts as the largest
-    below = top.amin(1)  # NaN, if there is one
-    above = top.kthvalue(2, dim=1).values if weight else below
-    return torch.where(below == above, below, torch.lerp(below, above, weight))  # inf and inf would give NaN
-
-
-def _rank(count: int, ratio: float, dtype: torch.dtype) -> tuple[int, float]:
-    """Index of the value below the quantile, and the weight of the value above it.
-
-    torch.quantile multiplies in the dtype of the values, which rounds the rank of a long float32 row; so does this.
-    """
-    as_torch = np.float32 if dtype == torch.float32 and count <= _LONGEST_FLOAT32_RANK else np.float64
-    rank = as_torch(ratio) * as_torch(count - 1)
-    low = int(rank)
-    return low, float(rank - as_torch(low))

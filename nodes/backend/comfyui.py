@@ -15,6 +15,8 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
+import comfy.sampler_helpers
+import comfy.samplers
 import comfy.supported_models_base
 import folder_paths
 import latent_preview
@@ -22,10 +24,13 @@ import torch
 from torch import Tensor
 
 from ...ddim import VARIANCE_PRESERVING, DDIMError, NoiseSchedule, SchedulerConfig, make_schedule
+from ..values import Conditioning
 from .comfyui_levels import ModelSampling, OutputMap, coordinates_of, sigma_config
 from .comfyui_sampling import Patcher, run_request, sigmas_sampler
 from .contract import (
     Advance,
+    Combine,
+    Edit,
     FolderName,
     ModelFacts,
     OutputPatch,
@@ -88,6 +93,37 @@ class ComfyUIBackend:
             outputs = OutputMap.at(args["model"].model_sampling, args["sigma"], args["input"])
             guided, conditional = outputs.output(args["denoised"]), outputs.output(args["cond_denoised"])
             return outputs.denoised(patch(guided, conditional))
+
+        patched = model.clone()
+        patched.set_model_sampler_post_cfg_function(post_cfg)
+        return patched
+
+    def with_guidance(self, model: Patcher, combine: Combine) -> Patcher:
+        """Set the CFG function on a clone; ComfyUI's x_0 is linear in the output, so both are combined as x_0."""
+
+        def cfg_function(args: dict[str, Any]) -> Tensor:
+            guided = combine(args["uncond_denoised"], args["cond_denoised"], args["cond_scale"])
+            return args["input"] - guided  # ComfyUI subtracts it from the input again
+
+        patched = model.clone()
+        patched.set_model_sampler_cfg_function(cfg_function, disable_cfg1_optimization=True)
+        return patched
+
+    def with_edit(self, model: Patcher, prompt: Conditioning, edit: Edit, begin: float) -> Patcher:
+        """Add a post-CFG function on a clone, which evaluates one more prompt as the stock Perp-Neg does."""
+        first = float(model.get_model_object("model_sampling").percent_to_sigma(begin))
+        conditions = comfy.sampler_helpers.convert_cond(prompt)
+
+        def post_cfg(args: dict[str, Any]) -> Tensor:
+            denoised: Tensor = args["denoised"]
+            inner, x, sigma = args["model"], args["input"], args["sigma"]
+            if begin > 0 and float(sigma[0]) > first:
+                return denoised
+            encoded = comfy.samplers.encode_model_conds(inner.extra_conds, conditions, x, x.device, "positive")
+            (edited,) = comfy.samplers.calc_cond_batch(inner, [encoded], x, sigma, args["model_options"])
+            # ComfyUI gives zeros for a prompt that it has left out.
+            reference = args["cond_denoised" if args["uncond"] is None else "uncond_denoised"]
+            return edit(denoised, reference, edited)
 
         patched = model.clone()
         patched.set_model_sampler_post_cfg_function(post_cfg)

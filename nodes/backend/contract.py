@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Advance",
     "Backend",
+    "Combine",
+    "Edit",
     "Denoised",
     "FolderName",
     "ModelFacts",
@@ -47,6 +49,8 @@ __all__ = [
 ]
 
 FolderName: TypeAlias = Literal["input", "output", "temp", "models"]
+Combine: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
+Edit: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 OutputPatch: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Denoised: TypeAlias = Tensor | CFGPlusPlus
 RouteHandler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
@@ -199,6 +203,24 @@ class Backend(Protocol):
         """Return a copy of the MODEL whose guided output is replaced by ``patch(guided, conditional)``.
 
         Both are in the model's own output space (epsilon, v, x_0 or flow), shape ``(B, ...)``. Patches stack.
+        """
+
+    def with_guidance(self, model: Model, combine: Combine) -> Model:
+        """Return a copy of the MODEL that ``combine(negative, positive, cfg)`` guides instead of :func:`ddim.guide`.
+
+        The negative prompt is then evaluated at cfg 1 too. ``combine`` must not depend on the output space: it gets
+        predictions of shape ``(B, ...)`` in one that is linear in the model's own, with a number for each image.
+        """
+
+    def with_edit(self, model: Model, prompt: Conditioning, edit: Edit, begin: float) -> Model:
+        """Return a copy of the MODEL whose guided output is replaced by ``edit(guided, reference, edited)``.
+
+        Args:
+            model: MODEL.
+            prompt: Of the edit; ``edited`` is the prediction with it, one more evaluation in every step.
+            edit: Gets predictions as :meth:`with_guidance`; ``reference`` is the negative prompt's, or at cfg 1, where
+                that is not evaluated, the positive prompt's. Edits and patches apply in the order in which they came.
+            begin: The share of the noise levels, from the noisiest in [0, 1], before which nothing is edited.
         """
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> Model:

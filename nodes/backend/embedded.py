@@ -25,10 +25,12 @@ from ...ddim import (
     make_schedule,
     predict_x0,
 )
-from ..values import Model
+from ..values import Conditioning, Model
 from .contract import (
     Advance,
+    Combine,
     Denoised,
+    Edit,
     FolderName,
     ModelFacts,
     OutputPatch,
@@ -39,7 +41,7 @@ from .contract import (
     SamplingRequest,
     Work,
 )
-from .embedded_model import EmbeddedModel, Prompts, guided_outputs, latent_mask, live_preview
+from .embedded_model import EmbeddedModel, Predictions, Prompts, guided_outputs, latent_mask, live_preview
 from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
@@ -73,7 +75,22 @@ class EmbeddedBackend:
     def with_output_patch(self, model: Model, patch: OutputPatch) -> EmbeddedModel:
         """Copy the model with one more patch."""
         embedded = _embedded(model)
-        return replace(embedded, output_patches=(*embedded.output_patches, patch))
+        return embedded.with_patch(lambda step: patch(step.guided, step.conditional))
+
+    def with_guidance(self, model: Model, combine: Combine) -> EmbeddedModel:
+        """Copy the model with another guidance."""
+        return replace(_embedded(model), combine=combine)
+
+    def with_edit(self, model: Model, prompt: Conditioning, edit: Edit, begin: float) -> EmbeddedModel:
+        """Copy the model with one more patch, which evaluates another prompt."""
+
+        def patch(step: Predictions) -> Tensor:
+            if step.done < begin:
+                return step.guided
+            reference = step.conditional if step.unconditional is None else step.unconditional
+            return edit(step.guided, reference, step.evaluate(prompt))
+
+        return _embedded(model).with_patch(patch)
 
     def model_from_network(self, network: torch.nn.Module, config: SchedulerConfig) -> EmbeddedModel:
         """Wrap the network."""
@@ -182,7 +199,9 @@ class _Denoiser:
             model=model,
             schedule=schedule,
             prediction_type=output_type(model.prediction_type, request.schedule),
-            prompts=Prompts.of(request.positive, request.negative, request.cfg, len(clean), both=two),
+            prompts=Prompts.of(
+                request.positive, request.negative, request.cfg, len(clean), both=two or model.combine is not None
+            ),
             two=two,
             unguided=request.guidance.unguided(schedule),
             clean=clean,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,28 @@ from torch import Tensor
 from ...ddim import DDIMError, Level, NoiseSchedule, SigmaConfig, guide
 from ..values import Conditioning
 
-__all__ = ["EmbeddedModel", "Prompts", "guided_outputs", "latent_mask", "live_preview"]
+__all__ = ["EmbeddedModel", "Predictions", "Prompts", "guided_outputs", "latent_mask", "live_preview"]
 
 CHUNK = 128  # rows evaluated at once: bounds the memory of large batches
 PREVIEW_SIZE = 512  # pixels that the editor scales a live preview to
+
+
+class Predictions(NamedTuple):
+    """What a patch may use in a step.
+
+    Attributes:
+        guided: The output so far, ``(B, ...)``.
+        conditional: The positive prompt's.
+        unconditional: The negative prompt's, or None where it was not evaluated.
+        evaluate: Returns the output for another CONDITIONING.
+        done: The share of the noise levels above this one, in [0, 1].
+    """
+
+    guided: Tensor
+    conditional: Tensor
+    unconditional: Tensor | None
+    evaluate: Callable[[Conditioning], Tensor]
+    done: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +50,20 @@ class EmbeddedModel:
         prediction_type: What the network returns, e.g. ``"epsilon"``, ``"v_prediction"`` or ``"flow_prediction"``.
         sigma_config: The levels as settings, of a flow or variance exploding model that is called with a multiple of
             sigma; else None.
-        output_patches: Each ``patch(guided, conditional)`` replaces the guided output, in this order.
+        output_patches: Each ``patch(predictions)`` replaces the guided output, in this order.
+        combine: ``combine(negative, positive, cfg)`` guides instead of :func:`ddim.guide`, also at cfg 1; or None.
     """
 
     network: Callable[[Tensor, Tensor, Tensor], Tensor]
     noise: NoiseSchedule
     prediction_type: str
     sigma_config: SigmaConfig | None = None
-    output_patches: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+    output_patches: tuple[Callable[[Predictions], Tensor], ...] = ()
+    combine: Callable[[Tensor, Tensor, float], Tensor] | None = None
+
+    def with_patch(self, patch: Callable[[Predictions], Tensor]) -> EmbeddedModel:
+        """Return a copy with one more patch."""
+        return replace(self, output_patches=(*self.output_patches, patch))
 
     def time_at(self, timestep: int, level: Level) -> int | float:
         """Return what the network is called with at a level of a schedule: of this model or of another one."""
@@ -51,7 +76,8 @@ class Prompts:
 
     Attributes:
         positive: Label weights, ``(B, N)``.
-        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++.
+        negative: The same for the negative prompt, or None where it has no effect: at cfg 1, except with CFG++ or other
+            guidance.
         cfg: Guidance scale.
     """
 
@@ -63,7 +89,7 @@ class Prompts:
     def of(
         cls, positive: Conditioning, negative: Conditioning, cfg: float, batch: int, *, both: bool = False
     ) -> Prompts:
-        """Read two CONDITIONINGs for a batch of images; ``both`` of them are needed with CFG++."""
+        """Read two CONDITIONINGs for a batch of images; ``both`` of them are needed with CFG++ and other guidance."""
         rows = label_rows(negative, batch) if both or cfg != 1.0 else None
         return cls(label_rows(positive, batch), rows, cfg)
 
@@ -81,9 +107,14 @@ def guided_outputs(model: EmbeddedModel, x_t: Tensor, t: int | float, prompts: P
     else:
         rows = torch.cat([prompts.positive, prompts.negative])
         conditional, unconditional = evaluate(model, torch.cat([x_t, x_t]), t, rows).chunk(2)
-        guided = guide(unconditional, conditional, prompts.cfg)
+        guided = (model.combine or guide)(unconditional, conditional, prompts.cfg)
+    scale = len(model.noise) - 1 if model.sigma_config is None else model.sigma_config.time_scale
+
+    def another(conditioning: Conditioning) -> Tensor:
+        return evaluate(model, x_t, t, label_rows(conditioning, len(x_t)))
+
     for patch in model.output_patches:
-        guided = patch(guided, conditional)
+        guided = patch(Predictions(guided, conditional, unconditional, another, 1 - t / scale))
     return guided, unconditional
 
 

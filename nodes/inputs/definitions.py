@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
 from ..values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+from .edit import EDIT_INPUTS
 from .guidance import GUIDANCE_INPUTS
 from .kinds import (
     CONDITIONING,
@@ -176,6 +177,7 @@ _INPUTS: dict[str, Input] = {
         advanced=True,
     ),
     **GUIDANCE_INPUTS,
+    **EDIT_INPUTS,
     # fitting
     "grid": integer(
         60,
@@ -191,8 +193,9 @@ _INPUTS: dict[str, Input] = {
         INVERSION_METHODS,
         "variance_noise",
         "variance_noise: exact, one model call per step, records the noise of every step; use it for edits. edict: "
-        "exact, two coupled tracks, two model calls per step. ddim: plain DDIM inversion, close with many steps. "
-        "fixed_point: each step refined, much closer. Sample all but variance_noise at eta 0.",
+        "exact, two coupled tracks, two model calls per step. bdia: exact, two neighbouring samples, one per step. "
+        "ddim: plain DDIM inversion, close with many steps. fixed_point: each step refined, much closer. Sample "
+        "all but variance_noise at eta 0.",
     ),
     "noise_path": choice(
         NOISE_PATHS,

@@ -202,7 +202,7 @@ def test_recorded_noise_brings_the_picture_back(worker: Any, calls: Any, models:
     assert apart(back, start) < 1e-4, worker("attribute", value=error, path=[])
 
 
-@pytest.mark.parametrize("method", ["ddim", "fixed_point", "edict"])
+@pytest.mark.parametrize("method", ["ddim", "fixed_point", "edict", "bdia"])
 @pytest.mark.parametrize("family", ["sd3", "edm"])
 def test_the_other_inversions_come_back_too(worker: Any, calls: Any, models: Any, family: str, method: str) -> None:
     model, start = models(family), picture(SHAPES["image"]) * 0.5
@@ -211,9 +211,9 @@ def test_the_other_inversions_come_back_too(worker: Any, calls: Any, models: Any
                 "noise_path": "cycle", "refinements": 20, "noise_precision": "full"}  # fmt: skip
     given = {"model": model, **conditions(), "schedule": schedule}
     latent, noise, _ = worker.node("DDIMInvert", latent_image={"samples": start}, **given, **settings)
-    held = {"variance_noise": noise} if method == "edict" else {}
+    held = {"variance_noise": noise} if method in ("edict", "bdia") else {}
     back = calls.sample(**given, **held, latent_image=latent, eta=0.0, add_noise=False, cfg=1.0)
-    assert apart(back, start) < {"ddim": 1.0, "fixed_point": 0.1, "edict": 1e-3}[method]
+    assert apart(back, start) < {"ddim": 1.0, "fixed_point": 0.1, "edict": 1e-3, "bdia": 1e-3}[method]
 
 
 def test_a_noise_scale_is_stock_eulers(worker: Any, calls: Any, both: Any) -> None:

@@ -111,7 +111,7 @@ def test_a_device_that_is_not_there() -> None:
             call()
 
 
-@pytest.mark.parametrize("method", ["ddim", "fixed_point", "edict", "variance_noise"])
+@pytest.mark.parametrize("method", ["ddim", "fixed_point", "edict", "variance_noise", "bdia"])
 def test_inversion_refuses_a_model_output_that_does_not_fit(method: str) -> None:
     for output in (X[:1], X.to("meta"), X.long(), None):
         with pytest.raises(DDIMError, match="must return a floating-point tensor of shape"):

@@ -345,7 +345,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             {**INVERT, "tolerance": 1e-3, "mixing": 0.9, **more},
         )
         for method, more in {
-            "ddim": {"eta": 0.0}, "fixed_point": {"eta": 0.0}, "edict": {"eta": 0.0},
+            "ddim": {"eta": 0.0}, "fixed_point": {"eta": 0.0}, "edict": {"eta": 0.0}, "bdia": {"eta": 0.0},
             "variance_noise": {
                 "eta": 1.0, "noise_path": "cycle", "noise_dtype": torch.float16, "image_indices": [4, 5],
             },
@@ -358,6 +358,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "reconstruct": (ddim.reconstruct, {"model": model, "inversion": inversion("ddim"), "scheduler": scheduler()}),
     "reconstruct, edict": (ddim.reconstruct, {"model": model, "inversion": inversion("edict")}),
+    "reconstruct, bdia": (ddim.reconstruct, {"model": model, "inversion": inversion("bdia")}),
     "save_noise": (
         ddim.save_noise,
         {"inversion": INVERSION, "path": "noise.safetensors", "dtype": torch.float16, "max_bytes": 10**6},

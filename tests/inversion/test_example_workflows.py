@@ -101,6 +101,35 @@ def test_a_3_becomes_an_8_and_keeps_tone_and_slant(pictures: Any) -> None:
     assert float(kept) > 0.4, (slant(before), slant(after))
 
 
+def few(prompt: dict[str, Any]) -> None:
+    """Four pictures in fewer steps."""
+    for node in prompt.values():
+        if node["class_type"] == "DDIMDemoPicture":
+            node["inputs"]["digits"] = "3333"
+        if node["class_type"] == "DDIMSchedule":
+            node["inputs"]["steps"] = 20
+
+
+def test_proximal_guidance_keeps_more_of_the_paper_than_the_same_edit_without_it(pictures: Any) -> None:
+    def without(prompt: dict[str, Any]) -> None:
+        few(prompt)
+        for node in prompt.values():
+            if node["class_type"] == "DDIMSample":
+                node["inputs"]["proximal"] = "off"
+
+    with_it, plain = (pictures("edit_by_proximal_guidance", change) for change in (few, without))
+    moved = [float((tones(each["after"][0]) - tones(each["before"][0])).abs().mean()) for each in (with_it, plain)]
+    assert moved[0] < 0.7 * moved[1], moved
+    assert int((read_digits(train_judge(), with_it["after"][0]) == 8).sum()) >= 2
+
+
+def test_edit_guidance_replaces_a_digit_without_a_prompt_for_the_picture(pictures: Any) -> None:
+    shown = pictures("edit_guidance", few)
+    before, after = shown["before"][0], shown["after"][0]
+    assert int((read_digits(train_judge(), after) == 8).sum()) >= 3
+    assert float((tones(after) - tones(before)).abs().mean()) < 0.15
+
+
 def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
     def as_it_was(prompt: dict[str, Any]) -> None:
         for node in prompt.values():

@@ -152,7 +152,7 @@ def test_the_seed_is_the_only_chance(plan: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 7.5])
-@pytest.mark.parametrize("method", ["edict", "variance_noise"])
+@pytest.mark.parametrize("method", ["edict", "variance_noise", "bdia"])
 def test_guided_inversion_is_exact_under_the_same_guidance(
     plan: Any, mixture: Any, mse: Any, method: str, guidance: float
 ) -> None:
@@ -179,6 +179,7 @@ REFUSED = {
     "unknown method": (dict(method="ddmi"), "did you mean 'ddim'"),
     "noise without eta": (dict(method="variance_noise", eta=0.0), "eta above 0"),
     "eta for a deterministic method": (dict(method="edict", eta=0.5), "eta must be 0"),
+    "eta for bdia": (dict(method="bdia", eta=0.5), "eta must be 0"),
     "eta of another length": (dict(method="variance_noise", eta=[1.0] * 7), "8 expected, got 7"),
     "no whole number": (dict(method="fixed_point", refinements=1.5), "refinements must be a whole number"),
     "mixing": (dict(method="edict", mixing=1.5), "mixing must be a"),

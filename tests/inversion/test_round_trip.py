@@ -25,7 +25,7 @@ def round_trip(mixture: Any, plan: Any, which: int, dtype: torch.dtype, **option
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("steps", PLAIN)
-def test_errors_of_the_four_methods(mixture: Any, scheduler: Any, mse: Any, steps: int, seed: int) -> None:
+def test_errors_of_the_methods(mixture: Any, scheduler: Any, mse: Any, steps: int, seed: int) -> None:
     error = {}
     for method in ddim.INVERSION_METHODS:
         x0, found, back = round_trip(mixture, scheduler(steps), seed, torch.float64, method=method, seed=seed)
@@ -34,6 +34,7 @@ def test_errors_of_the_four_methods(mixture: Any, scheduler: Any, mse: Any, step
     assert PLAIN[steps] / 3 < error["ddim"] < PLAIN[steps] * 3
     assert error["fixed_point"] * GAIN[steps] <= error["ddim"]
     assert error["edict"] <= 1e-20
+    assert error["bdia"] <= 1e-27
     assert error["variance_noise"] <= 1e-26
 
 
@@ -79,10 +80,11 @@ def test_the_prediction_type_does_not_matter(mixture: Any, scheduler: Any, metho
 
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
 @pytest.mark.parametrize(
-    ("method", "limit"), [("ddim", 0.2), ("fixed_point", 1e-3), ("edict", 1e-20), ("variance_noise", 1e-26)]
+    ("method", "limit"),
+    [("ddim", 0.2), ("fixed_point", 1e-3), ("edict", 1e-20), ("variance_noise", 1e-26), ("bdia", 1e-26)],
 )
 def test_zero_terminal_snr(mixture: Any, scheduler: Any, mse: Any, kind: str, method: str, limit: float) -> None:
-    for steps in (2, 10) if method in ("edict", "variance_noise") else (10,):
+    for steps in (2, 10) if method in ("edict", "variance_noise", "bdia") else (10,):
         plan = scheduler(steps, prediction_type=kind, rescale_betas_zero_snr=True)
         x0, _, back = round_trip(mixture, plan, 6, torch.float64, method=method, seed=2)
         assert float(mse(back, x0).max()) <= limit
@@ -103,7 +105,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
-@pytest.mark.parametrize(("method", "limit"), [("edict", 1e-20), ("variance_noise", 1e-26)])
+@pytest.mark.parametrize(("method", "limit"), [("edict", 1e-20), ("variance_noise", 1e-26), ("bdia", 1e-26)])
 def test_exact_methods_hold_for_every_schedule(
     mixture: Any, scheduler: Any, mse: Any, settings: dict[str, Any], method: str, limit: float
 ) -> None:
@@ -126,7 +128,7 @@ def test_a_part_of_a_plan(mixture: Any, scheduler: Any, mse: Any, method: str, s
         noise = torch.randn(x0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         x0 = level**0.5 * x0 + (1 - level) ** 0.5 * noise
     found = ddim.invert(model, x0, part, method=method, seed=3)
-    limit = {"ddim": 2e-2, "fixed_point": 1e-5, "edict": 1e-20, "variance_noise": 1e-26}[method]
+    limit = {"ddim": 2e-2, "fixed_point": 1e-5, "edict": 1e-20, "variance_noise": 1e-26, "bdia": 1e-26}[method]
     assert float(mse(ddim.reconstruct(model, found, part), x0).max()) <= limit
 
 

@@ -112,7 +112,7 @@ def test_a_masked_run_from_a_picture_keeps_what_it_should(call: Any, wavy: Any, 
     assert kept.abs().max() < 1e-4 and changed.abs().mean() > 0.05
 
 
-@pytest.mark.parametrize("method", ["variance_noise", "edict", "fixed_point"])
+@pytest.mark.parametrize("method", ["variance_noise", "edict", "bdia", "fixed_point"])
 def test_an_inverted_picture_comes_back_also_from_a_file(
     call: Any, wavy: Any, prompts: Any, values: ModuleType, method: str, tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ def test_the_picture_comes_back(world: Any, picture: Any, method: str, cfg: floa
     latent, noise, error = world.invert(picture, method=method, cfg=cfg, seed=4)
     back = world.sample(latent, variance_noise=noise, eta=eta, cfg=cfg)
     apart = (back - picture["samples"]).square().mean(dim=(1, 2, 3))
-    limit = {"ddim": 0.1, "fixed_point": 1e-3, "edict": 1e-9, "variance_noise": 1e-9}[method]
+    limit = {"ddim": 0.1, "fixed_point": 1e-3, "edict": 1e-9, "variance_noise": 1e-9, "bdia": 1e-9}[method]
     assert float(apart.max()) < limit
     assert error == pytest.approx(float(apart.max().sqrt()), rel=0.01, abs=2e-6)
 
@@ -110,8 +110,9 @@ def test_only_the_noise_knows_the_picture(world: Any, picture: Any) -> None:
     assert 1e-4 < moved < float((lost - picture["samples"]).square().mean())
 
 
-def test_two_tracks_need_both(world: Any, picture: Any, call: Any) -> None:
-    latent, noise, _ = world.invert(picture, method="edict")
+@pytest.mark.parametrize("method", ["edict", "bdia"])
+def test_two_samples_need_both(world: Any, picture: Any, call: Any, method: str) -> None:
+    latent, noise, _ = world.invert(picture, method=method)
     one = world.sample(latent)
     both = world.sample(latent, variance_noise=noise)
     error = [float((x - picture["samples"]).square().mean()) for x in (one, both)]

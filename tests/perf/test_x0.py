@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ddim
-from ddim.step.x0 import Clip, Threshold, quantile, x0_processor
+from ddim.precision import quantile
+from ddim.step.x0 import Clip, Threshold, x0_processor
 
 RATIOS = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.9, 0.995, 1.0]))
 

@@ -1,0 +1,1 @@
+"""Edits of real pictures by every inversion method, measured."""
