@@ -20,7 +20,7 @@ from host.engines.contract import Emit, EngineError, EngineLost, Job, JobResult
 from host.error_format import shorten
 from host.workers.ray_actor import Events, Hello
 
-__all__ = ["RayEngine"]
+__all__ = ["NodeLost", "RayEngine"]
 
 _LOOK_SECONDS = 1.0  # between looks whether the head is there
 _QUIET_SECONDS = 0.05  # a job that takes less has its events fetched with its result, which saves a call
@@ -28,6 +28,10 @@ _EVENTS_SECONDS = 10.0  # how long a request for events stays at the actor if th
 _CLOSE_SECONDS = 10.0
 _NODE_SECONDS = 90.0  # Ray needs most of a minute to notice that a node is gone
 _DEAD = (ActorDiedError, ActorUnschedulableError)  # the second: its node is gone
+
+
+class NodeLost(EngineError):
+    """The actor is gone with its node; one elsewhere may do better."""
 
 
 class RayEngine:
@@ -147,7 +151,7 @@ class RayEngine:
     def _gone(self, error: RayError) -> Exception:
         """Say what is known of an actor that died: whether it comes back, and why."""
         if isinstance(error, (RayActorError, ActorUnschedulableError)) and self._is_dead():
-            return EngineError(f"{self.name} was lost with its node")
+            return NodeLost(f"{self.name} was lost with its node")
         return EngineLost(f"{self.name} died: {_first_line(error)}")
 
     def _is_dead(self) -> bool:

@@ -49,6 +49,8 @@ class RayPool:
         self._engines: list[Any] = []
         self._failures: Counter[str] = Counter()
         self._last_failure: EngineError | None = None
+        self._is_hopeless = False  # the engine itself says that it cannot be started
+        self._nodes: list[dict[str, Any]] = []
         self._joined = 0
         self._lost: str | None = None
         self._is_closed = False
@@ -89,7 +91,8 @@ class RayPool:
 
     def _is_decided(self) -> bool:
         """Return whether `start` need not wait any longer: a worker is there, or none will be."""
-        nobody = self._last_failure is not None and not any(self._places.values())
+        has_failed = self._last_failure is not None and not any(self._places.values())
+        nobody = has_failed and (self._is_hopeless or not any(map(self._is_free, self._nodes)))
         return bool(self._joined or self._is_closed or self._lost or nobody)
 
     def _why_lost(self) -> str | None:
@@ -119,6 +122,7 @@ class RayPool:
         """Return where actors are to be started now: node by node in turn, so that a few workers have much each."""
         found = []
         with self._changed:
+            self._nodes = nodes
             alive = {node["NodeID"] for node in nodes}
             self._places = {node_id: numbers for node_id, numbers in self._places.items() if node_id in alive}
             limit = self._workers if self._workers is not None else sum(map(self._room, nodes))
@@ -147,8 +151,7 @@ class RayPool:
         try:
             engine = self._started(node_id, number)
         except Exception as error:  # Ray's own errors are no business of the other actors either
-            known = isinstance(error, (EngineError, EngineLost))
-            self._give_up(node_id, number, EngineError(str(error) if known else f"{type(error).__name__}: {error}"))
+            self._give_up(node_id, number, error)
             return
         with self._changed:
             if self._is_closed:
@@ -200,13 +203,18 @@ class RayPool:
         packs = tuple(Path(pack).name for pack in self._spec.packs)
         return remote.remote(self._spec, packs, f"ray {node_id[:_SHORT]} {number}")
 
-    def _give_up(self, node_id: str, number: int, error: EngineError) -> None:
+    def _give_up(self, node_id: str, number: int, error: Exception) -> None:
         """Record an actor that did not start. After a few, its node gets no more."""
+        from host.workers.ray_engine import NodeLost
+
+        is_known = isinstance(error, (EngineError, EngineLost))
+        failure = EngineError(str(error) if is_known else f"{type(error).__name__}: {error}")
         with self._changed:
             if not self._is_closed:
-                log.warning("%s", error)
+                log.warning("%s", failure)
             self._failures[node_id] += 1
-            self._last_failure = error
+            self._last_failure = failure
+            self._is_hopeless |= isinstance(error, EngineError) and not isinstance(error, NodeLost)
             if number in self._places.get(node_id, ()):
                 self._places[node_id].remove(number)
             self._changed.notify_all()

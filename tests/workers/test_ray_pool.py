@@ -94,7 +94,7 @@ class TestThreeWorkers:
 def test_a_worker_that_dies_in_a_job_is_started_again_and_the_job_too(cluster, packs, notes, folder):
     jobs = ToyJobs(5, {"2": "kill-once died", "3": "raise on purpose"}, notes=str(notes))
     found = start(cluster, packs, folder, jobs, workers=1).end()
-    assert (found["succeeded"], found["failed"], found["gone"]) == (4, 1, [])
+    assert (found["succeeded"], found["failed"], found["gone"]) == (4, 1, []), found
     assert jobs.marks() == [0, 1, 2, 2, 3, 4] or sorted(jobs.marks()) == [0, 1, 2, 2, 3, 4]
     assert any("died" in text for (text,) in found["notice"])
 
