@@ -170,6 +170,7 @@ _REASONS = (
         r"could not find any running Ray instance",
         "none runs on this machine; start one with `ray start --head`, or name one: --address HOST:6379",
     ),
+    (r"client connection timeout", f"its port answers, but not to this process. If {_TOKEN_HINT}"),
     (r"ray\[client\]|No module named 'grpc'", "ray:// needs Ray's client: pip install 'ray[client]>=2.55'"),
 )
 
