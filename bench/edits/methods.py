@@ -66,11 +66,14 @@ class Edit:
         """Edit pictures ``(B, 3, H, W)`` of the digits ``source`` into ``target``, ``(B,)`` each."""
         is_edit, scheduler = self.guidance == "edit", prompts.schedule.scheduler()
         before = prompts.nothing(len(source)) if is_edit else prompts.model(source)
-        options = {"seed": 0, "noise_path": "edit_friendly"} if self.invert == "variance_noise" else {}
-        found = ddim.invert(before, pictures, scheduler, method=self.invert, check=False, **options)
+        found = ddim.invert(
+            before, pictures, scheduler, method=self.invert, seed=0, noise_path="edit_friendly", check=False
+        )
         return ddim.reconstruct(self._guided(prompts, before, source, target), found, scheduler)
 
-    def _guided(self, prompts: Prompts, before: Model, source: Tensor, target: Tensor) -> Model:
+    def _guided(
+        self, prompts: Prompts, before: Model, source: Tensor, target: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor | ddim.CFGPlusPlus]:
         wanted = prompts.model(target)
         if self.guidance == "cfg":
             return ddim.guided_model(wanted, prompts.nothing(len(source)), self.scale)

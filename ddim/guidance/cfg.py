@@ -18,6 +18,7 @@ __all__ = [
     "Guided",
     "ModelOutput",
     "check_lambda",
+    "check_weight",
     "guide",
     "guide_plus_plus",
     "guided_model",
@@ -133,6 +134,18 @@ _COMBINE: dict[str, Callable[[Tensor, Tensor, float, float], Tensor | CFGPlusPlu
 GUIDANCE_MODES: tuple[str, ...] = tuple(_COMBINE)
 
 
+def check_weight(name: str, weight: float, like: Tensor) -> float:
+    """A number by which predictions are multiplied, if their dtype can hold it.
+
+    Raises:
+        DDIMError: otherwise.
+    """
+    value, largest = weight if isinstance(weight, float) else check_number(name, weight), torch.finfo(like.dtype).max
+    if not -largest <= value <= largest:
+        raise DDIMError(f"{name} must be a finite number that {like.dtype} can hold, got {show(weight)}")
+    return value
+
+
 def _check_scale(scale: float | Tensor, like: Tensor) -> None:
     if isinstance(scale, Tensor):
         check_tensor("guidance_scale", scale)
@@ -143,9 +156,7 @@ def _check_scale(scale: float | Tensor, like: Tensor) -> None:
                 f"(B, 1, ...), got {describe(scale)}"
             )
         return
-    largest = torch.finfo(like.dtype).max
-    if not -largest <= (scale if isinstance(scale, float) else check_number("guidance_scale", scale)) <= largest:
-        raise DDIMError(f"guidance_scale must be a finite number that {like.dtype} can hold, got {show(scale)}")
+    check_weight("guidance_scale", scale, like)
 
 
 def guided_model(

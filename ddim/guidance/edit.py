@@ -8,6 +8,7 @@ from torch import Tensor
 from ..arguments import check_pair
 from ..errors import DDIMError, check_number
 from ..precision import quantile, working_dtype
+from .cfg import check_weight
 
 __all__ = ["edit_guide", "edit_mask"]
 
@@ -32,8 +33,8 @@ def edit_guide(
         DDIMError: for tensors that do not fit together, or values outside their range.
     """
     check_pair("guided", guided, "pred_edit", pred_edit)
-    mask = edit_mask(pred_reference, pred_edit, threshold)
-    return (guided + check_number("weight", weight) * mask * (pred_edit - pred_reference)).to(guided.dtype)
+    scale, mask = check_weight("weight", weight, guided), edit_mask(pred_reference, pred_edit, threshold)
+    return (guided + scale * mask * (pred_edit - pred_reference)).to(guided.dtype)
 
 
 def edit_mask(pred_reference: Tensor, pred_edit: Tensor, threshold: float) -> Tensor:

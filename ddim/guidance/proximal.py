@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..arguments import check_pair
+from ..arguments import check_function, check_pair
 from ..errors import DDIMError, check_choice, check_number
 from ..precision import per_image, quantile, working_dtype
+from .cfg import check_weight
 
 __all__ = ["PROXIMAL_OPERATORS", "proximal_guide", "proximal_guided_model"]
 
@@ -60,7 +61,7 @@ def proximal_guide(
             f"pred_source must have the shape (B, ...) with at least one element, got {tuple(pred_source.shape)}: a "
             "quantile of each image is taken"
         )
-    scale = check_number("guidance_scale", guidance_scale)
+    scale = check_weight("guidance_scale", guidance_scale, pred_target)
     q = check_number("quantile_kept", quantile_kept, 0.0, 1.0)
     prox = _OPERATORS[check_choice("operator", operator, PROXIMAL_OPERATORS)]
     dtype = working_dtype(pred_source.dtype)
@@ -81,4 +82,6 @@ def proximal_guided_model(
         quantile_kept: q.
         operator: one of ``PROXIMAL_OPERATORS``.
     """
+    check_function("target", target)
+    check_function("source", source)
     return lambda x, t: proximal_guide(source(x, t), target(x, t), guidance_scale, quantile_kept, operator)

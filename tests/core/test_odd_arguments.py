@@ -288,6 +288,28 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         ddim.guide_plus_plus,
         {"pred_uncond": image(1), "pred_text": image(2), "guidance_scale": 0.4, "guidance_rescale": 0.5},
     ),
+    "proximal_guide": (
+        ddim.proximal_guide,
+        {
+            "pred_source": image(1), "pred_target": image(2), "guidance_scale": 2.0, "quantile_kept": 0.7,
+            "operator": "soft",
+        },
+    ),
+    "proximal_guided_model": (
+        lambda **a: ddim.proximal_guided_model(**a)(image(), torch.tensor(1)),
+        {"target": model, "source": model, "guidance_scale": 2.0, "quantile_kept": 0.7, "operator": "hard"},
+    ),
+    "edit_guide": (
+        ddim.edit_guide,
+        {
+            "guided": image(1)[..., None], "pred_reference": image(2)[..., None], "pred_edit": image(3)[..., None],
+            "weight": 2.0, "threshold": 0.5,
+        },
+    ),
+    "edit_mask": (
+        ddim.edit_mask,
+        {"pred_reference": image(1)[..., None], "pred_edit": image(2)[..., None], "threshold": 0.5},
+    ),
     "check_lambda": (ddim.check_lambda, {"guidance_scale": 0.4}),
     "CFGPlusPlus": (
         lambda **a: ddim.sample(lambda x, t: ddim.CFGPlusPlus(**a), image(), scheduler()),
