@@ -24,7 +24,7 @@ from ..ddim import (
     output_from_x0,
     rescale_noise_cfg,
 )
-from .backend import ModelFacts, Run, SamplingRequest, current, guided_x0, timestep_reader
+from .backend import ModelFacts, Run, SamplingRequest, current, guided_x0, remember_measured, timestep_reader
 from .inputs import LATENT, MODEL, InputTypes, inputs, socket
 from .planning import with_model_levels
 from .values import Conditioning, Latent, Model
@@ -152,6 +152,7 @@ class DDIMCheckModel:
             )
             backend.run(request, partial(_measure, facts=facts, seed=seed, keep=keep.append))
             report, found = _advice(keep[0], facts), keep[0].prediction_type or UNDECIDED
+            remember_measured(facts, keep[0].prediction_type)  # the plot of DDIM Schedule warns by it
         return {
             "ui": {"text": [report], "ddim_model_check": [{"lines": report.splitlines()}]},
             "result": (report, found),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ddim import SchedulerConfig
-from .backend import ModelFacts, current, schedule_sigmas
+from .backend import ModelFacts, current, measured_prediction_type, schedule_sigmas
 from .editor import remember, schedule_report
 from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
 from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, with_model_levels
@@ -115,5 +115,6 @@ class DDIMSchedule:
         # A MODEL's own sigmas map back to its timesteps without loss.
         sigmas = schedule_sigmas(schedule, None if facts is None else facts.sigmas)
         report = describe(schedule, levels_from=beta_schedule if facts is None else "the MODEL")
-        plot = schedule_report(schedule, model_levels=None if facts is None else remember(facts))
+        levels, measured = (None, None) if facts is None else (remember(facts), measured_prediction_type(facts))
+        plot = schedule_report(schedule, model_levels=levels, measured=measured)
         return {"ui": {"text": [report], "ddim_schedule": [plot]}, "result": (schedule, sigmas)}

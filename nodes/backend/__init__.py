@@ -16,6 +16,7 @@ from .contract import (
     SamplingRequest,
     Work,
 )
+from .measured import measured_prediction_type, remember_measured
 from .run_rules import check_kind, guided_x0, initial_noise, timestep_reader
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
@@ -34,6 +35,8 @@ __all__ = [
     "current",
     "guided_x0",
     "initial_noise",
+    "measured_prediction_type",
+    "remember_measured",
     "schedule_from_sigmas",
     "schedule_sigmas",
     "sigmas_of_levels",

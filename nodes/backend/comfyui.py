@@ -40,6 +40,7 @@ from .contract import (
     SamplingRequest,
     Work,
 )
+from .measured import reference_to
 from .sigmas import sigmas_of_levels
 
 __all__ = ["ComfyUIBackend"]
@@ -71,7 +72,8 @@ class ComfyUIBackend:
         if alpha_bar[-1] < ZERO_SNR:
             alpha_bar[-1] = 0.0
         config = sigma_config(sampling, sigmas)
-        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling), config, coordinates.host_sigma)
+        network = reference_to(model.model)  # the same for every patched copy of the MODEL
+        return ModelFacts(alpha_bar, sigmas, _prediction_type(sampling), config, coordinates.host_sigma, network)
 
     def with_levels(self, model: Patcher, noise: NoiseSchedule, prediction_type: str) -> Patcher:
         """Patch ``model_sampling`` on a clone."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor
@@ -66,6 +67,8 @@ class ModelFacts:
         prediction_type: ``"epsilon"``, ``"sample"`` or ``"v_prediction"``; None if it is none of them.
         sigma_config: The levels of a flow or a variance exploding model; None for a variance preserving one.
         host_sigma: For such a model, the host's SIGMAS at sigmas of the core.
+        network: Refers to the network weakly, so that what is measured of it can be remembered for it alone; see
+            ``measured``. None where there is nothing to refer to.
     """
 
     alpha_bar: Tensor
@@ -73,6 +76,7 @@ class ModelFacts:
     prediction_type: str | None
     sigma_config: SigmaConfig | None = None
     host_sigma: Callable[[Tensor], Tensor] = lambda sigma: sigma
+    network: ReferenceType[Any] | None = None
 
     def sigma_table(self, schedule: Schedule) -> Tensor | None:
         """Return the host's SIGMAS at each timestep of a schedule, ``(T,)``; None if the model has no such levels."""

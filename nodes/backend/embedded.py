@@ -42,6 +42,7 @@ from .contract import (
     Work,
 )
 from .embedded_model import EmbeddedModel, Predictions, Prompts, guided_outputs, latent_mask, live_preview
+from .measured import reference_to
 from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
@@ -60,7 +61,8 @@ class EmbeddedBackend:
         noise = embedded.noise
         is_vp = noise.kind == VARIANCE_PRESERVING
         sigmas = sigmas_of_levels(noise.alpha_bar) if is_vp else noise.sigma.float()
-        return ModelFacts(noise.alpha_bar, sigmas, embedded.prediction_type, embedded.sigma_config)
+        network = reference_to(embedded.network)
+        return ModelFacts(noise.alpha_bar, sigmas, embedded.prediction_type, embedded.sigma_config, network=network)
 
     def with_levels(self, model: Model, noise: NoiseSchedule, prediction_type: str) -> EmbeddedModel:
         """Copy the model with other levels."""

@@ -37,6 +37,8 @@ MESSAGES = {
     "({spacing}) and never visits it. Choose trailing or linspace.",
     "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
     "Choose v_prediction or sample, or connect a MODEL that predicts v.",
+    "measured_type": "DDIM Check Model measured that this MODEL predicts {measured}, and its output is read as "
+    "{prediction_type} here. Its report says what to set.",
     "fit_paste": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same MODEL "
     "connected, denoise at 1, and start_step and end_step at their defaults.",
     "fit_paste_part": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same "
@@ -66,12 +68,15 @@ def evenly_spread(count: int, limit: int) -> list[int]:
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})
 
 
-def schedule_report(schedule: Schedule, *, model_levels: str | None = None) -> dict[str, Any]:
+def schedule_report(
+    schedule: Schedule, *, model_levels: str | None = None, measured: str | None = None
+) -> dict[str, Any]:
     """Describe a schedule for its plot: the levels of all training timesteps, and the timesteps that a run visits.
 
     Args:
         schedule: The schedule.
         model_levels: The name of the MODEL's levels, if these are its own; see ``remembered``.
+        measured: What the MODEL was found to predict, if it was checked.
 
     Returns:
         ``curve`` and ``visited``: lists ``index`` (0 to ``num_train_timesteps - 1``, least noise first), ``t`` (what
@@ -89,7 +94,7 @@ def schedule_report(schedule: Schedule, *, model_levels: str | None = None) -> d
         "curve": _levels(schedule, evenly_spread(config.num_train_timesteps, MAX_POINTS)),
         "visited": {"step": [i + 1 for i in shown], **visited},
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
-        "warnings": _warnings(schedule),
+        "warnings": [*_misread(config.prediction_type, measured), *_warnings(schedule)],
         "model_levels": model_levels,
         "notes": [] if model_levels is None else [_message(NOTES[noise.kind], prediction_type=config.prediction_type)],
     }
@@ -171,6 +176,13 @@ def fit_report(
         "warnings": warnings,
         "notes": notes,
     }
+
+
+def _misread(read_as: str, measured: str | None) -> list[dict[str, Any]]:
+    """Warn of a network that was found to predict something else than its output is read as."""
+    if measured is None or measured == read_as:
+        return []
+    return [_message("measured_type", measured=measured, prediction_type=read_as)]
 
 
 def _warnings(schedule: Schedule) -> list[dict[str, Any]]:

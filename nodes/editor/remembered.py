@@ -20,7 +20,8 @@ _levels: OrderedDict[str, ModelFacts] = OrderedDict()
 
 def remember(facts: ModelFacts) -> str:
     """Keep what a MODEL says about itself; return the name under which :func:`recall` finds it."""
-    said = f"{facts.kind} {facts.prediction_type} {hash(facts.sigma_config)}".encode()
+    network = None if facts.network is None else id(facts.network())
+    said = f"{facts.kind} {facts.prediction_type} {hash(facts.sigma_config)} {network}".encode()
     name = hashlib.sha256(said + facts.sigmas.numpy().tobytes()).hexdigest()[:24]
     _levels[name] = facts
     _levels.move_to_end(name)

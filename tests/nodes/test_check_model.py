@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -95,3 +97,56 @@ def test_two_calls_of_two_images(call: Any, exact_model: Any, prompt: Any) -> No
     model, network = exact_model()
     call("DDIMCheckModel", model=model, positive=prompt, latent_image={"samples": torch.zeros(7, 3, 8, 8)})
     assert [len(steps) for steps in network.calls] == [2, 2]
+
+
+@pytest.fixture
+def plot(nodes: dict[str, type]) -> Any:
+    """The plot that DDIMSchedule shows for a MODEL and some settings."""
+
+    def run(model: Any, **settings: Any) -> dict[str, Any]:
+        required = nodes["DDIMSchedule"].INPUT_TYPES()["required"]
+        values = {name: spec[1].get("default", spec[0][0]) for name, spec in required.items()}
+        return nodes["DDIMSchedule"]().build(**{**values, "steps": 6, **settings}, model=model)["ui"]["ddim_schedule"][
+            0
+        ]
+
+    return run
+
+
+def _codes(report: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in report["warnings"]]
+
+
+def test_the_plot_of_the_schedule_warns_of_what_was_measured(
+    call: Any, backend: ModuleType, nodes: dict[str, type], plot: Any, prompt: Any
+) -> None:
+    config = SchedulerConfig(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+    model, twin = (backend.current().model_from_network(Flat("v_prediction", config), config) for _ in range(2))
+    before = plot(model)
+    assert _codes(before) == []  # nothing is known yet
+    call("DDIMCheckModel", model=model, positive=prompt, latent_image={"samples": torch.zeros(1, 3, 8, 8)})
+    (warning,) = plot(model)["warnings"]
+    assert warning["values"] == {"measured": "v_prediction", "prediction_type": "epsilon"}
+    assert "measured that this MODEL predicts v_prediction" in warning["text"]
+    patched = call("DDIMCFGRescale", model=model, guidance_rescale=0.5)[0]
+    assert _codes(plot(patched)) == ["measured_type"]  # a copy has the same network
+    assert _codes(plot(model, prediction_type="v_prediction")) == []
+    assert _codes(plot(twin)) == []  # another network with the same levels and the same declared type
+    # The live plot of a schedule that ran before the check, while the graph is edited.
+    asked = {"node": "DDIMSchedule", "model_levels": before["model_levels"]}
+    answers = [
+        sys.modules["pack.nodes.editor.routes"].schedule_answer({**asked, "inputs": inputs}, nodes)["schedule"]
+        for inputs in ({"steps": 7}, {"steps": 7, "prediction_type": "v_prediction"})
+    ]
+    assert list(map(_codes, answers)) == [["measured_type"], []]
+
+
+def test_what_was_measured_is_forgotten_with_the_network(backend: ModuleType) -> None:
+    config = SchedulerConfig()
+    model = backend.current().model_from_network(Flat("epsilon", config), config)
+    facts = backend.current().model_facts(model)
+    backend.remember_measured(facts, "epsilon")
+    assert backend.measured_prediction_type(facts) == "epsilon"
+    del model
+    gc.collect()
+    assert backend.measured_prediction_type(facts) is None
