@@ -119,11 +119,11 @@ def test_nothing_is_drawn_for_nothing(shape: tuple[int, ...]) -> None:
 
 
 def test_the_root_is_rounded_correctly_whatever_torch_gives_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every mantissa at an odd and an even exponent, with guesses that are wrong by one more unit."""
+    """Every mantissa at an odd and an even exponent, with guesses that are wrong by one more unit, or have 11 bits."""
     root = torch.Tensor.sqrt
     mantissas = torch.arange(2**23, 2**24, dtype=torch.int32).float()
-    for wrong in (0, -1, 1):
-        monkeypatch.setattr(torch.Tensor, "sqrt", lambda x, wrong=wrong: root(x) + wrong)
+    for factor, wrong in ((1, 0), (1, -1), (1, 1), (1 - 2.0**-11, 0), (1 + 2.0**-11, 0)):
+        monkeypatch.setattr(torch.Tensor, "sqrt", lambda x, factor=factor, wrong=wrong: root(x) * factor + wrong)
         for scale in (2.0**-22, 2.0**-19, 2.0**-46):
             x = mantissas * scale
             found = torch.empty_like(x)

@@ -82,13 +82,22 @@ class Client:
 
     # -- the event loop's thread
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no request can be made any more."""
+        return self._loop.is_closed()
+
     def call(self, work: Coroutine[Any, Any, _Value]) -> _Value:
         """Run a coroutine on the event loop, from any other thread, and return its result."""
         return self.submit(work).result()
 
     def submit(self, work: Coroutine[Any, Any, _Value]) -> concurrent.futures.Future[_Value]:
-        """Start a coroutine on the event loop, and return its future result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Start a coroutine on the event loop, and return its future result. Raises Unreachable once it is closed."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            work.close()
+            raise Unreachable("the connection was closed here") from error
 
     def close(self) -> None:
         """Close all connections and end the thread. May be called more than once."""

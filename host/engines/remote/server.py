@@ -8,6 +8,7 @@ import queue
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -193,10 +194,13 @@ class RemoteServer:
         """Stop the running job, if there is one."""
         run = self._running
         if run is not None:
-            self._client.submit(run.cancel())
+            with suppress(Unreachable):  # it was closed meanwhile
+                self._client.submit(run.cancel())
 
     def close(self) -> None:
-        """Take a job that may still run from the server, and disconnect."""
+        """Take a job that may still run from the server, and disconnect. May be called more than once."""
+        if self._client.is_closed:
+            return
         self._given_up = self._running or self._given_up
         self._withdraw()
         self._client.close()
@@ -236,7 +240,8 @@ class RemoteServer:
         """Take a job that was given up from the server: nobody waits for it."""
         run, self._given_up = self._given_up, None
         if run is not None and self._is_alive():
-            self._client.call(run.send_cancel())
+            with suppress(Unreachable):  # nothing can be taken from a server that is gone
+                self._client.call(run.send_cancel())
 
     # -- requests
 
