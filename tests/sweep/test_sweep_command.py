@@ -236,7 +236,8 @@ def test_texts_that_a_comma_splits_are_pointed_out(run, tmp_path):
 def test_ctrl_c_keeps_what_is_finished_and_resume_makes_the_rest(run, home, tmp_path):
     steps = {"5": node("ToySteps", steps=40, pause=0.05), "6": node("ToyShow", value=["5", 0])}
     (home / "slow.json").write_text(json.dumps({**GREY, **steps}))
-    options = ["--set", "1.grey=0..1:0.2", "--output-directory", str(tmp_path / "out")]
+    # The steps differ, so that no job finds them cached: each takes two seconds.
+    options = ["--zip", "1.grey=0..1:0.2", "5.steps=40..45", "--output-directory", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "-m", "host", "run", "slow.json", *options],
         cwd=home,
@@ -245,7 +246,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_makes_the_rest(run, home, tmp_
         text=True,
     )
     deadline = time.monotonic() + SECONDS
-    while not list((tmp_path / "out").glob("*/0_grey=0.png")) and time.monotonic() < deadline:
+    while not list((tmp_path / "out").glob("*/0_grey=0_steps=40.png")) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
