@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.timing import print_table
+from host.engines.checkout.layout import interpreter_of
+from host.engines.spec import EngineSpec
 
 CELLS = Path(__file__).parent / "inside_comfyui" / "cells.py"
 FULL_SIZE = CELLS.with_name("full_size.py")
@@ -33,19 +34,13 @@ NETWORKS = ("SD15", "SDXL")
 FULL_RUN = {"pixels": 256, "steps": 3, "rounds": 3}
 
 
-def interpreter_of(comfyui: Path) -> str:
-    """Return ComfyUI's interpreter: COMFYUI_PYTHON, or the one of its own virtual environment."""
-    own = comfyui / ".venv/bin/python"
-    return os.environ.get("COMFYUI_PYTHON") or (str(own) if own.exists() else sys.executable)
-
-
 def answers(comfyui: Path, request: dict[str, Any], script: Path = CELLS) -> Iterator[dict[str, Any]]:
     """Run a script of ``inside_comfyui`` in ComfyUI's interpreter and yield what it prints.
 
     Raises:
         RuntimeError: If it fails.
     """
-    command = [interpreter_of(comfyui), str(script), str(comfyui), json.dumps(request)]
+    command = [interpreter_of(EngineSpec(), comfyui), str(script), str(comfyui), json.dumps(request)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=comfyui) as process:
         assert process.stdout is not None and process.stderr is not None
         errors: list[str] = []

@@ -102,7 +102,7 @@ def find_prediction_type(model: Model, x: Tensor, noise: NoiseSchedule, *, seed:
         raise DDIMError(f"x must have the shape (B, ...) and at least one element, got {tuple(like.shape)}")
     seed = check_integer("seed", seed, -math.inf)
     last, middle = len(noise) - 1, _nearest(noise, ALPHA_BAR)
-    drawn = keyed_noise(like.shape, seed, 0, device=like.device, dtype=torch.float64)
+    drawn = keyed_noise(like.shape, seed, 0, dtype=torch.float64)  # on the CPU: not every device has float64
     # Without its mean, which a network may take for the brightness of a picture; one element alone is all mean.
     drawn = drawn - per_image(drawn.flatten(1).mean(1), drawn) if like[0].numel() > 1 else drawn
     first = _output(model, noise, last, drawn, like)
@@ -137,12 +137,12 @@ def _brightnesses(count: int) -> Tensor:
 def _output(model: Model, noise: NoiseSchedule, t: int, x_t: Tensor, like: Tensor) -> Tensor:
     times = noise.table.times
     time = torch.tensor(t) if times is None else times[t].float()
-    output = checked_output(model(x_t.to(like.dtype), time.to(like.device)), like)
+    output = checked_output(model(x_t.to(like.dtype).to(like.device), time.to(like.device)), like)
     if not isinstance(output, Tensor):
         raise DDIMError("model must return the output of one network, got two to guide with; pass the conditional one")
     if not bool(torch.isfinite(output).all()):
         raise DDIMError(f"the model's output at timestep {t} must be finite, got NaN or infinite values")
-    return output.double()
+    return output.cpu().double()
 
 
 def _least_squares(output: Tensor, noise: Tensor, picture: Tensor) -> tuple[tuple[float, float], float]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "describe_packs", "describe_process", "processor_name"]
+__all__ = ["describe", "describe_packs", "describe_process", "file_digest", "processor_name"]
 
 # Folders of a pack whose code does not take part when a node runs, or that hold no code.
 _NOT_NODES = frozenset({"host", "tests", "bench", "docs", "input", "output", "temp", "user", "models", "node_modules"})
@@ -100,7 +100,7 @@ def describe_packs(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """
     found = []
     for folder in folders:
-        weights = {} if folder.is_file() else {path.name: _file_digest(path) for path in _weights_files(folder)}
+        weights = {} if folder.is_file() else {path.name: file_digest(path) for path in _weights_files(folder)}
         found.append({"version": _version(folder), "code": _code_digest(folder), "weights": weights})
     return found
 
@@ -119,7 +119,7 @@ def _code_digest(pack: Path) -> str:
     digest = hashlib.sha256()
     for path in [pack] if pack.is_file() else sorted(_code_files(pack)):
         name = path.name if pack.is_file() else path.relative_to(pack).as_posix()
-        digest.update(f"{name} {_file_digest(path)}\n".encode("utf-8", errors="surrogateescape"))
+        digest.update(f"{name} {file_digest(path)}\n".encode("utf-8", errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -138,7 +138,8 @@ def _weights_files(pack: Path) -> list[Path]:
     return sorted(path for path in pack.glob("*/weights/*.safetensors") if path.is_file())
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, which may be larger than the memory. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from host.engines.environment import file_digest
 from host.folders import FolderError, real_path_inside
 
 __all__ = ["ModelFiles"]
@@ -45,7 +45,7 @@ class ModelFiles:
                 if path.is_file():
                     key = (str(path), status.st_size, status.st_mtime_ns)
                     if key not in self._digests:
-                        self._digests[key] = _sha256(path)
+                        self._digests[key] = file_digest(path)
                     return self._digests[key]
             except (FolderError, OSError):
                 continue
@@ -59,11 +59,3 @@ def _model_names(prompt: Mapping[str, Any]) -> Iterator[str]:
         for value in inputs.values() if isinstance(inputs, dict) else ():
             if isinstance(value, str) and len(value) <= _MAX_NAME_CHARACTERS and value.lower().endswith(_SUFFIXES):
                 yield value
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
