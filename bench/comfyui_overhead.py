@@ -106,10 +106,10 @@ def summary(runs: list[dict[str, Any]], steps: int) -> dict[str, float]:
 
 
 def full_size_table(comfyui: Path, network: str) -> None:
-    """Print what a step of KSampler and of DDIM Sample takes with a network of real size, and how much is not it."""
+    """Print what a step of KSampler and of DDIM KSampler takes with a network of real size, and how much is not it."""
     row = next(answers(comfyui, {"network": network, **FULL_RUN}, FULL_SIZE))
     rows = []
-    for side, name in (("stock", "KSampler, ddim"), ("ours", "DDIM Sample")):
+    for side, name in (("stock", "KSampler, ddim"), ("ours", "DDIM KSampler")):
         runs, medians = row[side], summary(row[side], row["steps"])
         calls = {f"{len(run['rows'])} of {max(run['rows'])} rows" for run in runs}
         beyond, between = (f"{medians[key] * 1e3:.1f} ms" for key in ("beyond", "between"))

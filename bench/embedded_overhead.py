@@ -1,6 +1,6 @@
 """What the nodes cost in the embedded host: ``python -m bench.embedded_overhead``.
 
-DDIM Sample, with its replay and previews, beside a plain loop around ``ddim.sample`` that makes the same calls, on a
+DDIM KSampler, with its replay and previews, beside a plain loop around ``ddim.sample`` that makes the same calls, on a
 network that costs nothing; both take turns in one process, on one thread.
 """
 
@@ -44,7 +44,7 @@ def load_pack() -> ModuleType:
 
 
 def node_run(pack: ModuleType, shape: tuple[int, ...], cfg: float, eta: float) -> Callable[[], object]:
-    """Return a run of DDIM Sample."""
+    """Return a run of DDIM KSampler."""
     backend = sys.modules["pack.nodes.backend"].current()
     model = backend.model_from_network(free_network, sys.modules["pack.ddim"].SchedulerConfig(**CONFIG))
     schedule = _called(pack, "DDIMSchedule", steps=STEPS, timestep_spacing="leading", model=model)["result"][0]

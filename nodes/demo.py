@@ -181,7 +181,7 @@ class DDIMDemoDecode:
     def INPUT_TYPES(cls) -> InputTypes:
         return {
             "required": {
-                "latent": socket(LATENT, "From DDIM Sample or another sampler."),
+                "latent": socket(LATENT, "From DDIM KSampler or another sampler."),
                 "columns": integer(0, 0, 100, "0: one image per latent. Otherwise one grid with this many in a row."),
                 "scale": integer(4, 1, 32, "How many times larger each pixel is drawn."),
             }

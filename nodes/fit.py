@@ -53,7 +53,7 @@ class DDIMFitSteps:
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS)
     RETURN_NAMES = ("schedule", "sigmas")
     OUTPUT_TOOLTIPS = (
-        "The fitted schedule, for DDIM Sample and the other DDIM nodes.",
+        "The fitted schedule, for DDIM KSampler and the other DDIM nodes.",
         "The same steps for SamplerCustom and similar nodes: one sigma per step, and the last.",
     )
     FUNCTION = "fit"
@@ -66,7 +66,7 @@ class DDIMFitSteps:
                 **inputs("model", "positive", "negative"),
                 "latent_image": socket(
                     LATENT,
-                    "The size to fit to, and where to start, as in DDIM Sample. Of a batch, the first image counts.",
+                    "The size to fit to, and where to start, as in DDIM KSampler. Of a batch, the first image counts.",
                 ),
                 "schedule": socket(
                     DDIM_SCHEDULE,

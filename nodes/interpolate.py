@@ -20,7 +20,7 @@ class DDIMInterpolate:
     CATEGORY = "DDIM/inversion"
     DESCRIPTION = (
         "Interpolates noises on the sphere that they lie on (slerp), so that every frame becomes an image: from "
-        "latent_a to latent_b, or through the images of one batch. Sample the frames with DDIM Sample, eta 0 and "
+        "latent_a to latent_b, or through the images of one batch. Sample the frames with DDIM KSampler, eta 0 and "
         "add_noise off."
     )
     SEARCH_ALIASES = ["slerp", "interpolate", "noise travel", "seed travel", "morph", "latent blend", "frames"]

@@ -26,7 +26,7 @@ class DDIMInvert:
 
     CATEGORY = "DDIM/inversion"
     DESCRIPTION = (
-        "Finds the noise that DDIM Sample turns into this image, and measures how well the image comes back. Sample "
+        "Finds the noise that DDIM KSampler turns into this image, and measures how well the image comes back. Sample "
         "from it with add_noise off and the same schedule and eta: the same prompt reconstructs the image, another "
         "prompt edits it."
     )
@@ -48,8 +48,8 @@ class DDIMInvert:
     RETURN_TYPES = (LATENT, VARIANCE_NOISE, "FLOAT")
     RETURN_NAMES = ("latent", "variance_noise", "error")
     OUTPUT_TOOLTIPS = (
-        "The noise: the latent_image of DDIM Sample with add_noise off.",
-        "The noise of every step and the run that it belongs to: connect it to DDIM Sample, or save it. Required for "
+        "The noise: the latent_image of DDIM KSampler with add_noise off.",
+        "The noise of every step and the run that it belongs to: connect it to DDIM KSampler, or save it. Required for "
         "the methods variance_noise, edict and bdia.",
         "Round-trip error of the worst image: root mean square, in latent units.",
     )
@@ -63,10 +63,10 @@ class DDIMInvert:
             0.0,
             100.0,
             0.1,
-            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, use that of DDIM Sample.",
+            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, use that of DDIM KSampler.",
         )
         eta = number(
-            1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM Sample will have. Other methods use eta 0."
+            1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM KSampler will have. Other methods use eta 0."
         )
         return {
             "required": {

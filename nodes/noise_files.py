@@ -68,10 +68,10 @@ class DDIMLoadNoise:
     RETURN_TYPES = (LATENT, VARIANCE_NOISE, DDIM_SCHEDULE, "FLOAT")
     RETURN_NAMES = ("latent", "variance_noise", "schedule", "eta")
     OUTPUT_TOOLTIPS = (
-        "The latent_image of DDIM Sample, with add_noise off.",
-        "For DDIM Sample.",
-        "The schedule that it was inverted with, for DDIM Sample.",
-        "The eta that it was inverted with, for DDIM Sample.",
+        "The latent_image of DDIM KSampler, with add_noise off.",
+        "For DDIM KSampler.",
+        "The schedule that it was inverted with, for DDIM KSampler.",
+        "The eta that it was inverted with, for DDIM KSampler.",
     )
     FUNCTION = "load"
 

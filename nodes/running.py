@@ -1,4 +1,4 @@
-"""The loop of DDIM Sample and DDIM Sampler: the core's, over the run that a host has prepared."""
+"""The loop of DDIM KSampler and DDIM Sampler: the core's, over the run that a host has prepared."""
 
 from __future__ import annotations
 

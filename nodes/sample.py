@@ -1,4 +1,4 @@
-"""DDIM Sample, the all-in-one node, and DDIM Sampler for ComfyUI's custom sampling nodes: one loop for both."""
+"""DDIM KSampler, the all-in-one node, and DDIM Sampler for ComfyUI's custom sampling nodes: one loop for both."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class DDIMSampler:
         if variance_noise is not None and variance_noise.noise is None:
             raise DDIMError(
                 "this inversion recorded no noise, so a SAMPLER cannot use it: sample its latent at eta 0 without "
-                "variance_noise, or, for methods edict and bdia, with DDIM Sample"
+                "variance_noise, or, for methods edict and bdia, with DDIM KSampler"
             )
         settings = SamplerSettings(
             eta=eta,

@@ -45,7 +45,7 @@ class DDIMSchedule:
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS)
     RETURN_NAMES = ("schedule", "sigmas")
     OUTPUT_TOOLTIPS = (
-        "For DDIM Sample and the other DDIM nodes.",
+        "For DDIM KSampler and the other DDIM nodes.",
         "The same steps for SamplerCustom and similar nodes: one sigma per step, and the last.",
     )
     FUNCTION = "build"

@@ -49,7 +49,7 @@ class DDIMScheduleFromConfig:
     RETURN_TYPES = (DDIM_SCHEDULE, SIGMAS, "STRING")
     RETURN_NAMES = ("schedule", "sigmas", "report")
     OUTPUT_TOOLTIPS = (
-        "For DDIM Sample and the other DDIM nodes.",
+        "For DDIM KSampler and the other DDIM nodes.",
         "The same steps for SamplerCustom and similar nodes.",
         "How each key of the config was interpreted.",
     )

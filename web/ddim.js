@@ -1,15 +1,16 @@
 // @ts-check
 // The pack's only extension: attaches each feature to its nodes.
 
-import { nodeOfOutput, registerExtension } from "./comfy.mjs";
-import { attachConfigDrop, handleDroppedConfigs } from "./config_import.mjs";
-import { attachFit, showFit } from "./fit_report.mjs";
-import { attachInversion, showInversion } from "./inversion_report.mjs";
-import { attachCheck, showCheck } from "./model_check.mjs";
-import { attachPlot, showRun, startPlots } from "./schedule_plot.mjs";
-import { attachSamplerReplay, startSamplerReplays } from "./sampler_replay.mjs";
-import { attachReplay, updateReplays, showReplay } from "./step_replay.mjs";
-import { loadText } from "./text.mjs";
+import { registerExtension } from "./comfy.mjs";
+import { nodeOfOutput } from "./common/graph.mjs";
+import { attachConfigDrop, handleDroppedConfigs } from "./schedule/config_import.mjs";
+import { attachFit, showFit } from "./reports/fit_report.mjs";
+import { attachInversion, showInversion } from "./reports/inversion_report.mjs";
+import { attachCheck, showCheck } from "./reports/model_check.mjs";
+import { attachPlot, showRun, startPlots } from "./schedule/schedule_plot.mjs";
+import { attachSamplerReplay, startSamplerReplays } from "./replay/sampler_replay.mjs";
+import { attachReplay, updateReplays, showReplay } from "./replay/step_replay.mjs";
+import { loadText } from "./common/text.mjs";
 
 const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit", "ddim_model_check"];
 const category = (name) => ["DDIM", "DDIM panels", name];

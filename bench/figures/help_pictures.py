@@ -99,7 +99,7 @@ def draw_model_sampling() -> None:
 
 
 def draw_sample() -> None:
-    """DDIM Sample: noisy and predicted pictures during a run."""
+    """DDIM KSampler: noisy and predicted pictures during a run."""
     labels, kept = [4, 7, 2], []
     scheduler = make_scheduler(demo(), 12)
     model = conditional(labels)

@@ -64,7 +64,7 @@ class Cells:
         )
 
     def ours(self, cfg, model=None, **options):
-        """Run DDIM Sample, with its replay."""
+        """Run DDIM KSampler, with its replay."""
         node, model = self.pack["DDIMSample"], model or self.model
         links = {"positive": self.prompt, "negative": self.prompt, "latent_image": self.latent}
         given = {"model": model, "schedule": self.schedules[model][0], "cfg": cfg, "seed": 1, **links, **options}
@@ -180,7 +180,7 @@ def set_up(pack, rounds):
     cells.steps = 1
     work = {
         "DDIM Schedule": lambda: run(node, **{**defaults(node), "steps": 40, "model": cells.model}),
-        "DDIM Sample, one step": lambda: cells.ours(1.0),
+        "DDIM KSampler, one step": lambda: cells.ours(1.0),
         "KSampler, one step": lambda: cells.stock(1.0, "ddim"),
     }
     measured: dict[str, list[float]] = {name: [] for name in work}

@@ -1,4 +1,4 @@
-"""Runs in ComfyUI's own interpreter: KSampler and DDIM Sample on a UNet of real size, with random weights.
+"""Runs in ComfyUI's own interpreter: KSampler and DDIM KSampler on a UNet of real size, with random weights.
 
 Usage: full_size.py COMFYUI_PATH REQUEST; see ``main`` for the request. One process for each network, because its peak
 memory is part of the answer. The time inside the network is measured by hooks, so that the time beyond it is exact

@@ -113,7 +113,7 @@ def test_a_masked_run_is_stock_eulers(models: Any, both: Any, family: str, mask:
 def test_step_noise_is_stock_ancestral_eulers_under_the_mapping_of_eta(
     worker: Any, calls: Any, models: Any, family: str, stock_eta: float
 ) -> None:
-    """One DDIM Sample per step, because ComfyUI's eta of a flow model is another eta of DDIM's in each step."""
+    """One DDIM KSampler per step, because ComfyUI's eta of a flow model is another eta of DDIM's in each step."""
     sigmas = worker("attribute", value=calls.schedule(model=models(family))[1], path=[])
     stock = worker.node("SamplerEulerAncestral", calls.custom_sampling, eta=stock_eta, s_noise=1.0)
     latent = {"samples": torch.zeros(SHAPES["image"])}

@@ -183,7 +183,7 @@ def test_a_cascade_is_stock_eulers(worker: Any, calls: Any) -> None:
 
 
 def test_sound_and_pictures_together_run_through_the_sampler(worker: Any, calls: Any) -> None:
-    """Newer versions pack such latents into one row; DDIM Sample refuses them and says what to use."""
+    """Newer versions pack such latents into one row; DDIM KSampler refuses them and says what to use."""
     if not worker("knows", module="comfy.nested_tensor", path=["NestedTensor"])["known"]:
         pytest.skip("this ComfyUI has no nested latents")
     (model,) = worker("wavy_sampled_as", **FAMILIES["sd3"])

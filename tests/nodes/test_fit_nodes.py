@@ -88,7 +88,7 @@ def fit(nodes: dict[str, type], call: Any, prompts: Any, model: Any) -> Callable
 
 @pytest.fixture
 def draw(call: Any, model: Any, prompts: Any) -> Callable[..., Tensor]:
-    """``draw(schedule, seed)``: the samples of DDIM Sample."""
+    """``draw(schedule, seed)``: the samples of DDIM KSampler."""
 
     def run(schedule: Any, seed: int, images: int = 2, **given: Any) -> Tensor:
         given = {"model": model, "latent_image": empty(images), "cfg": 1.0, **given}

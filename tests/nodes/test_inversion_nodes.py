@@ -117,7 +117,7 @@ def test_two_samples_need_both(world: Any, picture: Any, call: Any, method: str)
     both = world.sample(latent, variance_noise=noise)
     error = [float((x - picture["samples"]).square().mean()) for x in (one, both)]
     assert error[1] < 1e-9 < error[0]
-    with pytest.raises(DDIMError, match="DDIM Sample"):
+    with pytest.raises(DDIMError, match="DDIM KSampler"):
         call("DDIMSampler", variance_noise=noise)
 
 

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { importRows, isSchedulerConfig } from "../../web/import_rows.mjs";
-import { curves, marks, nearest, scales, snrRange } from "../../web/plot_geometry.mjs";
-import { figure, fill, pick, snr } from "../../web/words.mjs";
+import { importRows, isSchedulerConfig } from "../../web/schedule/import_rows.mjs";
+import { curves, marks, nearest, scales, snrRange } from "../../web/schedule/plot_geometry.mjs";
+import { figure, fill, pick, snr } from "../../web/common/words.mjs";
 
 const report = {
   num_train_timesteps: 1000,

@@ -1,7 +1,7 @@
 // @ts-check
 // Helpers to build the panels on nodes.
 
-import { passToCanvas } from "./comfy.mjs";
+import { passToCanvas } from "./node_panel.mjs";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HANDLED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ",

@@ -1,9 +1,9 @@
 // @ts-check
 // The panel of the step replay: shows the picture of the step that a slider selects. A `Film` provides the pictures.
 
-import { addPanel, fitNode, widenNode } from "./comfy.mjs";
-import { html, naturalHeight, panel } from "./panel.mjs";
-import { say } from "./text.mjs";
+import { addPanel, fitNode, widenNode } from "../common/node_panel.mjs";
+import { html, naturalHeight, panel } from "../common/panel.mjs";
+import { say } from "../common/text.mjs";
 
 const WIDTH = 300;
 const MAX_HEIGHT = 220;

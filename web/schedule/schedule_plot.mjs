@@ -3,11 +3,13 @@
 // through a route of the pack. After a run, the node's own report replaces them; it includes what came from the MODEL, whose
 // levels the plot keeps for as long as the same MODEL is connected.
 
-import { addPanel, chain, fitNode, isLinked, linkedValue, linkId, postJson, remountPanels, setting, widenNode } from "./comfy.mjs";
-import { messages, naturalHeight, panel } from "./panel.mjs";
+import { postJson, setting } from "../comfy.mjs";
+import { isLinked, linkedValue, linkId } from "../common/graph.mjs";
+import { addPanel, chain, fitNode, remountPanels, widenNode } from "../common/node_panel.mjs";
+import { messages, naturalHeight, panel } from "../common/panel.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
 import { importReport } from "./import_report.mjs";
-import { say } from "./text.mjs";
+import { say } from "../common/text.mjs";
 
 export const SCHEDULE_NODES = ["DDIMSchedule", "DDIMScheduleFromConfig"];
 export const PLOT = "ddim_schedule_plot";

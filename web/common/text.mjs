@@ -1,7 +1,7 @@
 // @ts-check
 // Texts of the panels, from the pack's locales/<language>/main.json under the key "ddim".
 
-import { getJson, locale } from "./comfy.mjs";
+import { getJson, locale } from "../comfy.mjs";
 import { fill, pick } from "./words.mjs";
 
 /** @type {Record<string, any>} */

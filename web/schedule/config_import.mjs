@@ -2,9 +2,10 @@
 // A scheduler_config.json dropped on the canvas creates a DDIM Schedule from Config; dropped on a schedule node, it fills
 // that node. The node shows how each key was interpreted; a message in the corner shows the counts.
 
-import { addNode, dropPosition, graphChanged, offerFiles, postJson, toast } from "./comfy.mjs";
+import { offerFiles, postJson, toast } from "../comfy.mjs";
+import { addNode, dropPosition, graphChanged } from "../common/graph.mjs";
 import { isSchedulerConfig } from "./import_rows.mjs";
-import { say } from "./text.mjs";
+import { say } from "../common/text.mjs";
 
 const CONFIG_NODE = "DDIMScheduleFromConfig";
 const SCHEDULE_NODE = "DDIMSchedule";

@@ -1,10 +1,10 @@
 // @ts-check
 // The round-trip error of each image of an inversion, as numbers and bars.
 
-import { addPanel, chain, fitNode } from "./comfy.mjs";
-import { html, messages, naturalHeight, panel } from "./panel.mjs";
-import { say } from "./text.mjs";
-import { figure } from "./words.mjs";
+import { addPanel, chain, fitNode } from "../common/node_panel.mjs";
+import { html, messages, naturalHeight, panel } from "../common/panel.mjs";
+import { say } from "../common/text.mjs";
+import { figure } from "../common/words.mjs";
 
 export const INVERSION = "ddim_inversion_report";
 const EMPTY_HEIGHT = 44;

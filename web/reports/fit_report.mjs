@@ -2,10 +2,10 @@
 // The report of fitted timesteps: where they are and how near they come to a long run, beside other plans of as many
 // steps; and the list to copy into DDIM Schedule. The numbers come from the node.
 
-import { addPanel, chain, fitNode, widenNode } from "./comfy.mjs";
-import { html, messages, naturalHeight, panel, svg } from "./panel.mjs";
-import { say } from "./text.mjs";
-import { figure } from "./words.mjs";
+import { addPanel, chain, fitNode, widenNode } from "../common/node_panel.mjs";
+import { html, messages, naturalHeight, panel, svg } from "../common/panel.mjs";
+import { say } from "../common/text.mjs";
+import { figure } from "../common/words.mjs";
 
 export const FIT = "ddim_fit_report";
 const EMPTY_HEIGHT = 44;

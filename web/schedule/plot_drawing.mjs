@@ -2,10 +2,10 @@
 // The schedule plot as SVG: alpha_bar and log-SNR over the timesteps, with the visited timesteps marked. Pointer and
 // arrow keys select a visited timestep and show its t, alpha_bar and SNR.
 
-import { html, svg } from "./panel.mjs";
+import { html, svg } from "../common/panel.mjs";
 import { curves, marks, nearest, scales } from "./plot_geometry.mjs";
-import { say } from "./text.mjs";
-import { figure, snr } from "./words.mjs";
+import { say } from "../common/text.mjs";
+import { figure, snr } from "../common/words.mjs";
 
 const MOVES = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
 

@@ -2,11 +2,13 @@
 // Step replay on DDIM Sampler. Its SAMPLER runs inside a stock node that sends no report, so this file collects the live
 // previews that the host sends for that node. The host sends them only if previews are turned on in the editor's settings.
 
-import { chain, everyNode, nodeOfRun, onPreview, onProgress, onRunStart, sourceNode } from "./comfy.mjs";
+import { onPreview, onProgress, onRunStart } from "../comfy.mjs";
+import { everyNode, nodeOfRun, sourceNode } from "../common/graph.mjs";
+import { chain } from "../common/node_panel.mjs";
 import { ReplayPanel } from "./replay_panel.mjs";
 import { register } from "./step_replay.mjs";
-import { say } from "./text.mjs";
-import { figure, snr } from "./words.mjs";
+import { say } from "../common/text.mjs";
+import { figure, snr } from "../common/words.mjs";
 
 export const SAMPLER_REPLAY = "ddim_sampler_replay";
 const MAX_FRAMES = 48;

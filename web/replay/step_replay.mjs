@@ -1,11 +1,12 @@
 // @ts-check
-// Step replay on DDIM Sample: the picture that each step of the last run predicted, with the step's t and noise level. The
+// Step replay on DDIM KSampler: the picture that each step of the last run predicted, with the step's t and noise level. The
 // node puts all pictures on one sheet in the temp folder and reports its name, see nodes/editor/replay.py.
 
-import { chain, setting, replaySheet } from "./comfy.mjs";
+import { replaySheet, setting } from "../comfy.mjs";
+import { chain } from "../common/node_panel.mjs";
 import { ReplayPanel } from "./replay_panel.mjs";
-import { say } from "./text.mjs";
-import { figure, snr } from "./words.mjs";
+import { say } from "../common/text.mjs";
+import { figure, snr } from "../common/words.mjs";
 
 export const REPLAY = "ddim_step_replay";
 

@@ -1,8 +1,8 @@
 // @ts-check
 // How an import interpreted each key of a scheduler_config.json, as a collapsible table.
 
-import { html } from "./panel.mjs";
-import { say } from "./text.mjs";
+import { html } from "../common/panel.mjs";
+import { say } from "../common/text.mjs";
 import { importRows } from "./import_rows.mjs";
 
 /** @param {any} report the core's import report */

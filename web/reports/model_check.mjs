@@ -1,9 +1,9 @@
 // @ts-check
 // What a MODEL predicts and what to set, line by line.
 
-import { addPanel, chain, fitNode } from "./comfy.mjs";
-import { html, messages, naturalHeight, panel } from "./panel.mjs";
-import { say } from "./text.mjs";
+import { addPanel, chain, fitNode } from "../common/node_panel.mjs";
+import { html, messages, naturalHeight, panel } from "../common/panel.mjs";
+import { say } from "../common/text.mjs";
 
 export const CHECK = "ddim_model_check_report";
 const EMPTY_HEIGHT = 44;
