@@ -63,7 +63,7 @@ class DDIMInvert:
             0.0,
             100.0,
             0.1,
-            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, use that of DDIM KSampler.",
+            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, that of DDIM KSampler.",
         )
         eta = number(
             1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM KSampler will have. Other methods use eta 0."

@@ -40,8 +40,7 @@ class DDIMCFGRescale:
     CATEGORY = "DDIM/models"
     DESCRIPTION = (
         "Reduces the contrast that guidance adds (Lin et al. 2024, section 3.4), in the model's own output space. "
-        "Works with every sampler and stacks with other patches. With it, leave DDIM KSampler's own guidance_rescale at "
-        "0."
+        "Works with every sampler and stacks with other patches. With it, leave guidance_rescale of DDIM KSampler at 0."
     )
     SEARCH_ALIASES = ["cfg rescale", "rescale cfg", "guidance rescale", "over-exposure", "zero snr", "ztsnr", "ddim"]
     RETURN_TYPES = (MODEL,)
