@@ -3,6 +3,8 @@
 
 import { app } from "../comfy.mjs";
 
+const FRAME = 22; // pixels: a panel's border, and the editor's margin around it
+
 /** Call `then` after the handler that the node already has under this name. */
 export function chain(owner, name, then) {
   const before = owner[name];
@@ -13,20 +15,26 @@ export function chain(owner, name, then) {
   };
 }
 
+/** Heights that `fitNode` set, to distinguish them from heights that the user set. @type {WeakMap<object, number>} */
+const fitted = new WeakMap();
+
 /**
  * Put an element on a node, in both renderers, without changing prompts and saved workflows.
  * @param {any} node
  * @param {string} name unique; also the widget's type, because the editor replaces widgets that have a core type's name
  * @param {HTMLElement} element
  * @param {() => number} minHeight
- * @param {number} maxHeight
+ * @param {number | (() => number)} maxHeight
  */
 export function addPanel(node, name, element, minHeight, maxHeight) {
+  let uncut = 0; // height at which a text that needs more lines than its panel expects is shown whole
+  const least = () => Math.max(minHeight(), uncut);
   const options = {
     serialize: false, // not in the prompt
     hideOnZoom: false,
-    getMinHeight: minHeight,
-    getMaxHeight: () => Math.max(maxHeight, minHeight()),
+    hideInPanel: true, // the editor's properties panel would take the element off the node, and never give it back
+    getMinHeight: least,
+    getMaxHeight: () => Math.max(typeof maxHeight === "function" ? maxHeight() : maxHeight, least()),
     getValue: () => "",
     setValue: () => {},
   };
@@ -37,6 +45,14 @@ export function addPanel(node, name, element, minHeight, maxHeight) {
   panels.add(panel);
   chain(node, "onRemoved", () => panels.delete(panel));
   chain(node, "onAdded", () => panels.add(panel));
+  new ResizeObserver(() => {
+    if (element.scrollHeight <= element.clientHeight + 1) return;
+    uncut = element.scrollHeight + FRAME;
+    fitNode(node);
+  }).observe(element);
+  const height = node.computeSize()[1];
+  if (node.size[1] < height) node.setSize([node.size[0], height]);
+  fitted.set(node, node.size[1]);
   return widget;
 }
 
@@ -55,9 +71,6 @@ export function remountPanels() {
   }
 }
 
-/** Heights that `fitNode` set, to distinguish them from heights that the user set. @type {WeakMap<object, number>} */
-const fitted = new WeakMap();
-
 /** Grow the node to the height that its widgets need; shrink it again unless the user has resized it since. */
 export function fitNode(node) {
   if (!node.graph) return; // removed in the meantime
@@ -71,6 +84,17 @@ export function fitNode(node) {
 
 /** Set a new node's minimum width; the editor restores a saved node's own width afterwards. */
 export const widenNode = (node, width) => node.setSize([Math.max(node.size[0], width), node.size[1]]);
+
+/** Room for the title and the two marks beside it, as both renderers draw them. */
+const BESIDE_TITLE = 76;
+
+/** Widen a new node until its title is shown whole. */
+export function fitTitle(node) {
+  const context = document.createElement("canvas").getContext("2d");
+  if (!context) return;
+  context.font = `${globalThis.LiteGraph?.NODE_TEXT_SIZE ?? 14}px Inter, Arial, sans-serif`;
+  widenNode(node, Math.ceil(context.measureText(node.title ?? "").width) + BESIDE_TITLE);
+}
 
 /** Let wheel and middle button over a panel move the canvas; the Vue renderer does this by itself. */
 export function passToCanvas(element) {
