@@ -49,10 +49,16 @@ def test_the_canvas_folds_advanced_inputs_and_shows_them_on_demand(editor, kind)
     assert advanced
     shown = editor.evaluate(ROWS, node)
     assert set(basic) <= set(shown) and not set(advanced) & set(shown)
+    ghosts = """([id, names]) => {
+        const node = app.graph.getNodeById(id), slots = node.inputs.map((input, i) => [input.name, node.getInputPos(i)]);
+        return slots.filter(([name, [, y]]) => names.includes(name) && y > node.pos[1] - 1000).map(([name]) => name);
+    }"""
+    editor.wait(f"(given) => ({ghosts})(given).length === 0", [node, advanced])  # sockets shown when a link is dragged
     folded = editor.evaluate(SIZES, node)
     assert folded["node"][1] == pytest.approx(folded["needed"], abs=2), "blank rows are left"
     press_more(editor, node)
     assert set(basic + advanced) <= set(editor.evaluate(ROWS, node))
+    editor.wait(f"(given) => ({ghosts})(given).length === given[1].length", [node, advanced])
     unfolded = editor.evaluate(SIZES, node)
     assert unfolded["node"][1] > folded["node"][1] + 15 * len(advanced)
     press_more(editor, node)

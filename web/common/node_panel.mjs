@@ -85,15 +85,23 @@ export function fitNode(node) {
 /** Set a new node's minimum width; the editor restores a saved node's own width afterwards. */
 export const widenNode = (node, width) => node.setSize([Math.max(node.size[0], width), node.size[1]]);
 
-/** Room for the title and the two marks beside it, as both renderers draw them. */
-const BESIDE_TITLE = 76;
+const BESIDE_TITLE = 76; // pixels: the marks beside a title, as both renderers draw them
+const BESIDE_VALUE = 112; // pixels: margins, arrows and gap of a widget's row
+const WIDEST = 420; // pixels: longer texts are cut
+const IN_ROWS = new Set(["number", "combo", "toggle"]); // types of widgets that show label and value in one row
 
-/** Widen a new node until its title is shown whole. */
-export function fitTitle(node) {
+/** Widen a new node until its title, and label and value of each of its widgets, are shown whole. */
+export function fitWidth(node) {
   const context = document.createElement("canvas").getContext("2d");
   if (!context) return;
-  context.font = `${globalThis.LiteGraph?.NODE_TEXT_SIZE ?? 14}px Inter, Arial, sans-serif`;
-  widenNode(node, Math.ceil(context.measureText(node.title ?? "").width) + BESIDE_TITLE);
+  const width = (text, size) => {
+    context.font = `${size}px Inter, Arial, sans-serif`;
+    return context.measureText(text).width;
+  };
+  const { NODE_TEXT_SIZE: large = 14, NODE_SUBTEXT_SIZE: small = 12 } = globalThis.LiteGraph ?? {};
+  const rows = (node.widgets ?? []).filter(({ type }) => IN_ROWS.has(type)).map(({ label, name, value }) => `${label ?? name}${value}`);
+  const needed = Math.max(width(node.title ?? "", large) + BESIDE_TITLE, ...rows.map((text) => width(text, small) + BESIDE_VALUE));
+  widenNode(node, Math.ceil(Math.min(needed, WIDEST)));
 }
 
 /** Let wheel and middle button over a panel move the canvas; the Vue renderer does this by itself. */

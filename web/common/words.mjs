@@ -16,7 +16,7 @@ export function pick(catalogue, language, key) {
   return undefined;
 }
 
-const ID = /(?<![(（\w])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?!\w)/g;
+const ID = /(?<![(（\w])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w=])/g;
 
 /** Put the label that a node shows before each id of an input in a text. @param {string} text @param {Record<string, string>} labels by id */
 export const withLabels = (text, labels) => text.replace(ID, (id) => (labels[id] ? `${labels[id]} (${id})` : id));

@@ -1,7 +1,7 @@
 // @ts-check
 // What all nodes of the pack have in common: a width for their title, a button for the advanced inputs, greyed inputs.
 
-import { chain, fitTitle } from "../common/node_panel.mjs";
+import { chain, fitWidth } from "../common/node_panel.mjs";
 import { conditionalInputs, updateGreyed } from "./greyed.mjs";
 import { advancedInputs, attachMore, setMore, updateMore } from "./more_settings.mjs";
 
@@ -13,7 +13,7 @@ const looks = new Set();
 /** Prepare a node of the pack. Call it before panels are added: what is saved of a node counts its widgets up to the first panel. */
 export function attachLook(node) {
   if (!String(node.comfyClass).startsWith("DDIM")) return;
-  fitTitle(node);
+  fitWidth(node);
   const look = { node, advanced: advancedInputs(node), conditional: conditionalInputs(node) };
   if (look.advanced.length > 0) {
     attachMore(node, look.advanced);

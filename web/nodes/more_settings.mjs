@@ -8,6 +8,7 @@ import { say } from "../common/text.mjs";
 import { declaredInputs, hasDefault, widgetOf } from "../common/widgets.mjs";
 
 const BUTTON = "more_settings";
+const AWAY = -1e6; // of the node: a socket follows its widget, and would be drawn over the first one when a link is dragged
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 
 /** The node's advanced inputs. */
@@ -65,6 +66,7 @@ function show(widget, shown) {
   if (surfaces) {
     const tier = shown ? "shown" : "never";
     if (surfaces.canvas !== tier) surfaces.canvas = tier;
+    if (!shown) widget.y = AWAY; // the editor places widgets that are shown
     return;
   }
   // Older editors: one flag for both renderers, and rows are laid out for hidden widgets as well.
