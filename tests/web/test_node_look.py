@@ -50,7 +50,8 @@ def test_the_canvas_folds_advanced_inputs_and_shows_them_on_demand(editor, kind)
     shown = editor.evaluate(ROWS, node)
     assert set(basic) <= set(shown) and not set(advanced) & set(shown)
     ghosts = """([id, names]) => {
-        const node = app.graph.getNodeById(id), slots = node.inputs.map((input, i) => [input.name, node.getInputPos(i)]);
+        const node = app.graph.getNodeById(id);
+        const slots = node.inputs.map((input, i) => [input.name, node.getInputPos(i)]);
         return slots.filter(([name, [, y]]) => names.includes(name) && y > node.pos[1] - 1000).map(([name]) => name);
     }"""
     editor.wait(f"(given) => ({ghosts})(given).length === 0", [node, advanced])  # sockets shown when a link is dragged
@@ -292,3 +293,14 @@ def test_the_text_of_a_new_node_is_not_cut(editor, kind):
         return element.clientHeight > 0 && element.scrollHeight <= element.clientHeight + 1;
     }}"""
     editor.wait(cut, [node, name])
+
+
+def test_a_panel_that_only_tells_something_does_not_stretch_with_its_node(editor):
+    node = one_node(editor, "DDIMInvert")
+    box = "document.querySelector('.ddim-inversion').getBoundingClientRect().height"
+    editor.wait(f"{box} > 20")
+    editor.evaluate(
+        "(id) => { const node = app.graph.getNodeById(id); node.setSize([420, node.size[1] + 400]); }", node
+    )
+    editor.page.wait_for_timeout(500)
+    assert editor.evaluate(box) < 90

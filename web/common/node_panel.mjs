@@ -27,7 +27,7 @@ const fitted = new WeakMap();
  * @param {number | (() => number)} maxHeight
  */
 export function addPanel(node, name, element, minHeight, maxHeight) {
-  let uncut = 0; // height at which a text that needs more lines than its panel expects is shown whole
+  let [uncut, width] = [0, 0]; // height at which a text that needs more lines than its panel expects is shown whole; measured at
   const least = () => Math.max(minHeight(), uncut);
   const options = {
     serialize: false, // not in the prompt
@@ -46,6 +46,11 @@ export function addPanel(node, name, element, minHeight, maxHeight) {
   chain(node, "onRemoved", () => panels.delete(panel));
   chain(node, "onAdded", () => panels.add(panel));
   new ResizeObserver(() => {
+    if (uncut > 0 && element.clientWidth !== width) {
+      uncut = 0;
+      fitNode(node);
+    }
+    width = element.clientWidth;
     if (element.scrollHeight <= element.clientHeight + 1) return;
     uncut = element.scrollHeight + FRAME;
     fitNode(node);

@@ -8,7 +8,7 @@ import { linkedValue, linkId } from "../common/graph.mjs";
 import { addPanel, chain, fitNode, remountPanels, widenNode } from "../common/node_panel.mjs";
 import { messages, naturalHeight, panel } from "../common/panel.mjs";
 import { say } from "../common/text.mjs";
-import { widgetOf } from "../common/widgets.mjs";
+import { labelOf, widgetOf } from "../common/widgets.mjs";
 import { reportRows, row } from "./advice.mjs";
 import { importReport } from "./import_report.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
@@ -138,15 +138,17 @@ function waitsForConfig(node) {
 }
 
 /** Let the box for a config show some lines, and leave further height to the plot. */
-function boundText(widget) {
+function boundText(node) {
+  const widget = widgetOf(node, "config");
   if (!widget?.element) return;
+  widget.element.placeholder = labelOf(node, "config");
   [widget.options.getMinHeight, widget.options.getMaxHeight] = TEXT_HEIGHTS.map((height) => () => height);
 }
 
 /** Put the plot on a schedule node. */
 export function attachPlot(node) {
   if (!SCHEDULE_NODES.includes(node.comfyClass) || typeof node.addDOMWidget !== "function") return;
-  boundText(widgetOf(node, "config"));
+  boundText(node);
   const plot = new Plot(node);
   node.ddimPlot = plot; // not serialised: the editor saves only known fields
   plots.add(plot);
