@@ -11,6 +11,7 @@ import { attachPlot, showRun, startPlots } from "./schedule/schedule_plot.mjs";
 import { attachSamplerReplay, startSamplerReplays } from "./replay/sampler_replay.mjs";
 import { attachReplay, updateReplays, showReplay } from "./replay/step_replay.mjs";
 import { loadText } from "./common/text.mjs";
+import { attachReplace, replaceItems } from "./menu/replace_ksampler.mjs";
 import { colourSockets } from "./nodes/colours.mjs";
 import { attachLook, startLooks } from "./nodes/look.mjs";
 
@@ -45,7 +46,9 @@ registerExtension({
     attachFit(node);
     attachCheck(node);
     attachConfigDrop(node);
+    attachReplace(node);
   },
+  getNodeMenuItems: (node) => replaceItems(node),
   // After a reload or a tab change, the editor restores outputs without a run.
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs ?? {})) {

@@ -73,8 +73,8 @@ export function linkId(node, name) {
 }
 
 /** Return the link into an input; older editors have no method for this. */
-function linkInto(node, slot) {
-  if (!node.graph) return null; // removed in the meantime
+export function linkInto(node, slot) {
+  if (!node.graph || slot < 0) return null; // removed in the meantime, or without such an input
   if (node.getInputLink) return node.getInputLink(slot) ?? null;
   const id = node.inputs?.[slot]?.link;
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
