@@ -66,7 +66,7 @@ AROUND = {
 def wired(name: str = "sampler") -> list[list[Any]]:
     return [
         ["model", 0, name, "model"], ["yes", 0, name, "positive"], ["no", 0, name, "negative"],
-        ["latent", 0, name, "latent_image"], [name, 0, "decode", "samples"],
+        ["latent", 0, name, "latent_image"], [name, 0, "decode", "latent"],
     ]  # fmt: skip
 
 

@@ -11,10 +11,9 @@ export class LiveFilm {
     this.done = 0; // steps, as the progress of the node says
     this.total = 0;
     this.seen = 0; // previews
-    this.closed = false;
   }
 
-  /** Keep a reduced preview; if there are too many, drop every other one. @returns {Promise<boolean>} whether the run still goes on */
+  /** Keep a reduced preview; if there are too many, drop every other one. */
   async keep(blob) {
     this.seen += 1;
     const step = Math.max(this.seen, this.done);
@@ -22,22 +21,11 @@ export class LiveFilm {
     const shrink = Math.min(1, MAX_SIDE / Math.max(whole.width, whole.height));
     const side = (length) => Math.max(1, Math.round(length * shrink));
     const bitmap = shrink < 1 ? await createImageBitmap(whole, { resizeWidth: side(whole.width), resizeHeight: side(whole.height) }) : whole;
-    if (this.closed) return false;
     this.frames.push({ step, bitmap });
     this.frames.sort((a, b) => a.step - b.step);
     if (this.frames.length > MAX_FRAMES) {
-      const dropped = this.frames.filter((_, i) => i % 2 === 1 && i < this.frames.length - 1);
-      this.frames = this.frames.filter((frame) => !dropped.includes(frame));
-      dropped.forEach((frame) => frame.bitmap.close());
+      this.frames = this.frames.filter((_, i) => i % 2 === 0 || i === this.frames.length - 1);
     }
-    return true;
-  }
-
-  /** Let go of the pictures. */
-  close() {
-    this.closed = true;
-    this.frames.forEach((frame) => frame.bitmap.close());
-    this.frames = [];
   }
 
   /**
@@ -53,8 +41,7 @@ export class LiveFilm {
       width,
       height,
       paint: (context, index) => {
-        const { bitmap } = frames[index];
-        if (bitmap.width > 0) context.drawImage(bitmap, 0, 0, width, height); // a closed one has no width
+        context.drawImage(frames[index].bitmap, 0, 0, width, height);
       },
       caption: (index) => caption(frames[index].step, this.total || this.seen),
       ...more,

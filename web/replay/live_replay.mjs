@@ -56,6 +56,7 @@ function begin(nodeId) {
   const running = nodeOfRun(nodeId);
   const replay = replayOf(running);
   if (!replay || live.get(replay)?.nodeId === nodeId) return replay ? live.get(replay) : null;
+  if (!running.ddimReplay) replay.kept = replay.view.film; // no report will say that this run has ended
   const run = { film: new LiveFilm(), nodeId, running };
   live.set(replay, run);
   return run;
@@ -73,8 +74,9 @@ async function preview(nodeId, blob) {
   const replay = replayOf(running);
   if (WITHOUT_REPLAY.has(running?.comfyClass) || running?.ddimReplay?.shows) dropPreview(running);
   const run = begin(nodeId);
-  if (!run || !replay.shows || !(await run.film.keep(blob)) || live.get(replay) !== run) return;
-  replay.showLive(filmOf(run));
+  if (!run || !replay.shows) return;
+  await run.film.keep(blob);
+  if (live.get(replay) === run) replay.showLive(filmOf(run));
 }
 
 function filmOf({ film, nodeId, running }, caption = captionOf(running)) {
