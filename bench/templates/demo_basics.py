@@ -1,0 +1,331 @@
+"""Examples with the demo model: sampling. They run on every machine."""
+
+from __future__ import annotations
+
+from bench.templates.described import GREEN, PURPLE, YELLOW, Box, Group, Template, group
+
+__all__ = ["TEMPLATES", "model_and_prompts", "shown"]
+
+NOTHING = "No digit (for guidance)"
+
+
+def model_and_prompts(positive: str, title: str = "Which digits", sampled_as: str = "v_prediction") -> tuple[Box, ...]:
+    """Return the demo model, a prompt ``positive`` and the empty one, ``negative``."""
+    return (
+        Box("model", "DDIMDemoModel", {"sampled_as": sampled_as}),
+        Box("positive", "DDIMDemoPrompt", {"digits": positive}, title=title),
+        Box("negative", "DDIMDemoPrompt", {"digits": ""}, title=NOTHING),
+    )
+
+
+def sampler(key: str, latent: str, values: dict[str, object], title: str = "", schedule: str = "") -> Box:
+    """Return a DDIM KSampler on the usual boxes."""
+    wires = {"model": "model", "positive": "positive", "negative": "negative", "latent_image": latent}
+    return Box(key, "DDIMSample", values, {**wires, **({"schedule": schedule} if schedule else {})}, title)
+
+
+def shown(key: str, latent: str, prefix: str, columns: int, title: str = "") -> tuple[Box, ...]:
+    """Return the boxes that turn a latent into a picture of ``columns`` digits a row and save it."""
+    return (
+        Box(f"decode_{key}", "DDIMDemoDecode", {"columns": columns, "scale": 3}, {"latent": latent}),
+        Box(key, "SaveImage", {"filename_prefix": prefix}, {"images": f"decode_{key}"}, title),
+    )
+
+
+START = Template(
+    "Start here - digits",
+    "# Digits, dark and bright\n\n"
+    "A small model draws ten digits, four of each, in 20 steps. Press **Run**.\n\n"
+    "* The plot on **DDIM Schedule** shows the steps that a run visits. Change `timestep_spacing` and watch it.\n"
+    "* The replay on **DDIM KSampler** shows the picture that each step predicted. Drag its slider.\n"
+    "* Raise `cfg` to 8: contrasts burn out. `guidance_rescale` 0.7 keeps them.\n"
+    "* Set `eta` to 1 (DDPM): other digits from the same start.\n"
+    "* 5 `steps` are enough to read nearly every digit.\n\n"
+    "The run starts from pure noise (zero terminal SNR), so even the tone of the paper is free: dark or bright.",
+    (
+        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 40}))),
+        group(
+            "2  Steps",
+            (
+                Box(
+                    "schedule",
+                    "DDIMSchedule",
+                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+                    {"model": "model"},
+                ),
+            ),
+            color=YELLOW,
+        ),
+        group(
+            "3  Sample",
+            (
+                sampler(
+                    "sample",
+                    "latent",
+                    {"seed": 7, "cfg": 1.5, "guidance_rescale": 0.7},
+                    schedule="schedule.schedule",
+                ),
+            ),
+            color=PURPLE,
+        ),
+        group("4  Picture", shown("picture", "sample.latent", "digits", 10), color=GREEN),
+    ),
+    (
+        ("positive", "digits", "Digits to draw, one per picture"),
+        ("latent", "batch_size", "How many pictures"),
+        ("schedule", "steps", "Steps"),
+        ("sample", "seed", "Seed"),
+        ("sample", "cfg", "How firmly the prompt is followed"),
+        ("sample", "eta", "Noise in each step: 0 is DDIM, 1 is DDPM"),
+    ),
+    ("picture",),
+)
+
+ZERO_SNR = Template(
+    "Zero SNR - black that is black",
+    "# Grey, or as dark as it should be\n\n"
+    "The same noise, sampled twice. Half of the pictures should have dark paper.\n\n"
+    "* **Above**: `leading` spacing without zero SNR, as many samplers run. The first step expects a little of the "
+    "picture in the noise and finds a medium grey: all tones move towards grey.\n"
+    "* **Below**: `trailing` spacing with zero terminal SNR. The run starts from pure noise, and dark stays dark.\n\n"
+    "For a checkpoint: *SDXL v-prediction, zero SNR (checkpoint)*.",
+    (
+        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20}))),
+        group(
+            "2  Two schedules",
+            (
+                Box("leading", "DDIMSchedule", {"timestep_spacing": "leading", "prediction_type": "v_prediction"}, title="Leading, plain betas"),
+                Box(
+                    "trailing",
+                    "DDIMSchedule",
+                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+                    title="Trailing, zero SNR",
+                ),
+            ),
+            color=YELLOW,
+        ),
+        group(
+            "3  Sample",
+            (
+                sampler("grey", "latent", {"seed": 7, "cfg": 1.5}, "Starts too late", "leading.schedule"),
+                sampler("full", "latent", {"seed": 7, "cfg": 1.5}, "Starts from pure noise", "trailing.schedule"),
+            ),
+            color=PURPLE,
+        ),
+        group(
+            "4  Compare",
+            (
+                *shown("before", "grey.latent", "zero_snr/grey", 10, "Towards grey"),
+                *shown("after", "full.latent", "zero_snr/full", 10, "Every tone"),
+            ),
+            color=GREEN,
+        ),
+    ),
+    (("positive", "digits", "Digits to draw"), ("grey", "seed", "Seed of the first"), ("full", "seed", "Seed of the second")),
+    ("before", "after"),
+)
+
+IMAGE_TO_IMAGE = Template(
+    "Image to image - digits",
+    "# Start from a picture\n\n"
+    "Real scans of a 3 are noised half way and sampled as a 5.\n\n"
+    "* `denoise` on **DDIM KSampler**: how much of the run is done. Lower keeps more of the picture, 1.0 ignores it. "
+    "Exactly `steps` steps run in any case.\n"
+    "* The scans get exactly the noise of the first step that runs.\n\n"
+    "To keep more of a picture, invert it: *Edit a picture - a 3 becomes an 8*.",
+    (
+        group(
+            "1  Model and prompt",
+            model_and_prompts("5", "What it should show"),
+        ),
+        group(
+            "2  Picture",
+            (
+                Box("scans", "DDIMDemoPicture", {"digits": "33333333"}),
+                Box("encode", "DDIMDemoEncode", {}, {"image": "scans"}),
+            ),
+        ),
+        group("3  Sample", (sampler("sample", "encode", {"seed": 5, "cfg": 2.0, "denoise": 0.7}),), color=PURPLE),
+        group(
+            "4  Compare",
+            (*shown("before", "encode", "image_to_image/before", 8, "Before"), *shown("after", "sample.latent", "image_to_image/after", 8, "After")),
+            color=GREEN,
+        ),
+    ),
+    (
+        ("scans", "digits", "The digits to start from"),
+        ("positive", "digits", "What they become"),
+        ("sample", "denoise", "How much changes"),
+        ("sample", "seed", "Seed"),
+    ),
+    ("before", "after"),
+)
+
+INPAINT = Template(
+    "Inpaint - digits",
+    "# Paint one half again\n\n"
+    "Only the lower half of each scan changes. The upper half comes back as it was.\n\n"
+    "* `repaint` on **DDIM Demo Encode** chooses the part. With a checkpoint, draw a mask in *Load Image* and use "
+    "*Set Latent Noise Mask*.\n"
+    "* In each step the kept part gets exactly the noise of that step.\n"
+    "* A little `eta` helps the new part to fit.",
+    (
+        group("1  Model and prompt", model_and_prompts("8", "What it should show")),
+        group(
+            "2  Picture and mask",
+            (
+                Box("scans", "DDIMDemoPicture", {"digits": "99999999"}),
+                Box("encode", "DDIMDemoEncode", {"repaint": "lower half"}, {"image": "scans"}),
+            ),
+        ),
+        group("3  Sample", (sampler("sample", "encode", {"seed": 5, "cfg": 2.0, "eta": 0.5, "steps": 30}),), color=PURPLE),
+        group(
+            "4  Compare",
+            (*shown("before", "encode", "inpaint/before", 8, "Before"), *shown("after", "sample.latent", "inpaint/after", 8, "After")),
+            color=GREEN,
+        ),
+    ),
+    (
+        ("scans", "digits", "The digits to start from"),
+        ("encode", "repaint", "Which part is painted again"),
+        ("positive", "digits", "What it should show"),
+        ("sample", "seed", "Seed"),
+    ),
+    ("before", "after"),
+)
+
+CONFIG = """{
+  "_class_name": "DDIMScheduler",
+  "beta_end": 0.012,
+  "beta_schedule": "scaled_linear",
+  "beta_start": 0.00085,
+  "clip_sample": false,
+  "num_train_timesteps": 1000,
+  "prediction_type": "v_prediction",
+  "rescale_betas_zero_snr": true,
+  "set_alpha_to_one": false,
+  "timestep_spacing": "trailing"
+}"""
+
+FROM_CONFIG = Template(
+    "Schedule from a config file - digits",
+    "# A schedule from a model's own config\n\n"
+    "Models in the diffusers layout come with a `scheduler_config.json`. Drop that file on the canvas, or paste its "
+    "text into **DDIM Schedule from Config**.\n\n"
+    "* The config may be that of any diffusers scheduler. The report lists what was used, mapped and ignored.\n"
+    "* `fix_known_defaults` ends the run at a clean picture although the config says `set_alpha_to_one: false`. Switch "
+    "it off to repeat diffusers to the last digit.\n"
+    "* `timestep_spacing` replaces the spacing of the config.",
+    (
+        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20}))),
+        group(
+            "2  Steps",
+            (Box("schedule", "DDIMScheduleFromConfig", {"config": CONFIG}, {}),),
+            color=YELLOW,
+        ),
+        group("3  Sample", (sampler("sample", "latent", {"seed": 7, "cfg": 1.5}, schedule="schedule.schedule"),), color=PURPLE),
+        group("4  Picture", shown("picture", "sample.latent", "from_config", 10), color=GREEN),
+    ),
+    (("positive", "digits", "Digits to draw"), ("schedule", "steps", "Steps"), ("sample", "seed", "Seed")),
+    ("picture",),
+)
+
+
+def _three_ways() -> tuple[Group, ...]:
+    ways = {
+        "cfg": ("cfg 7.5 in every step", {"cfg": 7.5}),
+        "cfg_plus_plus": ("CFG++ at 0.6", {"cfg": 0.6, "guidance_mode": "cfg++"}),
+        "interval": ("cfg 7.5, only from 20 to 60 %", {"cfg": 7.5, "guidance_start": 0.2, "guidance_end": 0.6}),
+    }
+    samplers = tuple(
+        sampler(f"sample_{name}", "latent", {"seed": 7, **values}, title, "schedule.schedule")
+        for name, (title, values) in ways.items()
+    )
+    pictures = tuple(
+        shown(name, f"sample_{name}.latent", f"guidance/{name}", 10, title) for name, (title, _) in ways.items()
+    )
+    return (
+        group(
+            "1  Model, prompt, steps",
+            (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 10})),
+            (
+                Box("check", "DDIMCheckModel", {}, {"model": "model", "positive": "positive", "latent_image": "latent"}, "What does it predict?"),
+                Box(
+                    "schedule",
+                    "DDIMSchedule",
+                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+                    {"model": "model"},
+                ),
+            ),
+        ),
+        Group("2  Sample, three ways", tuple((each,) for each in samplers), PURPLE),
+        Group("3  Compare", ((*pictures[0], *pictures[1]), pictures[2]), GREEN),
+    )
+
+
+GUIDANCE = Template(
+    "Guidance - CFG, CFG++, interval",
+    "# Three ways to guide\n\n"
+    "The same ten digits from the same noise, three times.\n\n"
+    "* **cfg 7.5 in every step**: strong guidance pushes colours to their limits.\n"
+    "* **CFG++** (`guidance_mode` *cfg++*): the prompt decides what the picture shows, and the noise of a step stays "
+    "that of the model. `cfg` is a number from 0 to 1 here; 0.6 does what 7.5 does otherwise.\n"
+    "* **A guidance interval**: guidance in the middle of the run only. The other steps cost half as much.\n\n"
+    "**DDIM Check Model** finds out what a MODEL predicts and says what to set: useful when a checkpoint gives noise or "
+    "grey mush.",
+    _three_ways(),
+    (
+        ("positive", "digits", "Digits to draw"),
+        ("schedule", "steps", "Steps"),
+        ("sample_cfg", "cfg", "cfg of the first"),
+        ("sample_cfg_plus_plus", "cfg", "lambda of CFG++"),
+    ),
+    ("cfg", "cfg_plus_plus", "interval"),
+)
+
+
+def _fitted() -> tuple[Group, ...]:
+    runs = {
+        "trailing_5": ("5 steps, trailing", "five.schedule"),
+        "fitted_5": ("5 steps, fitted", "fit.schedule"),
+        "trailing_20": ("20 steps, trailing", "twenty.schedule"),
+    }
+    samplers = tuple(
+        sampler(f"sample_{name}", "latent", {"seed": 7, "cfg": 1.5}, title, schedule)
+        for name, (title, schedule) in runs.items()
+    )
+    pictures = tuple(shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, (title, _) in runs.items())
+    fit_wires = {"model": "model", "positive": "positive", "negative": "negative", "latent_image": "latent", "schedule": "twenty.schedule"}
+    return (
+        group("1  Model and prompt", (*model_and_prompts("01234567"), Box("latent", "DDIMDemoLatent", {"batch_size": 8}))),
+        group(
+            "2  Steps",
+            (
+                Box("five", "DDIMSchedule", {"steps": 5}, {"model": "model"}, "5 steps, trailing"),
+                Box("twenty", "DDIMSchedule", {"steps": 20}, {"model": "model"}, "20 steps, trailing"),
+            ),
+            (Box("fit", "DDIMFitSteps", {"steps": 5, "cfg": 1.5, "seed": 1, "grid": 40}, fit_wires, "5 steps, fitted"),),
+            color=YELLOW,
+        ),
+        Group("3  Sample", (samplers[:2], samplers[2:]), PURPLE),
+        Group("4  Compare", ((*pictures[0], *pictures[1]), pictures[2]), GREEN),
+    )
+
+
+FITTED = Template(
+    "Few steps - fitted to the model",
+    "# Five steps, chosen for this model\n\n"
+    "The same eight noises, sampled in three ways: **5 steps** spaced evenly (*trailing*), **5 fitted steps**, and **20 "
+    "steps** as the picture to come near to.\n\n"
+    "* **DDIM Fit Steps** makes one long run and searches for the 5 timesteps with which DDIM ends nearest to it. Its "
+    "panel shows where they are, and the error on noises that took no part in the search.\n"
+    "* The fit is for one MODEL, prompt, `cfg` and size.\n"
+    "* **Copy** the list, paste it into `timesteps` of a **DDIM Schedule** with the MODEL connected, and share the "
+    "workflow without DDIM Fit Steps.\n"
+    "* `method` *fast* takes a fraction of the time and has a somewhat larger error.",
+    _fitted(),
+    (("positive", "digits", "Digits to draw"), ("fit", "steps", "Steps to fit"), ("sample_fitted_5", "seed", "Seed")),
+    ("trailing_5", "fitted_5", "trailing_20"),
+)
+
+TEMPLATES = (START, ZERO_SNR, IMAGE_TO_IMAGE, INPAINT, FROM_CONFIG, GUIDANCE, FITTED)
