@@ -6,10 +6,8 @@ from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel,
 from .editor import register_routes
 from .fit import DDIMFitSteps
 from .inputs import Node
-from .interpolate import DDIMInterpolate
-from .invert import DDIMInvert
+from .inversion import DDIMInterpolate, DDIMInvert, DDIMLoadNoise, DDIMSaveNoise
 from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
-from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
 from .schedule import DDIMSchedule
 from .schedule_from_config import DDIMScheduleFromConfig
