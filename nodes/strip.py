@@ -34,12 +34,12 @@ class DDIMStepStrip:
             "required": {"run_steps": socket(DDIM_STEPS, "The steps of a run; from DDIM KSampler.")},
             "optional": {
                 "columns": integer(8, 1, 48, "How many steps in a row of the strip."),
-                "image": integer(
+                "image_number": integer(
                     0, 0, 4096, "Which image of the batch, counted from 1; 0 shows up to 16 of them in each frame."
                 ),
             },
         }
 
-    def show(self, run_steps: RunSteps, columns: int = 8, image: int = 0) -> tuple[Tensor, Tensor]:
-        frames = run_steps.pictures(image).float() / 255
+    def show(self, run_steps: RunSteps, columns: int = 8, image_number: int = 0) -> tuple[Tensor, Tensor]:
+        frames = run_steps.pictures(image_number).float() / 255
         return lay_out(frames, columns)[None], frames

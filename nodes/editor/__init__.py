@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .inversion_report import inversion_report
 from .partial_replay import partial_kept
 from .payloads import fit_report, schedule_report
 from .remembered import remember
 from .replay import Replay, RunSteps
 from .replay_sheet import lay_out
+from .round_trip import inversion_report
 from .routes import register_routes
 
 __all__ = [

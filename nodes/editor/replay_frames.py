@@ -105,7 +105,7 @@ class RunSteps:
         numbers = self.layout.numbers
         if image not in numbers:
             raise DDIMError(
-                f"image must be 0 (all) or one of {', '.join(map(str, numbers))}, the images of the batch of "
+                f"image_number must be 0 (all) or one of {', '.join(map(str, numbers))}, the images of the batch of "
                 f"{self.layout.of_images} that the replay shows, got {image}"
             )
         return self.layout.picture(frames, image)

@@ -1,7 +1,7 @@
 """Socket types and input definitions of the nodes."""
 
 from .conditions import applies, unless_linked
-from .definitions import inputs
+from .definitions import inputs, planned_here
 from .kinds import (
     CONDITIONING,
     DDIM_SCHEDULE,
@@ -41,6 +41,7 @@ __all__ = [
     "inputs",
     "integer",
     "number",
+    "planned_here",
     "socket",
     "switch",
     "text",

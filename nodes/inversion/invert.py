@@ -30,8 +30,8 @@ __all__ = ["DDIMInvert"]
 
 MAX_ERRORS_SHOWN = 16  # in the node's text; the report has all
 AFTERWARDS = {  # what the report says, by whether the method needs what it recorded
-    True: "Connect latent and the inversion (variance_noise) to DDIM KSampler. It takes schedule and eta from there and "
-    "adds no noise.",
+    True: "Connect latent and the inversion (variance_noise) to DDIM KSampler. It takes schedule and eta from there "
+    "and adds no noise.",
     False: "Connect latent to DDIM KSampler, which adds no noise to it. Use eta 0 and the same steps, or connect the "
     "inversion (variance_noise) too, which brings both.",
 }
@@ -129,8 +129,7 @@ class DDIMInvert:
                 "without it, and mask the sampling instead (Set Latent Noise Mask after DDIM Invert)"
             )
         backend = current()
-        if schedule is None:
-            schedule = plan_of_model(backend.model_facts(model), steps, timestep_spacing, denoise=1.0)
+        schedule = schedule or plan_of_model(backend.model_facts(model), steps, timestep_spacing, denoise=1.0)
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
         settings = InversionSettings(
@@ -147,11 +146,8 @@ class DDIMInvert:
         )
         latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
         inversion = _for_socket(found[0], latent["samples"], schedule)
-        errors, residual = inversion.residual.sqrt().tolist(), inversion.residual.tolist()
-        report = inversion_report(method, errors, residual, [AFTERWARDS[needs_recorded_noise(method)]])
-        shown = {"ddim_inversion": [report], "text": [_summary(method, errors)]}
-        recorded = RecordedNoise.from_inversion(inversion)
-        return {"ui": shown, "result": (mark_inverted(latent, method), recorded, max(errors))}
+        marked, recorded = mark_inverted(latent, method), RecordedNoise.from_inversion(inversion)
+        return {"ui": _shown(inversion), "result": (marked, recorded, float(inversion.residual.max().sqrt()))}
 
 
 def _seed() -> Input:
@@ -260,6 +256,14 @@ def _for_socket(inversion: Inversion, samples: Tensor, schedule: Schedule) -> In
         second_latent=None if second is None else second.cpu(),
         schedule=schedule,
     )
+
+
+def _shown(inversion: Inversion) -> dict[str, list[Any]]:
+    """Return what the editor shows under the node."""
+    method, errors = inversion.method, inversion.residual.sqrt().tolist()
+    notes = [AFTERWARDS[needs_recorded_noise(method)]]
+    report = inversion_report(method, errors, inversion.residual.tolist(), notes)
+    return {"ddim_inversion": [report], "text": [_summary(method, errors)]}
 
 
 def _summary(method: str, errors: list[float]) -> str:

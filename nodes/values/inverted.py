@@ -76,8 +76,8 @@ def is_noisy(latent: Latent, recorded: RecordedNoise | None, eta: float) -> bool
     if needs_recorded_noise(method):
         raise DDIMError(
             f"latent_image was inverted with {method}, which keeps a part of the image in the inversion "
-            "(variance_noise), and that is not connected; connect it from the same DDIM Invert or DDIM Load Noise, or invert with "
-            "fixed_point, which needs the latent alone"
+            "(variance_noise), and that is not connected; connect it from the same DDIM Invert or DDIM Load Noise, or "
+            "invert with fixed_point, which needs the latent alone"
         )
     if eta != 0:
         raise DDIMError(

@@ -302,7 +302,7 @@ def test_files_are_numbered_and_listed(world: Any, picture: Any, call: Any, node
     (folders / "input" / "sub").mkdir()
     (folders / "input" / "sub" / "a.safetensors").write_bytes(b"")
     (folders / "input" / ".hidden.safetensors").write_bytes(b"")
-    listed = nodes["DDIMLoadNoise"].INPUT_TYPES()["required"]["noise_file"][0]
+    listed = nodes["DDIMLoadNoise"].INPUT_TYPES()["optional"]["noise_file"][0]
     assert listed == ["(choose a noise file)", "sub/a.safetensors", *names]
 
 
@@ -419,7 +419,8 @@ def test_widgets_say_when_they_have_an_effect(nodes: Any) -> None:
     assert {name for name in declared if declared[name][1].get("ddim_unless_linked")} == {"steps", "timestep_spacing"}
     assert declared["seed"][1]["control_after_generate"] is False  # each new seed would invert again
     sample = nodes["DDIMSample"].INPUT_TYPES()["optional"]
-    linked = {name: options["ddim_unless_linked"] for name, (_, options) in sample.items() if "ddim_unless_linked" in options}
+    told = {name: options.get("ddim_unless_linked") for name, (_, options) in sample.items()}
+    linked = {name: links for name, links in told.items() if links}
     plan = dict.fromkeys(("steps", "timestep_spacing", "denoise"), ["schedule", "variance_noise"])
     assert linked == {**plan, "eta": ["variance_noise"], "add_noise": ["variance_noise"]}
 

@@ -33,8 +33,9 @@ def inversion_report(
         notes: Sentences shown below the table.
 
     Returns:
-        ``method``, ``images``, ``round_trip_error``, ``residual`` and ``notes``; ``verdict``, a key of :data:`VERDICTS`,
-        of the worst image; and per image ``share``, the length of its bar in [0, 1]: 0 for an exact image.
+        ``method``, ``images``, ``round_trip_error``, ``residual`` and ``notes``; ``verdict``, a key of
+        :data:`VERDICTS`, of the worst image; and per image ``share``, the length of its bar in [0, 1], 0
+        for an exact image.
     """
     return {
         "method": str(method),
