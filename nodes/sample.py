@@ -100,9 +100,7 @@ class DDIMSample:
         proximal: str = PROXIMAL_OFF,
         proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
-        facts = current().model_facts(model)
-        notes = [] if schedule is None else levels_note(schedule, facts)
-        schedule = schedule or plan_of_model(facts, steps, timestep_spacing, denoise)
+        schedule = schedule or plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
@@ -120,7 +118,6 @@ class DDIMSample:
                 model, positive, negative, latent_image, schedule, cfg, seed, add_noise=add_noise, guidance=guidance
             ),
             settings,
-            notes,
         )
 
 
@@ -135,12 +132,15 @@ def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quant
     return model
 
 
-def _run(request: SamplingRequest, settings: SamplerSettings, notes: list[dict[str, Any]]) -> dict[str, Any]:
+def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
     """Sample, and keep the steps for their replay in the editor, with notes for the user."""
     backend = current()
     replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
     latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-    shown = {"ddim_replay": replay.sheets(backend.folder("temp")), "ddim_notes": notes}
+    shown = {
+        "ddim_replay": replay.sheets(backend.folder("temp")),
+        "ddim_notes": levels_note(request.schedule, backend.model_facts(request.model)),
+    }
     return {"ui": shown, "result": (latent, denoised)}
 
 

@@ -15,7 +15,7 @@ from ...ddim import VARIANCE_PRESERVING, DDIMError, Schedule
 from ..backend import planned_output
 from ..inputs import Node
 from ..values import FROM_MODEL
-from .http import serve
+from .http import serve, serve_table
 from .remembered import recall
 from .replay_sheet import serve_sheets
 
@@ -29,12 +29,14 @@ MAX_SHOWN = 60  # characters of a wrong value in an error message
 MAX_NAMED = 5  # unknown inputs named in an error message
 
 
-def register_routes(nodes: Mapping[str, type[Node]]) -> None:
+def register_routes(nodes: Mapping[str, type[Node]], presets: Mapping[str, Any]) -> None:
     """Register the pack's routes with the host. Called once, when the nodes are loaded.
 
     Args:
         nodes: The pack's node classes by id.
+        presets: What the page is told of the presets of DDIM Schedule.
     """
+    serve_table("/ddim/presets", presets)
     serve("/ddim/schedule", lambda given: schedule_answer(given, nodes))
     serve("/ddim/config", lambda given: config_answer(given, nodes))
     serve_sheets()
