@@ -283,6 +283,7 @@ SMALL = {
         "GET /embeddings", "GET /global_subgraphs", "GET /global_subgraphs/{id}", "GET /node_replacements",
         "GET /templates/index.json", "GET /templates/index_logo.json", "GET /internal/folder_paths", "GET /models",
         "GET /experiment/models", "GET /extensions", "GET /workflow_templates",
+        "GET /ddim/presets",
     ],
     "no body, and one short name for each file or node": [
         "GET /object_info", "GET /internal/files/{kind}", "GET /models/{folder}", "GET /experiment/models/{folder}",
