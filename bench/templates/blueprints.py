@@ -39,8 +39,8 @@ class Blueprint:
 
 ZERO_SNR = Blueprint(
     "Zero-SNR sampling",
-    "Samples a v-prediction model that was trained for zero terminal SNR: trailing steps from pure noise, with guidance "
-    "rescale, so that dark pictures are dark.",
+    "Samples a v-prediction model that was trained for zero terminal SNR: trailing steps from pure noise, with "
+    "guidance rescale, so that dark pictures are dark.",
     ("ddim", "zero snr", "ztsnr", "v-pred", "noobai", "black"),
     (
         Box(
@@ -65,8 +65,8 @@ ZERO_SNR = Blueprint(
 
 EDIT = Blueprint(
     "Invert and edit",
-    "Takes a picture's latent apart with one prompt and puts it together with another. What the prompts do not speak of "
-    "stays: the noise of every step is recorded and used again.",
+    "Takes a picture's latent apart with one prompt and puts it together with another. What the prompts do not speak "
+    "of stays: the noise of every step is recorded and used again.",
     ("ddim inversion", "edit", "cyclediffusion", "edit friendly", "unsampler"),
     (
         Box("invert", "DDIMInvert", {"method": "variance_noise", "noise_path": "edit_friendly", "steps": 30}),
@@ -96,7 +96,9 @@ def blueprint_of(blueprint: Blueprint) -> dict[str, Any]:
     """Return the file of a blueprint: one node, and the subgraph that it stands for."""
     key = str(uuid.uuid5(NAMESPACE, blueprint.name))
     inside = _inside(blueprint, key)
-    widgets = {each["name"]: _default(blueprint, each["name"]) for each in inside["inputs"] if _is_widget(blueprint, each)}
+    widgets = {
+        each["name"]: _default(blueprint, each["name"]) for each in inside["inputs"] if _is_widget(blueprint, each)
+    }
     slots = [
         {"name": each["name"], "type": each["type"], "link": None}
         | ({"widget": {"name": each["name"]}} if each["name"] in widgets else {})
@@ -156,7 +158,8 @@ def _inside(blueprint: Blueprint, key: str) -> dict[str, Any]:
         "inputNode": {"id": INPUT_NODE, "bounding": [0, 40, 160, 40 + 20 * len(blueprint.inputs)]},
         "outputNode": {"id": OUTPUT_NODE, "bounding": [left, 40, 120, 40 + 20 * len(blueprint.outputs)]},
         "inputs": [
-            _boundary(blueprint, name, slot, INPUT_NODE, links, 140, "origin") for slot, name in enumerate(blueprint.inputs)
+            _boundary(blueprint, name, slot, INPUT_NODE, links, 140, "origin")
+            for slot, name in enumerate(blueprint.inputs)
         ],
         "outputs": [
             _boundary(blueprint, name, slot, OUTPUT_NODE, links, left + 20, "target")
@@ -185,12 +188,16 @@ def _wires(blueprint: Blueprint, boxes: dict[str, Box], ids: dict[str, int]) -> 
             key, _, output = source.partition(".")
             outputs = list(spec_of(boxes[key].kind).outputs)
             target = box_slots(boxes[box.key]).index(name)
-            ends.append((ids[key], outputs.index(output), ids[box.key], target, spec_of(boxes[key].kind).outputs[output]))
+            ends.append(
+                (ids[key], outputs.index(output), ids[box.key], target, spec_of(boxes[key].kind).outputs[output])
+            )
     for slot, source in enumerate(blueprint.outputs.values()):
         key, _, output = source.partition(".")
         outputs = list(spec_of(boxes[key].kind).outputs)
         ends.append((ids[key], outputs.index(output), OUTPUT_NODE, slot, spec_of(boxes[key].kind).outputs[output]))
-    return [{"id": number, **dict(zip(_ENDS, end[:4], strict=True)), "type": end[4]} for number, end in enumerate(ends, 1)]
+    return [
+        {"id": number, **dict(zip(_ENDS, end[:4], strict=True)), "type": end[4]} for number, end in enumerate(ends, 1)
+    ]
 
 
 def _boundary(

@@ -68,13 +68,6 @@ SEED = ("sample", "seed", "Seed")
 
 TEXT_TO_IMAGE = Template(
     "Text to image (checkpoint)",
-    "# Text to image with one sampler node\n\n"
-    "**DDIM KSampler** takes the place of KSampler: same wires, same seed, same noise. On a graph of your own, right-click "
-    "KSampler and choose *Replace with DDIM KSampler*.\n\n"
-    "* Exactly `steps` steps run, over the noise levels of the checkpoint.\n"
-    "* `timestep_spacing` *trailing* starts at the noisiest step; use it for few steps.\n"
-    "* `eta` 0 is DDIM, 1 is DDPM.\n"
-    "* Connect a **DDIM Schedule** to `schedule` to see and change every detail of the steps.",
     (
         start(SD15, LIGHTHOUSE, "blurry, low quality", size(512, 512)),
         sample("latent", {"seed": 42, "cfg": 7.5, "steps": 20}),
@@ -86,12 +79,6 @@ TEXT_TO_IMAGE = Template(
 
 IMAGE_TO_IMAGE = Template(
     "Image to image (checkpoint)",
-    "# Image to image\n\n"
-    "Choose your own picture in **Load Image**.\n\n"
-    "* `denoise` on **DDIM KSampler**: 0.6 runs the last 60 % of the noise levels, in exactly `steps` steps. Lower keeps "
-    "more of the picture; 1.0 ignores it.\n"
-    "* The picture gets exactly the noise of the first step that runs, whatever the spacing.\n\n"
-    "Without a checkpoint: *Image to image - digits*.",
     (
         start(SD15, "an oil painting of the same scene, thick brush strokes", "blurry, low quality"),
         group("2  Picture", picture()),
@@ -115,12 +102,6 @@ IMAGE_TO_IMAGE = Template(
 
 INPAINT = Template(
     "Inpaint (checkpoint)",
-    "# Inpaint\n\n"
-    "Draw a mask on your picture in **Load Image** (right-click, *Open in MaskEditor*), or load a picture with a "
-    "transparent area.\n\n"
-    "* Only the masked area changes. The rest is the picture's own latent, with exactly the noise of each step.\n"
-    "* A little `eta` helps the new part to fit.\n\n"
-    "Without a checkpoint: *Inpaint - digits*.",
     (
         start(SD15, "a small wooden boat", "blurry, low quality"),
         group(
@@ -150,14 +131,6 @@ INPAINT = Template(
 
 ZERO_SNR = Template(
     "SDXL v-prediction, zero SNR (checkpoint)",
-    "# Black that is black\n\n"
-    "For SDXL checkpoints that predict v and were trained for zero terminal SNR, such as NoobAI-XL V-Pred.\n\n"
-    "* `rescale_betas_zero_snr` with *trailing* spacing: the run starts from pure noise, exactly. Switch to *leading* "
-    "and the picture turns grey, because the last timestep is never visited.\n"
-    "* `prediction_type` *v_prediction* is taken at its word, even where ComfyUI took the checkpoint for an epsilon model.\n"
-    "* `guidance_rescale` 0.7 keeps `cfg` from burning the colours; set it to 0 to compare.\n"
-    "* To use the same levels with a stock sampler, put **DDIM Model Sampling** behind the checkpoint.\n\n"
-    "Without a checkpoint: *Zero SNR - black that is black*.",
     (
         start(NOOBAI_V, "a single candle in a pitch black room, dark", "low quality, worst quality", size(1024, 1024)),
         group(
@@ -195,14 +168,6 @@ CONFIG = """{
 
 FROM_CONFIG = Template(
     "Schedule from a config file (checkpoint)",
-    "# A schedule from the model's own config\n\n"
-    "Models in the diffusers layout come with a `scheduler_config.json`. Drop the file on the canvas, paste its text "
-    "into **DDIM Schedule from Config** (this one is Stable Diffusion 1.5's), or put it under *models/schedulers* and "
-    "choose it.\n\n"
-    "* The config may be that of any diffusers scheduler. The report lists what was used, mapped and ignored.\n"
-    "* `fix_known_defaults` ends the run at a clean picture although the config says `set_alpha_to_one: false`. Switch "
-    "it off to repeat diffusers to the last digit.\n"
-    "* `timestep_spacing` replaces the spacing of the config; *trailing* is better at few steps.",
     (
         start(SD15, LIGHTHOUSE, "blurry, low quality", size(512, 512)),
         group(

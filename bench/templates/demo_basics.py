@@ -34,26 +34,14 @@ def shown(key: str, latent: str, prefix: str, columns: int, title: str = "") -> 
 
 START = Template(
     "Start here - digits",
-    "# Digits, dark and bright\n\n"
-    "A small model draws ten digits, four of each, in 20 steps. Press **Run**.\n\n"
-    "* The plot on **DDIM Schedule** shows the steps that a run visits. Change `timestep_spacing` and watch it.\n"
-    "* The replay on **DDIM KSampler** shows the picture that each step predicted. Drag its slider.\n"
-    "* Raise `cfg` to 8: contrasts burn out. `guidance_rescale` 0.7 keeps them.\n"
-    "* Set `eta` to 1 (DDPM): other digits from the same start.\n"
-    "* 5 `steps` are enough to read nearly every digit.\n\n"
-    "The run starts from pure noise (zero terminal SNR), so even the tone of the paper is free: dark or bright.",
     (
-        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 40}))),
+        group(
+            "1  Model and prompt",
+            (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 40})),
+        ),
         group(
             "2  Steps",
-            (
-                Box(
-                    "schedule",
-                    "DDIMSchedule",
-                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
-                    {"model": "model"},
-                ),
-            ),
+            (Box("schedule", "DDIMSchedule", {}, {"model": "model"}),),
             color=YELLOW,
         ),
         group(
@@ -83,24 +71,16 @@ START = Template(
 
 ZERO_SNR = Template(
     "Zero SNR - black that is black",
-    "# Grey, or as dark as it should be\n\n"
-    "The same noise, sampled twice. Half of the pictures should have dark paper.\n\n"
-    "* **Above**: `leading` spacing without zero SNR, as many samplers run. The first step expects a little of the "
-    "picture in the noise and finds a medium grey: all tones move towards grey.\n"
-    "* **Below**: `trailing` spacing with zero terminal SNR. The run starts from pure noise, and dark stays dark.\n\n"
-    "For a checkpoint: *SDXL v-prediction, zero SNR (checkpoint)*.",
     (
-        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20}))),
+        group(
+            "1  Model and prompt",
+            (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20})),
+        ),
         group(
             "2  Two schedules",
             (
-                Box("leading", "DDIMSchedule", {"timestep_spacing": "leading", "prediction_type": "v_prediction"}, title="Leading, plain betas"),
-                Box(
-                    "trailing",
-                    "DDIMSchedule",
-                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
-                    title="Trailing, zero SNR",
-                ),
+                Box("leading", "DDIMSchedule", {"timestep_spacing": "leading"}, title="Leading, plain betas"),
+                Box("trailing", "DDIMSchedule", {"rescale_betas_zero_snr": True}, title="Trailing, zero SNR"),
             ),
             color=YELLOW,
         ),
@@ -121,18 +101,16 @@ ZERO_SNR = Template(
             color=GREEN,
         ),
     ),
-    (("positive", "digits", "Digits to draw"), ("grey", "seed", "Seed of the first"), ("full", "seed", "Seed of the second")),
+    (
+        ("positive", "digits", "Digits to draw"),
+        ("grey", "seed", "Seed of the first"),
+        ("full", "seed", "Seed of the second"),
+    ),
     ("before", "after"),
 )
 
 IMAGE_TO_IMAGE = Template(
     "Image to image - digits",
-    "# Start from a picture\n\n"
-    "Real scans of a 3 are noised half way and sampled as a 5.\n\n"
-    "* `denoise` on **DDIM KSampler**: how much of the run is done. Lower keeps more of the picture, 1.0 ignores it. "
-    "Exactly `steps` steps run in any case.\n"
-    "* The scans get exactly the noise of the first step that runs.\n\n"
-    "To keep more of a picture, invert it: *Edit a picture - a 3 becomes an 8*.",
     (
         group(
             "1  Model and prompt",
@@ -148,7 +126,10 @@ IMAGE_TO_IMAGE = Template(
         group("3  Sample", (sampler("sample", "encode", {"seed": 5, "cfg": 2.0, "denoise": 0.7}),), color=PURPLE),
         group(
             "4  Compare",
-            (*shown("before", "encode", "image_to_image/before", 8, "Before"), *shown("after", "sample.latent", "image_to_image/after", 8, "After")),
+            (
+                *shown("before", "encode", "image_to_image/before", 8, "Before"),
+                *shown("after", "sample.latent", "image_to_image/after", 8, "After"),
+            ),
             color=GREEN,
         ),
     ),
@@ -163,12 +144,6 @@ IMAGE_TO_IMAGE = Template(
 
 INPAINT = Template(
     "Inpaint - digits",
-    "# Paint one half again\n\n"
-    "Only the lower half of each scan changes. The upper half comes back as it was.\n\n"
-    "* `repaint` on **DDIM Demo Encode** chooses the part. With a checkpoint, draw a mask in *Load Image* and use "
-    "*Set Latent Noise Mask*.\n"
-    "* In each step the kept part gets exactly the noise of that step.\n"
-    "* A little `eta` helps the new part to fit.",
     (
         group("1  Model and prompt", model_and_prompts("8", "What it should show")),
         group(
@@ -178,10 +153,15 @@ INPAINT = Template(
                 Box("encode", "DDIMDemoEncode", {"repaint": "lower half"}, {"image": "scans"}),
             ),
         ),
-        group("3  Sample", (sampler("sample", "encode", {"seed": 5, "cfg": 2.0, "eta": 0.5, "steps": 30}),), color=PURPLE),
+        group(
+            "3  Sample", (sampler("sample", "encode", {"seed": 5, "cfg": 2.0, "eta": 0.5, "steps": 30}),), color=PURPLE
+        ),
         group(
             "4  Compare",
-            (*shown("before", "encode", "inpaint/before", 8, "Before"), *shown("after", "sample.latent", "inpaint/after", 8, "After")),
+            (
+                *shown("before", "encode", "inpaint/before", 8, "Before"),
+                *shown("after", "sample.latent", "inpaint/after", 8, "After"),
+            ),
             color=GREEN,
         ),
     ),
@@ -209,21 +189,21 @@ CONFIG = """{
 
 FROM_CONFIG = Template(
     "Schedule from a config file - digits",
-    "# A schedule from a model's own config\n\n"
-    "Models in the diffusers layout come with a `scheduler_config.json`. Drop that file on the canvas, or paste its "
-    "text into **DDIM Schedule from Config**.\n\n"
-    "* The config may be that of any diffusers scheduler. The report lists what was used, mapped and ignored.\n"
-    "* `fix_known_defaults` ends the run at a clean picture although the config says `set_alpha_to_one: false`. Switch "
-    "it off to repeat diffusers to the last digit.\n"
-    "* `timestep_spacing` replaces the spacing of the config.",
     (
-        group("1  Model and prompt", (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20}))),
+        group(
+            "1  Model and prompt",
+            (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 20})),
+        ),
         group(
             "2  Steps",
             (Box("schedule", "DDIMScheduleFromConfig", {"config": CONFIG}, {}),),
             color=YELLOW,
         ),
-        group("3  Sample", (sampler("sample", "latent", {"seed": 7, "cfg": 1.5}, schedule="schedule.schedule"),), color=PURPLE),
+        group(
+            "3  Sample",
+            (sampler("sample", "latent", {"seed": 7, "cfg": 1.5}, schedule="schedule.schedule"),),
+            color=PURPLE,
+        ),
         group("4  Picture", shown("picture", "sample.latent", "from_config", 10), color=GREEN),
     ),
     (("positive", "digits", "Digits to draw"), ("schedule", "steps", "Steps"), ("sample", "seed", "Seed")),
@@ -249,13 +229,14 @@ def _three_ways() -> tuple[Group, ...]:
             "1  Model, prompt, steps",
             (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 10})),
             (
-                Box("check", "DDIMCheckModel", {}, {"model": "model", "positive": "positive", "latent_image": "latent"}, "What does it predict?"),
                 Box(
-                    "schedule",
-                    "DDIMSchedule",
-                    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
-                    {"model": "model"},
+                    "check",
+                    "DDIMCheckModel",
+                    {},
+                    {"model": "model", "positive": "positive", "latent_image": "latent"},
+                    "What does it predict?",
                 ),
+                Box("schedule", "DDIMSchedule", {}, {"model": "model"}),
             ),
         ),
         Group("2  Sample, three ways", tuple((each,) for each in samplers), PURPLE),
@@ -265,14 +246,6 @@ def _three_ways() -> tuple[Group, ...]:
 
 GUIDANCE = Template(
     "Guidance - CFG, CFG++, interval",
-    "# Three ways to guide\n\n"
-    "The same ten digits from the same noise, three times.\n\n"
-    "* **cfg 7.5 in every step**: strong guidance pushes colours to their limits.\n"
-    "* **CFG++** (`guidance_mode` *cfg++*): the prompt decides what the picture shows, and the noise of a step stays "
-    "that of the model. `cfg` is a number from 0 to 1 here; 0.6 does what 7.5 does otherwise.\n"
-    "* **A guidance interval**: guidance in the middle of the run only. The other steps cost half as much.\n\n"
-    "**DDIM Check Model** finds out what a MODEL predicts and says what to set: useful when a checkpoint gives noise or "
-    "grey mush.",
     _three_ways(),
     (
         ("positive", "digits", "Digits to draw"),
@@ -294,17 +267,31 @@ def _fitted() -> tuple[Group, ...]:
         sampler(f"sample_{name}", "latent", {"seed": 7, "cfg": 1.5}, title, schedule)
         for name, (title, schedule) in runs.items()
     )
-    pictures = tuple(shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, (title, _) in runs.items())
-    fit_wires = {"model": "model", "positive": "positive", "negative": "negative", "latent_image": "latent", "schedule": "twenty.schedule"}
+    pictures = tuple(
+        shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, (title, _) in runs.items()
+    )
+    fit_wires = {
+        "model": "model",
+        "positive": "positive",
+        "negative": "negative",
+        "latent_image": "latent",
+        "schedule": "twenty.schedule",
+    }
     return (
-        group("1  Model and prompt", (*model_and_prompts("01234567"), Box("latent", "DDIMDemoLatent", {"batch_size": 8}))),
+        group(
+            "1  Model and prompt", (*model_and_prompts("01234567"), Box("latent", "DDIMDemoLatent", {"batch_size": 8}))
+        ),
         group(
             "2  Steps",
             (
                 Box("five", "DDIMSchedule", {"steps": 5}, {"model": "model"}, "5 steps, trailing"),
                 Box("twenty", "DDIMSchedule", {"steps": 20}, {"model": "model"}, "20 steps, trailing"),
             ),
-            (Box("fit", "DDIMFitSteps", {"steps": 5, "cfg": 1.5, "seed": 1, "grid": 40}, fit_wires, "5 steps, fitted"),),
+            (
+                Box(
+                    "fit", "DDIMFitSteps", {"steps": 5, "cfg": 1.5, "seed": 1, "grid": 40}, fit_wires, "5 steps, fitted"
+                ),
+            ),
             color=YELLOW,
         ),
         Group("3  Sample", (samplers[:2], samplers[2:]), PURPLE),
@@ -314,15 +301,6 @@ def _fitted() -> tuple[Group, ...]:
 
 FITTED = Template(
     "Few steps - fitted to the model",
-    "# Five steps, chosen for this model\n\n"
-    "The same eight noises, sampled in three ways: **5 steps** spaced evenly (*trailing*), **5 fitted steps**, and **20 "
-    "steps** as the picture to come near to.\n\n"
-    "* **DDIM Fit Steps** makes one long run and searches for the 5 timesteps with which DDIM ends nearest to it. Its "
-    "panel shows where they are, and the error on noises that took no part in the search.\n"
-    "* The fit is for one MODEL, prompt, `cfg` and size.\n"
-    "* **Copy** the list, paste it into `timesteps` of a **DDIM Schedule** with the MODEL connected, and share the "
-    "workflow without DDIM Fit Steps.\n"
-    "* `method` *fast* takes a fraction of the time and has a somewhat larger error.",
     _fitted(),
     (("positive", "digits", "Digits to draw"), ("fit", "steps", "Steps to fit"), ("sample_fitted_5", "seed", "Seed")),
     ("trailing_5", "fitted_5", "trailing_20"),

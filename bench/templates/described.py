@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 __all__ = ["BLUE", "GREEN", "PURPLE", "YELLOW", "Box", "Group", "Model", "Template", "group"]
 
+NOTES = Path(__file__).with_name("notes")
 BLUE, GREEN, YELLOW, PURPLE = "#3f789e", "#3f7f5f", "#9a7d2c", "#7a4f8f"
 
 
@@ -57,17 +59,20 @@ class Template:
 
     Attributes:
         name: Name of the file, which is all that the editor's list of examples shows.
-        note: Text of the note at the top left, Markdown.
         groups: From left to right.
         form: What App mode asks for: ``(key of a box, widget, what it is)``.
         results: Keys of the boxes whose pictures App mode shows.
     """
 
     name: str
-    note: str
     groups: tuple[Group, ...]
     form: tuple[tuple[str, str, str], ...]
     results: tuple[str, ...]
+
+    @property
+    def note(self) -> str:
+        """The text of the note at the top left, Markdown; from the folder ``notes``."""
+        return (NOTES / f"{self.name}.md").read_text(encoding="utf-8").rstrip()
 
 
 def group(title: str, *columns: tuple[Box, ...], color: str = BLUE) -> Group:

@@ -109,6 +109,7 @@ def box_slots(box: Box) -> list[str]:
 
 
 def box_node(box: Box, number: int, place: list[int], links: list[list[Any]]) -> dict[str, Any]:
+    """Return a node as the editor saves it; ``links`` are those of its graph."""
     spec = spec_of(box.kind)
     incoming = {link[4]: link[0] for link in links if link[3] == number}
     values = _values(box, spec)
@@ -181,5 +182,3 @@ def _note_height(text: str) -> int:
     """Return about the height of a text in the note: 45 characters a line."""
     lines = sum(max(1, -(-len(line) // 45)) + 0.5 for line in text.splitlines() if line.strip())
     return round(80 + 22 * lines)
-
-
