@@ -267,7 +267,7 @@ SCHEDULE = {
     "steps": 8,
     "timestep_spacing": "trailing",
     "denoise": 1.0,
-    "prediction_type": "epsilon",
+    "prediction_type": "from model",
     "rescale_betas_zero_snr": False,
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
