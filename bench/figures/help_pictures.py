@@ -114,6 +114,14 @@ def draw_sample() -> None:
         plt.gcf().axes[0].text(34 * i + 17, -3, f"t {t}", ha="center", fontsize=8)
 
 
+def draw_step_strip() -> None:
+    """DDIM Step Strip: what each of ten steps predicted, for three digits."""
+    labels, kept = [4, 7, 2], []
+    model = conditional(labels)
+    sample(model, initial_noise(3, 5), make_scheduler(demo(), 10), callback=lambda i, t, x_t, x0: kept.append(x0))
+    strips({f"image {i + 1}": torch.stack([x0[i] for x0 in kept]) for i in range(3)})
+
+
 def draw_fit_steps() -> None:
     """DDIM Fit Steps: the same noises in few steps, spaced evenly and fitted to others, and in many."""
     model, steps = conditional([4, 7, 2, 9, 0, 6, 3, 8]), 5
