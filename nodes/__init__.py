@@ -10,7 +10,7 @@ from .invert import DDIMInvert
 from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
 from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
-from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig
+from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig, presets_answer
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -58,4 +58,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMDemoDecode": "DDIM Demo Decode",
 }
 
-register_routes(NODE_CLASS_MAPPINGS)
+register_routes(NODE_CLASS_MAPPINGS, presets_answer())

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ddim import DDIMError, Schedule, proximal_guide, rescale_noise_cfg
 from .backend import SamplingRequest, current
-from .editor import Replay
+from .editor import Replay, levels_note
 from .inputs import LATENT, SAMPLER, InputTypes, inputs, planned_here
 from .running import run_ddim
 from .schedules import plan_of_model
@@ -100,8 +100,7 @@ class DDIMSample:
         proximal: str = PROXIMAL_OFF,
         proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
-        if schedule is None:
-            schedule = plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
+        schedule = schedule or plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
@@ -134,11 +133,15 @@ def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quant
 
 
 def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
-    """Sample, and keep the steps for their replay in the editor."""
+    """Sample, and keep the steps for their replay in the editor, with notes for the user."""
     backend = current()
     replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
     latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-    return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
+    shown = {
+        "ddim_replay": replay.sheets(backend.folder("temp")),
+        "ddim_notes": levels_note(request.schedule, backend.model_facts(request.model)),
+    }
+    return {"ui": shown, "result": (latent, denoised)}
 
 
 class DDIMSampler:

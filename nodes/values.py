@@ -12,6 +12,7 @@ from torch import Tensor
 from ..ddim import DDIMError, GuidanceInterval, Inversion, Schedule, check_lambda
 
 __all__ = [
+    "FROM_MODEL",
     "FROM_SCHEDULE",
     "GUIDANCE_UNITS",
     "NOISE_LEVEL_LIMIT",
@@ -35,6 +36,7 @@ Latent: TypeAlias = dict[str, Any]  # LATENT: {"samples": (B, C, ...), ...}; unk
 LEVEL_TOLERANCE = 1e-4  # alpha_bar values closer than this are the same level: a float32 table against float64
 ETA_TOLERANCE = 1e-6
 
+FROM_MODEL = "from model"
 FROM_SCHEDULE = "from schedule"
 X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
 NOISE_MODES = ("per image", "stream")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .messages import levels_note
 from .payloads import fit_report, inversion_report, schedule_report
 from .remembered import remember
 from .replay import Replay
 from .routes import register_routes
 
-__all__ = ["Replay", "fit_report", "inversion_report", "register_routes", "remember", "schedule_report"]
+__all__ = ["Replay", "fit_report", "inversion_report", "levels_note", "register_routes", "remember", "schedule_report"]
