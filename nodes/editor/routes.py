@@ -16,6 +16,7 @@ from ..backend import planned_output
 from ..inputs import Node
 from ..values import FROM_MODEL
 from .http import serve, serve_table
+from .partial_replay import serve_partial_replays
 from .remembered import recall
 from .replay_sheet import serve_sheets
 
@@ -40,6 +41,7 @@ def register_routes(nodes: Mapping[str, type[Node]], presets: Mapping[str, Any])
     serve("/ddim/schedule", lambda given: schedule_answer(given, nodes))
     serve("/ddim/config", lambda given: config_answer(given, nodes))
     serve_sheets()
+    serve_partial_replays()
 
 
 def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> Mapping[str, Any]:
