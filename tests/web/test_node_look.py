@@ -145,9 +145,9 @@ def test_nodes_2_fold_by_themselves(editor):
     node = one_node(editor, "DDIMSchedule")
     frame = editor.page.locator(f'[data-node-id="{node}"]')
     assert frame.get_by_text("More settings").count() == 0
-    assert frame.get_by_text("beta_end").count() == 0
+    assert frame.get_by_text("beta end").count() == 0
     frame.get_by_text("Show advanced inputs").click()
-    frame.get_by_text("beta_end").wait_for()
+    frame.get_by_text("beta end").wait_for()
 
 
 def test_sockets_and_wires_have_colours_of_their_own(editor):
