@@ -153,6 +153,11 @@ class EmbeddedBackend:
         """Raise the host's ``Interrupted``."""
         context.check_cancelled()
 
+    def running_node(self) -> tuple[str, str] | None:
+        """Ask the host's context."""
+        call = context.current()
+        return None if call is None else (call.prompt_id, call.node_id)
+
 
 def _embedded(model: Model) -> EmbeddedModel:
     if not isinstance(model, EmbeddedModel):

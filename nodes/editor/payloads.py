@@ -18,13 +18,11 @@ __all__ = [
     "evenly_spread",
     "finite",
     "fit_report",
-    "inversion_report",
     "level_report",
     "schedule_report",
 ]
 
 MAX_POINTS = 257  # of a curve: a plot is a few hundred pixels wide
-MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
 
 # By code; the editor translates them by code and fills in the values.
 MESSAGES = {
@@ -97,26 +95,6 @@ def schedule_report(
         "warnings": [*_misread(config.prediction_type, measured), *_warnings(schedule)],
         "model_levels": model_levels,
         "notes": [] if model_levels is None else [_message(NOTES[noise.kind], prediction_type=config.prediction_type)],
-    }
-
-
-def inversion_report(
-    method: str, round_trip_error: Sequence[float], residual: Sequence[float] = (), notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Describe how well an inversion can be undone, image by image.
-
-    Args:
-        method: The name of the inversion method.
-        round_trip_error: Per image, the root mean square of (image sampled back - image).
-        residual: Per image, the error that the inversion itself reports; may be empty.
-        notes: Sentences shown below the table.
-    """
-    return {
-        "method": str(method),
-        "images": len(round_trip_error),
-        "round_trip_error": [finite(error, 4) for error in round_trip_error][:MAX_POINTS],
-        "residual": [finite(value, 4) for value in residual][:MAX_POINTS],
-        "notes": [str(note)[:MAX_NOTE_LENGTH] for note in notes][:MAX_NOTES],
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ...ddim import VARIANCE_PRESERVING, DDIMError, Schedule
 from ..inputs import Node
 from .http import serve
+from .partial_replay import serve_partial_replays
 from .payloads import schedule_report
 from .remembered import recall
 from .replay_sheet import serve_sheets
@@ -38,6 +39,7 @@ def register_routes(nodes: Mapping[str, type[Node]]) -> None:
     serve("/ddim/schedule", lambda given: schedule_answer(given, nodes))
     serve("/ddim/config", lambda given: config_answer(given, nodes))
     serve_sheets()
+    serve_partial_replays()
 
 
 def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> Mapping[str, Any]:

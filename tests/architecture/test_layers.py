@@ -31,7 +31,16 @@ OPTIONAL = {
     "host/workers/ray_engine.py": {"ray"},
     "host/workers/ray_pool.py": {"ray"},
 }
-COMFYUI = {"comfy", "comfy_extras", "folder_paths", "server", "latent_preview", "comfy_api", "execution"}
+COMFYUI = {
+    "comfy",
+    "comfy_execution",
+    "comfy_extras",
+    "folder_paths",
+    "server",
+    "latent_preview",
+    "comfy_api",
+    "execution",
+}
 
 
 def python_files(room: str) -> list[Path]:

@@ -77,7 +77,7 @@ def test_its_advice_makes_the_picture_right(call: Any, check: Any, exact_model: 
     network.config = SchedulerConfig(**{**network.config, "prediction_type": "v_prediction"})
     schedule, _ = call("DDIMSchedule", steps=6, model=model, prediction_type=found)
     latent = {"samples": torch.zeros(1, 3, 8, 8)}
-    result, _ = call(
+    result, _, _ = call(
         "DDIMSample", model=model, positive=prompt, negative=prompt, latent_image=latent, schedule=schedule, cfg=1.0
     )
     assert torch.allclose(result["samples"], torch.tensor(-0.4), atol=1e-5)
