@@ -8,7 +8,7 @@ from .inputs import Node
 from .inversion import DDIMInterpolate, DDIMInvert, DDIMLoadNoise, DDIMSaveNoise
 from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
 from .sample import DDIMSample, DDIMSampler
-from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig
+from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig, presets_answer
 from .strip import DDIMStepStrip
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
@@ -59,4 +59,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMDemoDecode": "DDIM Demo Decode",
 }
 
-register_routes(NODE_CLASS_MAPPINGS)
+register_routes(NODE_CLASS_MAPPINGS, presets_answer())

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ddim import DDIMError, Schedule, proximal_guide, rescale_noise_cfg
 from .backend import SamplingRequest, current
-from .editor import Replay, partial_kept
+from .editor import Replay, levels_note, partial_kept
 from .inputs import DDIM_STEPS, LATENT, SAMPLER, InputTypes, inputs, planned_here, unless_linked
 from .running import run_ddim
 from .schedules import plan_of_model
@@ -141,13 +141,16 @@ def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quant
 
 
 def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
-    """Sample, and keep the steps for their replay in the editor."""
+    """Sample, and keep the steps for their replay in the editor, with notes for the user."""
     backend = current()
     replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
     with partial_kept(replay):
         latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-    sheets = replay.sheets(backend.folder("temp"))
-    return {"ui": {"ddim_replay": sheets}, "result": (latent, denoised, replay.frames())}
+    shown = {
+        "ddim_replay": replay.sheets(backend.folder("temp")),
+        "ddim_notes": levels_note(request.schedule, backend.model_facts(request.model)),
+    }
+    return {"ui": shown, "result": (latent, denoised, replay.frames())}
 
 
 class DDIMSampler:

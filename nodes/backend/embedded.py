@@ -43,7 +43,8 @@ from .contract import (
 )
 from .embedded_model import EmbeddedModel, Predictions, Prompts, guided_outputs, latent_mask, live_preview
 from .measured import reference_to
-from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
+from .prediction_types import output_type, predicting_x0
+from .run_rules import check_kind, initial_noise, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
 __all__ = ["EmbeddedBackend"]

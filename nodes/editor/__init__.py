@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .messages import levels_note
 from .partial_replay import partial_kept
 from .payloads import fit_report, schedule_report
 from .remembered import remember
@@ -16,6 +17,7 @@ __all__ = [
     "fit_report",
     "inversion_report",
     "lay_out",
+    "levels_note",
     "partial_kept",
     "register_routes",
     "remember",

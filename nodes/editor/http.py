@@ -15,7 +15,7 @@ from ..backend import current
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["MAX_BODY", "parse", "serve", "serve_file", "serve_lookup"]
+__all__ = ["MAX_BODY", "parse", "serve", "serve_file", "serve_lookup", "serve_table"]
 
 MAX_BODY = 1_000_000  # bytes: a config with a thousand trained_betas is 25 kB
 CHUNK = 65_536  # bytes read at once
@@ -45,6 +45,17 @@ def serve(path: str, answer: Answer) -> None:
             return web.json_response({"error": str(error)}, status=400)
 
     current().add_route("POST", path, handler)
+
+
+def serve_table(path: str, table: Mapping[str, Any]) -> None:
+    """Serve a JSON object that never changes under GET ``path``, which starts with ``/``."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
+
+        return web.json_response(dict(table))
+
+    current().add_route("GET", path, handler)
 
 
 def serve_file(path: str, file_of: Callable[[str], Path | None]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
-from ..values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+from ..values import FROM_MODEL, FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
 from .conditions import unless_linked
 from .edit import EDIT_INPUTS
 from .guidance import GUIDANCE_INPUTS
@@ -127,15 +127,15 @@ _INPUTS: dict[str, Input] = {
     ),
     # the noise levels
     "prediction_type": choice(
-        PREDICTION_TYPES,
-        "epsilon",
-        "What the network predicts. epsilon, the default, keeps the MODEL's own type; v_prediction and sample override "
-        "it, also for a MODEL that was loaded as epsilon.",
+        (FROM_MODEL, *PREDICTION_TYPES),
+        FROM_MODEL,
+        "What the network predicts. from model: what the MODEL of the run says, whether it is connected here or not. "
+        "The others override it, for a MODEL that was loaded as the wrong type.",
     ),
     "rescale_betas_zero_snr": switch(
         False,
         "Make the last timestep pure noise (zero terminal SNR), for models trained that way. Allows very dark and very "
-        "bright images instead of washed-out ones. Needs v_prediction or sample.",
+        "bright images instead of washed-out ones. Needs a MODEL that predicts v or x0.",
     ),
     "beta_schedule": choice(
         BETA_SCHEDULES,

@@ -3,6 +3,7 @@
 from .inverted import inverted_with, is_noisy, mark_inverted, needs_recorded_noise, without_mark
 from .recorded import RecordedNoise
 from .run import (
+    FROM_MODEL,
     FROM_SCHEDULE,
     GUIDANCE_UNITS,
     NOISE_LEVEL_LIMIT,
@@ -17,6 +18,7 @@ from .run import (
 from .sockets import Conditioning, Latent, Model
 
 __all__ = [
+    "FROM_MODEL",
     "FROM_SCHEDULE",
     "GUIDANCE_UNITS",
     "NOISE_LEVEL_LIMIT",

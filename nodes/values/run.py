@@ -10,6 +10,7 @@ from .recorded import RecordedNoise
 from .sockets import Conditioning
 
 __all__ = [
+    "FROM_MODEL",
     "FROM_SCHEDULE",
     "GUIDANCE_UNITS",
     "NOISE_LEVEL_LIMIT",
@@ -22,6 +23,7 @@ __all__ = [
     "SamplerSettings",
 ]
 
+FROM_MODEL = "from model"
 FROM_SCHEDULE = "from schedule"
 X0_PROCESSING = (FROM_SCHEDULE, "none", "clip", "threshold")
 NOISE_MODES = ("per image", "stream")

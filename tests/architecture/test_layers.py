@@ -67,16 +67,16 @@ HOST_BORDER = {
     "nodes/editor/http.py": {"aiohttp"},
 }
 
+FOR_NODES = {"values", "inputs", "backend", "editor"}
 # What a part of the nodes may import from the other parts. A file that is not listed holds nodes.
 NODE_PARTS = {
     "values": set(),
     "inputs": {"values"},
     "backend": {"values"},
-    "editor": {"backend", "inputs"},
-    "schedules": {"values", "inputs", "backend", "editor"},
+    "editor": {"backend", "inputs", "values"},
+    "schedules": FOR_NODES,
     "running": {"backend", "values"},
 }
-FOR_NODES = {"values", "inputs", "backend", "editor"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

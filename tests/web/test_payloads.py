@@ -84,10 +84,54 @@ def test_every_schedule_gives_a_small_finite_true_plot(
 def test_bad_choices_are_named(parts):
     good = SchedulerConfig(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")
     report = parts.payloads.schedule_report
+    late, epsilon = replace(good, timestep_spacing="leading"), replace(good, prediction_type="epsilon")
     assert codes(report(make_schedule(10, good))) == set()
-    assert codes(report(make_schedule(10, replace(good, timestep_spacing="leading")))) == {"last_step_never_visited"}
-    assert codes(report(make_schedule(10, replace(good, prediction_type="epsilon")))) == {"epsilon_at_zero_snr"}
+    (warning,) = report(make_schedule(10, late))["warnings"]
+    assert (warning["code"], warning["level"]) == ("last_step_never_visited", "warning")
+    assert warning["apply"] == {"timestep_spacing": "trailing"}
+    (error,) = report(make_schedule(10, epsilon))["warnings"]
+    assert (error["code"], error["level"]) == ("epsilon_at_zero_snr", "error")
+    assert error["apply"] == {"prediction_type": "v_prediction"}
+    assert codes(report(make_schedule(10, replace(epsilon, timestep_spacing="leading")))) == set()
     assert codes(report(make_schedule(10, SchedulerConfig()))) == set()
+
+
+def plotted(parts, **inputs):
+    """What the plot of DDIM Schedule says."""
+    zero_snr = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": {**zero_snr, **inputs}}, parts.nodes)
+    return answer["schedule"]["warnings"]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"denoise": 0.5}, {"start_step": 10}, {"timesteps": "800, 400, 0"}, {"timesteps": "800, 400, 0", "denoise": 0.5}],
+)
+@pytest.mark.parametrize("spacing", ["trailing", "leading"])
+def test_a_part_of_a_plan_and_a_list_of_one_s_own_may_start_late(parts, inputs, spacing):
+    assert plotted(parts, timestep_spacing=spacing, **inputs) == []
+    epsilon = {"timestep_spacing": spacing, "prediction_type": "epsilon", **inputs}
+    assert plotted(parts, **epsilon) == []  # which is refused only where a step is pure noise
+
+
+def test_what_apply_says_makes_the_message_go(parts):
+    for inputs in ({"timestep_spacing": "leading"}, {"timestep_spacing": "quad"}, {"prediction_type": "epsilon"}):
+        (told,) = plotted(parts, **inputs)
+        assert plotted(parts, **{**inputs, **told["apply"]}) == []
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace", "quad"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample", "from model"])
+@pytest.mark.parametrize("part", [{}, {"denoise": 0.5}, {"start_step": 1}, {"timesteps": "999, 5"}])
+def test_an_error_of_the_plot_is_the_error_of_the_run(parts, spacing, prediction_type, part):
+    inputs = {"timestep_spacing": spacing, "prediction_type": prediction_type, **part}
+    errors = [told["text"] for told in plotted(parts, **inputs) if told["level"] == "error"]
+    try:
+        parts.nodes["DDIMSchedule"]().build(rescale_betas_zero_snr=True, **inputs)
+        refused = []
+    except DDIMError as error:
+        refused = [str(error)]
+    assert errors == refused
 
 
 def test_the_route_answers_what_the_node_does(parts):
@@ -109,7 +153,7 @@ def test_epsilon_at_zero_snr_is_drawn_and_warned_of(parts):
 
 def test_steps_over_the_timesteps_are_an_answer_not_a_failure(parts):
     answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": {"steps": 1001}}, parts.nodes)
-    assert set(answer) == {"error"} and "1000" in answer["error"] and "1001" in answer["error"]
+    assert answer == {"error": "steps must be at most 1000, the number of timesteps (num_train_timesteps), got 1001"}
 
 
 @pytest.mark.parametrize(
