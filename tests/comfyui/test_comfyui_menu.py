@@ -1,4 +1,4 @@
-"""Replacing KSampler in the editor that this ComfyUI brings: the prompt that comes of it is one that its server accepts."""
+"""Replacing KSampler in the editor that this ComfyUI brings: its server accepts the prompt that comes of it."""
 
 from __future__ import annotations
 

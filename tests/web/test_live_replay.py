@@ -70,7 +70,9 @@ def test_the_replay_fills_while_the_node_runs_and_stays_when_it_is_stopped(edito
     wait_text(editor, node, REPLAY, "Step 3 of 8")
     assert "Predicted picture" in text(editor, node, REPLAY)
     assert colour(editor, node, 20) == [60, 0, 0]
-    shown = editor.evaluate("(id) => [Object.keys(app.nodePreviewImages), app.graph.getNodeById(id).imgs ?? null]", node)
+    shown = editor.evaluate(
+        "(id) => [Object.keys(app.nodePreviewImages), app.graph.getNodeById(id).imgs ?? null]", node
+    )
     assert shown == [[], None]  # no second picture, which would make the node grow
     editor.page.get_by_alt_text("Live sampling preview").wait_for(state="hidden")
     size = editor.evaluate("(id) => app.graph.getNodeById(id).computeSize()[1]", node)
@@ -94,7 +96,10 @@ def test_a_run_of_the_demo_model_fills_the_replay(editor, example):
         """(id) => {
             const replay = app.graph.getNodeById(id).ddimReplay, show = replay.showLive;
             window.__live = 0;
-            replay.showLive = function (film) { window.__live = Math.max(window.__live, film.count); show.call(this, film); };
+            replay.showLive = function (film) {
+                window.__live = Math.max(window.__live, film.count);
+                show.call(this, film);
+            };
         }""",
         node,
     )
