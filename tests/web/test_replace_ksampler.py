@@ -52,6 +52,8 @@ def test_a_ksampler_keeps_wires_and_values(editor):
     assert after["wires"] == before["wires"] and after["targets"] == [[0, "DDIMDemoDecode"]]
     assert (after["title"], after["pos"], after["mode"]) == ("My sampler", before["pos"], 4)
     assert after["width"] >= before["width"]
+    more = "app.graph.nodes.find((n) => n.type === 'DDIMSample').widgets.find((w) => w.name === 'more_settings').label"
+    assert "More settings" in editor.evaluate(more)  # the advanced inputs stay folded
     editor.page.get_by_text("Not used by DDIM: sampler_name euler_ancestral, scheduler ddim_uniform").first.wait_for()
     undo(editor)  # one step
     editor.wait("app.graph.nodes.some((node) => node.type === 'KSampler')")
