@@ -39,6 +39,8 @@ class Task:
     needs_what: str = ""
 
 
+# Of the lines of ddim/ and nodes/. Measured: 92 % with the tests of the nodes and five files of the core's tests alone.
+FLOOR = "--cov-fail-under=90"
 COVERED = ("tests/core", "tests/inversion", "tests/nodes")
 _ROWS = (
     Task(
@@ -86,7 +88,7 @@ _ROWS = (
         "coverage",
         "which lines the tests of the core and of the nodes run; draws output/coverage/index.html",
         "test",
-        (("-m", "pytest", "-q", "--cov", "--cov-report=term", "--cov-report=html", *COVERED),),
+        (("-m", "pytest", "-q", "--cov", "--cov-report=term", "--cov-report=html", FLOOR, *COVERED),),
     ),
     Task("bench", "print every table (speed, accuracy, demo quality) and draw the plots", "bench", (("-m", "bench"),)),
     Task(
