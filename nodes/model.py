@@ -14,6 +14,7 @@ from ..ddim import (
     FLOW,
     VARIANCE_EXPLODING,
     VARIANCE_PRESERVING,
+    DDIMError,
     PredictionCheck,
     Schedule,
     SchedulerConfig,
@@ -24,9 +25,18 @@ from ..ddim import (
     output_from_x0,
     rescale_noise_cfg,
 )
-from .backend import ModelFacts, Run, SamplingRequest, current, guided_x0, remember_measured, timestep_reader
+from .backend import (
+    ModelFacts,
+    Run,
+    SamplingRequest,
+    current,
+    decided_output,
+    guided_x0,
+    remember_measured,
+    timestep_reader,
+)
 from .inputs import LATENT, MODEL, InputTypes, inputs, socket
-from .planning import with_model_levels
+from .schedules import with_model_levels
 from .values import Conditioning, Latent, Model
 
 __all__ = ["DDIMCFGRescale", "DDIMEditGuidance", "DDIMCheckModel", "DDIMModelSampling"]
@@ -51,9 +61,9 @@ class DDIMCFGRescale:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         kind, options = inputs("guidance_rescale")["guidance_rescale"]
-        return {"required": {**inputs("model"), "guidance_rescale": (kind, {**options, "default": 0.7})}}
+        return {"required": inputs("model"), "optional": {"guidance_rescale": (kind, {**options, "default": 0.7})}}
 
-    def patch(self, model: Model, guidance_rescale: float) -> tuple[Model]:
+    def patch(self, model: Model, guidance_rescale: float = 0.7) -> tuple[Model]:
         return (current().with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale)),)
 
 
@@ -74,10 +84,15 @@ class DDIMEditGuidance:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": inputs("model", "edit", "edit_weight", "edit_threshold", "warm_up")}
+        return {"required": inputs("model", "edit"), "optional": inputs("edit_weight", "edit_threshold", "warm_up")}
 
     def patch(
-        self, model: Model, edit: Conditioning, edit_weight: float, edit_threshold: float, warm_up: float
+        self,
+        model: Model,
+        edit: Conditioning,
+        edit_weight: float = 5.0,
+        edit_threshold: float = 0.9,
+        warm_up: float = 0.0,
     ) -> tuple[Model]:
         guide = partial(edit_guide, weight=edit_weight, threshold=edit_threshold)
         return (current().with_edit(model, edit, guide, warm_up),)
@@ -103,7 +118,14 @@ class DDIMModelSampling:
         return {"required": inputs("model", "schedule")}
 
     def patch(self, model: Model, schedule: Schedule) -> tuple[Model]:
-        return (current().with_levels(model, schedule.noise, schedule.config.prediction_type),)
+        backend = current()
+        facts = backend.model_facts(model)
+        prediction_type = decided_output(facts.prediction_type, schedule)
+        if prediction_type is None and facts.kind == VARIANCE_PRESERVING:
+            raise DDIMError(
+                "the MODEL predicts neither epsilon, v nor x_0, so its noise levels cannot be replaced; use it as it is"
+            )
+        return (backend.with_levels(model, schedule.noise, prediction_type or "epsilon"),)
 
 
 class DDIMCheckModel:
@@ -137,9 +159,9 @@ class DDIMCheckModel:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         latent = socket(LATENT, "The size to check at, for instance an empty latent; what it shows does not matter.")
-        return {"required": {**inputs("model", "positive"), "latent_image": latent, **inputs("seed")}}
+        return {"required": {**inputs("model", "positive"), "latent_image": latent}, "optional": inputs("seed")}
 
-    def check(self, model: Model, positive: Conditioning, latent_image: Latent, seed: int) -> dict[str, Any]:
+    def check(self, model: Model, positive: Conditioning, latent_image: Latent, seed: int = 0) -> dict[str, Any]:
         backend = current()
         facts = backend.model_facts(model)
         if facts.kind == VARIANCE_EXPLODING:
@@ -229,12 +251,7 @@ def _settings(found: PredictionCheck, facts: ModelFacts) -> list[str]:
         return [f"It is loaded as {declared}, which is another kind: load it with the loader that its maker names."]
     lines = []
     if kind == declared:
-        lines.append("DDIM Schedule: connect the MODEL and leave prediction_type at epsilon, which keeps its own type.")
-    elif kind == "epsilon":
-        lines.append(
-            f"It is loaded as {declared}: make a DDIM Schedule without the MODEL, prediction_type epsilon, and give it "
-            "to the MODEL with DDIM Model Sampling."
-        )
+        lines.append("DDIM Schedule: connect the MODEL and leave prediction_type at 'from model'.")
     else:
         lines.append(f"It is loaded as {declared}: set prediction_type of DDIM Schedule to {kind}.")
     if kind == "epsilon":

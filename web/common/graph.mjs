@@ -48,7 +48,8 @@ export function addNode(type, position) {
 export function graphChanged(node) {
   if (!node.graph) return; // removed in the meantime
   node.graph?.change?.();
-  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // older editors have the second alone
   node.setDirtyCanvas?.(true, true);
 }
 
@@ -72,9 +73,9 @@ export function linkId(node, name) {
 }
 
 /** Return the link into an input; older editors have no method for this. */
-function linkInto(node, slot) {
-  if (!node.graph) return null; // removed in the meantime
-  if (node.getInputLink) return node.getInputLink(slot) ?? null;
+export function linkInto(node, slot) {
+  if (!node.graph || slot < 0) return null; // removed in the meantime, or without such an input
+  if (node.getInputLink && !node.subgraph) return node.getInputLink(slot) ?? null; // of a subgraph, it means another link
   const id = node.inputs?.[slot]?.link;
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
 }
