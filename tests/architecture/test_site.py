@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, shows every public name and node, and asks nobody for anything."""
+"""The documentation site builds without a warning, shows every public name and node, and asks nobody for anything."""
 
 from __future__ import annotations
 
