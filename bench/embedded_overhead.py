@@ -55,9 +55,7 @@ def node_run(pack: ModuleType, shape: tuple[int, ...], cfg: float, eta: float) -
 
 def _called(pack: ModuleType, name: str, **given: Any) -> Any:
     node = pack.NODE_CLASS_MAPPINGS[name]
-    required = node.INPUT_TYPES()["required"]
-    defaults = {key: spec[1]["default"] for key, spec in required.items() if "default" in spec[1]}
-    return getattr(node(), node.FUNCTION)(**{**defaults, **given})
+    return getattr(node(), node.FUNCTION)(**given)
 
 
 def plain_run(shape: tuple[int, ...], cfg: float, eta: float) -> Callable[[], object]:

@@ -1,12 +1,13 @@
 """Whether Triton kernels can run on a device. Asking does not import Triton.
 
-With ``TRITON_INTERPRET=1`` in the environment the kernels run interpreted on the CPU: for tests, far too slow for work.
+A process that imports Triton in its interpreting mode (``TRITON_INTERPRET=1``), and this package after it, runs the
+kernels interpreted on the CPU: for tests, far too slow for work.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
+import sys
 from functools import cache
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 
 __all__ = ["INTERPRETED", "kernels_accept", "kernels_run_on"]
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+# A Triton before 3.4 has no knobs to ask.
+_KNOBS = getattr(sys.modules.get("triton"), "knobs", None)
+INTERPRETED = _KNOBS is not None and bool(_KNOBS.runtime.interpret)
 _DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 

@@ -99,7 +99,7 @@ def load_demo_model(path: str | os.PathLike[str] | None = None) -> DemoModel:
         network = DigitsUNet(architecture)
     _check_tensors(file, network.state_dict(), tensors)
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-    network.eval().requires_grad_(False)
+    network.train(False).requires_grad_(False)
     return DemoModel(network, scheduler_config, class_names, scheduler_config["prediction_type"], metadata)
 
 

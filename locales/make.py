@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 LANGUAGES = ("en", "zh", "ja")
 MARKS = set("@${}|%")
+INPUT_ID = re.compile(r"(?<![\w（(])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w=])", re.ASCII)
+ALSO_VALUES = {"variance_noise"}  # ids that are also values of another input
 
 
 def load_nodes() -> tuple[dict[str, type], dict[str, str]]:
@@ -58,15 +61,25 @@ def _english(kind: type, name: str) -> dict[str, Any]:
 def _translated(node: str, kind: type, terms: dict[str, Any]) -> dict[str, Any]:
     def words(group: str, name: str) -> dict[str, str]:
         found = terms[group].get(f"{node}.{name}") or terms[group][name]
-        return {"name": _plain(found[0]), "tooltip": _plain(found[1])}
+        return {"name": _plain(found[0]), "tooltip": _named(_plain(found[1]), terms["inputs"])}
 
     title, description = terms["nodes"][node]
     return {
         "display_name": _plain(title),
-        "description": _plain(description),
+        "description": _named(_plain(description), terms["inputs"]),
         "inputs": {name: words("inputs", name) for name in _input_tips(kind)},
         "outputs": {str(i): words("outputs", name) for i, name in enumerate(_output_names(kind))},
     }
+
+
+def _named(text: str, inputs: dict[str, list[str]]) -> str:
+    """Put the label that a node shows before each id of an input in a text, as web/common/words.mjs does."""
+
+    def labelled(found: re.Match[str]) -> str:
+        name = found.group()
+        return name if name not in inputs or name in ALSO_VALUES else f"{inputs[name][0]} ({name})"
+
+    return INPUT_ID.sub(labelled, text)
 
 
 def _input_tips(kind: type) -> dict[str, str]:

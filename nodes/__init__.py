@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
 from .editor import register_routes
-from .fit import DDIMFitSteps
 from .inputs import Node
 from .interpolate import DDIMInterpolate
 from .invert import DDIMInvert
 from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
 from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
-from .schedule import DDIMSchedule
-from .schedule_from_config import DDIMScheduleFromConfig
+from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 

@@ -75,9 +75,9 @@ class DDIMDemoPrompt:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         tooltip = f"Digits 0 to 9, one per image; {SEPARATORS}. Empty: no digit in particular."
-        return {"required": {"digits": text("0123456789", tooltip)}}
+        return {"required": {}, "optional": {"digits": text("0123456789", tooltip)}}
 
-    def encode(self, digits: str) -> tuple[Conditioning]:
+    def encode(self, digits: str = "0123456789") -> tuple[Conditioning]:
         labels = _labels(digits) or [LABELS - 1]
         rows = F.one_hot(torch.tensor(labels), LABELS).float()
         return ([[rows[:, None], {}]],)
@@ -96,9 +96,9 @@ class DDIMDemoLatent:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": {"batch_size": integer(10, 1, 4096, "How many images.")}}
+        return {"required": {}, "optional": {"batch_size": integer(10, 1, 4096, "How many images.")}}
 
-    def make(self, batch_size: int) -> tuple[Latent]:
+    def make(self, batch_size: int = 10) -> tuple[Latent]:
         return ({"samples": torch.zeros(batch_size, 3, SIZE, SIZE)},)
 
 
@@ -120,13 +120,14 @@ class DDIMDemoPicture:
     def INPUT_TYPES(cls) -> InputTypes:
         tooltip = f"Digits 0 to 9, one per image; {SEPARATORS}. A repeated digit gives its next scan."
         return {
-            "required": {
+            "required": {},
+            "optional": {
                 "digits": text("3", tooltip),
                 "scan": integer(0, 0, SCANS - 1, "Which of the eight scans of a digit comes first."),
-            }
+            },
         }
 
-    def load(self, digits: str, scan: int) -> tuple[Tensor]:
+    def load(self, digits: str = "3", scan: int = 0) -> tuple[Tensor]:
         from ..demo import held_out_picture  # here, so that importing the pack is fast
 
         labels = _labels(digits)
@@ -180,14 +181,14 @@ class DDIMDemoDecode:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         return {
-            "required": {
-                "latent": socket(LATENT, "From DDIM KSampler or another sampler."),
+            "required": {"latent": socket(LATENT, "From DDIM KSampler or another sampler.")},
+            "optional": {
                 "columns": integer(0, 0, 100, "0: one image per latent. Otherwise one grid with this many in a row."),
                 "scale": integer(4, 1, 32, "How many times larger each pixel is drawn."),
-            }
+            },
         }
 
-    def decode(self, latent: Latent, columns: int, scale: int) -> tuple[Tensor]:
+    def decode(self, latent: Latent, columns: int = 0, scale: int = 4) -> tuple[Tensor]:
         samples = latent["samples"]
         if samples.ndim != 4 or samples.shape[1] != 3:
             raise DDIMError(

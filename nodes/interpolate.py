@@ -31,9 +31,11 @@ class DDIMInterpolate:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": inputs("latent_a", "frames", "loop"), "optional": inputs("latent_b")}
+        return {"required": inputs("latent_a"), "optional": inputs("frames", "loop", "latent_b")}
 
-    def interpolate(self, latent_a: Latent, frames: int, loop: bool, latent_b: Latent | None = None) -> tuple[Latent]:
+    def interpolate(
+        self, latent_a: Latent, frames: int = 9, loop: bool = False, latent_b: Latent | None = None
+    ) -> tuple[Latent]:
         paths = _paths(latent_a["samples"], None if latent_b is None else latent_b["samples"])
         samples = torch.cat([slerp_path(points, frames, closed=loop) for points in paths])
         rest = {key: value for key, value in latent_a.items() if key not in PER_IMAGE}

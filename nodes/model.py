@@ -26,7 +26,7 @@ from ..ddim import (
 )
 from .backend import ModelFacts, Run, SamplingRequest, current, guided_x0, remember_measured, timestep_reader
 from .inputs import LATENT, MODEL, InputTypes, inputs, socket
-from .planning import with_model_levels
+from .schedules import with_model_levels
 from .values import Conditioning, Latent, Model
 
 __all__ = ["DDIMCFGRescale", "DDIMEditGuidance", "DDIMCheckModel", "DDIMModelSampling"]
@@ -51,9 +51,9 @@ class DDIMCFGRescale:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         kind, options = inputs("guidance_rescale")["guidance_rescale"]
-        return {"required": {**inputs("model"), "guidance_rescale": (kind, {**options, "default": 0.7})}}
+        return {"required": inputs("model"), "optional": {"guidance_rescale": (kind, {**options, "default": 0.7})}}
 
-    def patch(self, model: Model, guidance_rescale: float) -> tuple[Model]:
+    def patch(self, model: Model, guidance_rescale: float = 0.7) -> tuple[Model]:
         return (current().with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale)),)
 
 
@@ -74,10 +74,15 @@ class DDIMEditGuidance:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": inputs("model", "edit", "edit_weight", "edit_threshold", "warm_up")}
+        return {"required": inputs("model", "edit"), "optional": inputs("edit_weight", "edit_threshold", "warm_up")}
 
     def patch(
-        self, model: Model, edit: Conditioning, edit_weight: float, edit_threshold: float, warm_up: float
+        self,
+        model: Model,
+        edit: Conditioning,
+        edit_weight: float = 5.0,
+        edit_threshold: float = 0.9,
+        warm_up: float = 0.0,
     ) -> tuple[Model]:
         guide = partial(edit_guide, weight=edit_weight, threshold=edit_threshold)
         return (current().with_edit(model, edit, guide, warm_up),)
@@ -137,9 +142,9 @@ class DDIMCheckModel:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         latent = socket(LATENT, "The size to check at, for instance an empty latent; what it shows does not matter.")
-        return {"required": {**inputs("model", "positive"), "latent_image": latent, **inputs("seed")}}
+        return {"required": {**inputs("model", "positive"), "latent_image": latent}, "optional": inputs("seed")}
 
-    def check(self, model: Model, positive: Conditioning, latent_image: Latent, seed: int) -> dict[str, Any]:
+    def check(self, model: Model, positive: Conditioning, latent_image: Latent, seed: int = 0) -> dict[str, Any]:
         backend = current()
         facts = backend.model_facts(model)
         if facts.kind == VARIANCE_EXPLODING:

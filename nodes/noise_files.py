@@ -40,9 +40,11 @@ class DDIMSaveNoise:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": inputs("variance_noise", "filename_prefix", "precision")}
+        return {"required": inputs("variance_noise"), "optional": inputs("filename_prefix", "precision")}
 
-    def save(self, variance_noise: RecordedNoise, filename_prefix: str, precision: str) -> dict[str, Any]:
+    def save(
+        self, variance_noise: RecordedNoise, filename_prefix: str = "noise/ddim", precision: str = "half"
+    ) -> dict[str, Any]:
         if variance_noise.inversion is None:
             raise DDIMError(
                 "variance_noise must come from an inversion to be saved, and this one has no inverted image; use DDIM "
@@ -79,27 +81,30 @@ class DDIMLoadNoise:
     def INPUT_TYPES(cls) -> InputTypes:
         kind, options = socket("STRING", "A name from DDIM Save Noise, used instead of the choice above.")
         return {
-            "required": {
-                "noise_file": choice(_noise_files(), NO_FILE, "A noise file in the input folder or the output folder.")
+            "required": {},
+            "optional": {
+                "noise_file": choice(_noise_files(), NO_FILE, "A noise file in the input folder or the output folder."),
+                "file_name": (kind, {**options, "forceInput": True}),
             },
-            "optional": {"file_name": (kind, {**options, "forceInput": True})},
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, noise_file: str) -> bool:
+    def VALIDATE_INPUTS(cls, noise_file: str = NO_FILE) -> bool:
         # The browser's list is as old as the page, and a connected file_name replaces the choice: the name is checked
         # when the file is read.
         return True
 
     @classmethod
-    def IS_CHANGED(cls, noise_file: str, file_name: str | None = None) -> str:
+    def IS_CHANGED(cls, noise_file: str = NO_FILE, file_name: str | None = None) -> str:
         try:
             stat = _resolve(file_name or noise_file).stat()
         except (DDIMError, OSError):
             return "missing"
         return f"{stat.st_mtime_ns} {stat.st_size}"
 
-    def load(self, noise_file: str, file_name: str | None = None) -> tuple[Latent, RecordedNoise, Schedule, float]:
+    def load(
+        self, noise_file: str = NO_FILE, file_name: str | None = None
+    ) -> tuple[Latent, RecordedNoise, Schedule, float]:
         inversion = load_noise(_resolve(file_name or noise_file))
         noise = RecordedNoise.from_inversion(inversion)
         return {"samples": inversion.latent.clone()}, noise, inversion.schedule, noise.eta

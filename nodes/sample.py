@@ -9,10 +9,12 @@ from typing import Any
 from ..ddim import DDIMError, Schedule, proximal_guide, rescale_noise_cfg
 from .backend import SamplingRequest, current
 from .editor import Replay
-from .inputs import LATENT, SAMPLER, InputTypes, inputs
+from .inputs import LATENT, SAMPLER, InputTypes, inputs, planned_here
 from .running import run_ddim
+from .schedules import plan_of_model
 from .values import (
     FROM_SCHEDULE,
+    NOISE_MODES,
     PROXIMAL_OFF,
     SHARE,
     Conditioning,
@@ -52,27 +54,19 @@ class DDIMSample:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         return {
-            "required": inputs(
-                "model",
-                "positive",
-                "negative",
-                "latent_image",
-                "schedule",
-                "seed",
-                "cfg",
-                "guidance_rescale",
-                "eta",
-                "add_noise",
-                "x0_processing",
-                "clip_sample_range",
-                "dynamic_thresholding_ratio",
-                "sample_max_value",
-                "use_clipped_model_output",
-                "noise_mode",
-            ),
+            "required": inputs("model", "positive", "negative", "latent_image"),
             "optional": {
-                **inputs("variance_noise", "guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
-                **inputs("source", "proximal", "proximal_quantile"),
+                **inputs("seed"),
+                **planned_here("steps"),
+                **inputs("cfg"),
+                **planned_here("timestep_spacing", "denoise"),
+                **inputs("eta", "guidance_rescale"),
+                **planned_here("schedule"),
+                **inputs("variance_noise", "source"),
+                **inputs("guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
+                **inputs("add_noise", "x0_processing", "clip_sample_range", "dynamic_thresholding_ratio"),
+                **inputs("sample_max_value", "use_clipped_model_output", "noise_mode"),
+                **inputs("proximal", "proximal_quantile"),
             },
         }
 
@@ -82,27 +76,32 @@ class DDIMSample:
         positive: Conditioning,
         negative: Conditioning,
         latent_image: Latent,
-        schedule: Schedule,
-        seed: int,
-        cfg: float,
-        guidance_rescale: float,
-        eta: float,
-        add_noise: bool,
-        x0_processing: str,
-        clip_sample_range: float,
-        dynamic_thresholding_ratio: float,
-        sample_max_value: float,
-        use_clipped_model_output: bool,
-        noise_mode: str,
+        seed: int = 0,
+        steps: int = 20,
+        cfg: float = 7.5,
+        timestep_spacing: str = "trailing",
+        denoise: float = 1.0,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        schedule: Schedule | None = None,
         variance_noise: RecordedNoise | None = None,
+        source: Conditioning | None = None,
         guidance_mode: str = "cfg",
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
         guidance_unit: str = SHARE,
-        source: Conditioning | None = None,
+        add_noise: bool = True,
+        x0_processing: str = FROM_SCHEDULE,
+        clip_sample_range: float = 1.0,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
+        use_clipped_model_output: bool = False,
+        noise_mode: str = NOISE_MODES[0],
         proximal: str = PROXIMAL_OFF,
         proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
+        if schedule is None:
+            schedule = plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
@@ -160,7 +159,8 @@ class DDIMSampler:
     def INPUT_TYPES(cls) -> InputTypes:
         names, options = inputs("x0_processing")["x0_processing"]
         return {
-            "required": {
+            "required": {},
+            "optional": {
                 **inputs("eta"),
                 # SIGMAS bring no config, so there is nothing "from schedule".
                 "x0_processing": ([name for name in names if name != FROM_SCHEDULE], {**options, "default": "none"}),
@@ -170,20 +170,20 @@ class DDIMSampler:
                     "sample_max_value",
                     "use_clipped_model_output",
                     "noise_mode",
+                    "variance_noise",
                 ),
             },
-            "optional": inputs("variance_noise"),
         }
 
     def build(
         self,
-        eta: float,
-        x0_processing: str,
-        clip_sample_range: float,
-        dynamic_thresholding_ratio: float,
-        sample_max_value: float,
-        use_clipped_model_output: bool,
-        noise_mode: str,
+        eta: float = 0.0,
+        x0_processing: str = "none",
+        clip_sample_range: float = 1.0,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
+        use_clipped_model_output: bool = False,
+        noise_mode: str = NOISE_MODES[0],
         variance_noise: RecordedNoise | None = None,
     ) -> tuple[object]:
         if variance_noise is not None and variance_noise.noise is None:

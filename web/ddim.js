@@ -11,6 +11,8 @@ import { attachPlot, showRun, startPlots } from "./schedule/schedule_plot.mjs";
 import { attachSamplerReplay, startSamplerReplays } from "./replay/sampler_replay.mjs";
 import { attachReplay, updateReplays, showReplay } from "./replay/step_replay.mjs";
 import { loadText } from "./common/text.mjs";
+import { colourSockets } from "./nodes/colours.mjs";
+import { attachLook, startLooks } from "./nodes/look.mjs";
 
 const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit", "ddim_model_check"];
 const category = (name) => ["DDIM", "DDIM panels", name];
@@ -28,11 +30,14 @@ registerExtension({
     await loadText();
   },
   setup() {
+    colourSockets();
     handleDroppedConfigs();
+    startLooks();
     startPlots();
     startSamplerReplays();
   },
   nodeCreated(node) {
+    attachLook(node);
     attachPlot(node);
     attachReplay(node);
     attachSamplerReplay(node);

@@ -47,9 +47,9 @@ def run(node, **inputs):
 
 
 def defaults(node):
-    """Return the default of every required input that has one."""
-    required = node.INPUT_TYPES()["required"]
-    return {name: spec[1]["default"] for name, spec in required.items() if "default" in spec[1]}
+    """Return the default of every input that has one."""
+    declared = {name: spec for group in node.INPUT_TYPES().values() for name, spec in group.items()}
+    return {name: spec[1]["default"] for name, spec in declared.items() if "default" in spec[1]}
 
 
 def finish_replay():

@@ -19,6 +19,7 @@ __all__ = ["EmbeddedModel", "Predictions", "Prompts", "guided_outputs", "latent_
 
 CHUNK = 128  # rows evaluated at once: bounds the memory of large batches
 PREVIEW_SIZE = 512  # pixels that the editor scales a live preview to
+SMALL = 256  # pixels: the editor shows smaller previews at their own size, which is a stamp for the demo's 32
 
 
 class Predictions(NamedTuple):
@@ -189,10 +190,14 @@ def live_preview(x0: Tensor) -> tuple[str, Image.Image, int] | None:
         x0: ``(B, 3, H, W)`` in about [-1, 1], or ``(B, 3, T, H, W)``, of which the first frame is shown.
 
     Returns:
-        None for latents that are not images.
+        A small image is enlarged by a whole number, in which each of its pixels is a square. None for latents that are
+        not images.
     """
     frame = x0[0, :, 0] if x0.ndim == 5 else x0[0]
     if frame.ndim != 3 or frame.shape[0] != 3:
         return None
     pixels = ((frame.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num().to(torch.uint8)
-    return "JPEG", Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()), PREVIEW_SIZE
+    image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    enlarged = max(1, SMALL // max(image.size))
+    size = (enlarged * image.width, enlarged * image.height)
+    return "JPEG", image.resize(size, Image.Resampling.NEAREST), PREVIEW_SIZE

@@ -1,6 +1,6 @@
 """Socket types and input definitions of the nodes."""
 
-from .definitions import inputs
+from .definitions import inputs, planned_here
 from .kinds import (
     CONDITIONING,
     DDIM_SCHEDULE,
@@ -37,6 +37,7 @@ __all__ = [
     "inputs",
     "integer",
     "number",
+    "planned_here",
     "socket",
     "switch",
     "text",

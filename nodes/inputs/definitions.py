@@ -5,6 +5,9 @@ A node lists its inputs by name; the same name means the same on every node.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ...ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
 from ..values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
 from .edit import EDIT_INPUTS
@@ -24,7 +27,7 @@ from .kinds import (
     text,
 )
 
-__all__ = ["inputs"]
+__all__ = ["inputs", "planned_here"]
 
 NOISE_PRECISIONS = ("half", "full")
 
@@ -32,6 +35,27 @@ NOISE_PRECISIONS = ("half", "full")
 def inputs(*names: str) -> dict[str, Input]:
     """Return the definitions of the named inputs, in this order."""
     return {name: _INPUTS[name] for name in names}
+
+
+def planned_here(*names: str) -> dict[str, Input]:
+    """Return inputs of a node that plans its run itself, over the MODEL's own levels, where no schedule is connected.
+
+    Args:
+        names: Of ``schedule``, ``steps``, ``timestep_spacing`` and ``denoise``.
+    """
+    return {
+        name: (kind, {**options, "tooltip": _planned(name, options)})
+        for name, (kind, options) in inputs(*names).items()
+    }
+
+
+def _planned(name: str, options: Mapping[str, Any]) -> str:
+    if name == "schedule":
+        return (
+            "All choices of a schedule; from DDIM Schedule. Not connected: the node's own steps, timestep_spacing and "
+            "denoise, over the MODEL's own noise levels."
+        )
+    return f"{options['tooltip']} Not used if a schedule is connected."
 
 
 _INPUTS: dict[str, Input] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("ddim", "nodes", "host", "demo", "bench")
+PACKAGES = ("ddim", "nodes", "host", "demo", "bench", "tasks")
 
 
 def files_of(package: str) -> dict[str, Path]:

@@ -13,7 +13,8 @@ import tomllib
 import ddim
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = [path for room in ("ddim", "nodes", "host", "demo", "bench") for path in sorted((ROOT / room).rglob("*.py"))]
+ROOMS = ("ddim", "nodes", "host", "demo", "bench", "tasks")
+CODE = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 SCRIPTS = [path for path in sorted((ROOT / "web").rglob("*")) if path.suffix in {".js", ".mjs"}]
 MAX_LINES = 300
 MAX_FILES_OF_A_FOLDER = 12

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ddim import DDIMFlowScheduler
 
 diffusers = pytest.importorskip("diffusers")
+attention = pytest.importorskip("torch.nn.attention")  # diffusers needs it as well
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own deprecations
 
@@ -164,7 +164,7 @@ def test_half_precision_latents_stay_in_their_dtype(networks, dtype: torch.dtype
         return values
 
     # With ATEN_CPU_CAPABILITY=default on a processor with bfloat16 units, torch's fused attention fails.
-    with sdpa_kernel(SDPBackend.MATH):
+    with attention.sdpa_kernel(attention.SDPBackend.MATH):
         result = picture(pipe, callback_on_step_end=watch)
     assert seen == [(torch.float32, dtype)] * 6
     assert np.isfinite(result).all()

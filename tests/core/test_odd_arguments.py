@@ -28,10 +28,11 @@ from ddim import DDIMError
 ODD_TENSORS: dict[str, Callable[[Tensor], Any]] = {
     **{
         f"as {dtype}": lambda x, dtype=dtype: x.to(dtype)
-        for dtype in (
-            torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8, torch.uint16,
-            torch.bool, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
+        for name in (
+            "float64", "float16", "bfloat16", "int64", "int8", "uint8", "uint16", "bool", "float8_e4m3fn",
+            "float8_e5m2", "float8_e8m0fnu",
         )
+        if (dtype := getattr(torch, name, None)) is not None  # the newest come with newer torches
     },
     "complex": lambda x: x + 1j * x,
     "complex without an imaginary part": lambda x: x.to(torch.complex64),

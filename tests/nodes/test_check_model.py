@@ -104,11 +104,7 @@ def plot(nodes: dict[str, type]) -> Any:
     """The plot that DDIMSchedule shows for a MODEL and some settings."""
 
     def run(model: Any, **settings: Any) -> dict[str, Any]:
-        required = nodes["DDIMSchedule"].INPUT_TYPES()["required"]
-        values = {name: spec[1].get("default", spec[0][0]) for name, spec in required.items()}
-        return nodes["DDIMSchedule"]().build(**{**values, "steps": 6, **settings}, model=model)["ui"]["ddim_schedule"][
-            0
-        ]
+        return nodes["DDIMSchedule"]().build(**{"steps": 6, **settings}, model=model)["ui"]["ddim_schedule"][0]
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,3 +62,18 @@ def test_latents_of_other_models_are_refused(call: Any) -> None:
         call("DDIMDemoDecode", latent={"samples": torch.zeros(1, 4, 64, 64)})
     with pytest.raises(DDIMError, match="3 colours"):
         call("DDIMDemoEncode", image=torch.zeros(64, 64, 3))
+
+
+@pytest.mark.parametrize(("size", "shown"), [((32, 32), (256, 256)), ((24, 60), (96, 240)), ((300, 200), (300, 200))])
+def test_a_small_live_preview_is_enlarged_and_stays_sharp(
+    pack: Any, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    from pack.nodes.backend.embedded_model import live_preview
+
+    x0 = torch.rand(2, 3, *size) * 2 - 1
+    image = live_preview(x0)[1]
+    assert (image.height, image.width) == shown
+    factor = shown[0] // size[0]
+    pixels = torch.from_numpy(np.asarray(image).copy()).float()
+    given = ((x0[0].permute(1, 2, 0) + 1) * 127.5).round()
+    assert torch.equal(pixels, given.repeat_interleave(factor, 0).repeat_interleave(factor, 1))

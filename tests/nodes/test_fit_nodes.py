@@ -76,12 +76,11 @@ def prompts(call: Any) -> dict[str, Any]:
 def fit(nodes: dict[str, type], call: Any, prompts: Any, model: Any) -> Callable[..., dict[str, Any]]:
     """``fit(steps=5, ...)`` gives everything that the node returns; quick by default."""
     node = nodes["DDIMFitSteps"]
-    defaults = {k: v[1]["default"] for k, v in node.INPUT_TYPES()["required"].items() if "default" in v[1]}
 
     def run(**given: Any) -> dict[str, Any]:
         given = {"model": model, "latent_image": empty(), "cfg": 1.0, "grid": GRID, "images": 2, "steps": 4, **given}
         given.setdefault("schedule", call("DDIMSchedule", model=given["model"])[0])
-        return node().fit(**{**defaults, **prompts, **given})
+        return node().fit(**{**prompts, **given})
 
     return run
 

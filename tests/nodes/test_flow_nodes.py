@@ -191,9 +191,7 @@ def test_sigmas_of_a_flow_model_become_a_flow_schedule(backend: ModuleType) -> N
 
 
 def test_the_plot_shows_times_and_log_snr_and_says_what_has_no_effect(nodes: Any, wavy: Any) -> None:
-    values = {name: options["default"] for name, (_, options) in
-              nodes["DDIMSchedule"].INPUT_TYPES()["required"].items()}  # fmt: skip
-    ui = nodes["DDIMSchedule"]().build(**{**values, "steps": 4}, model=wavy)["ui"]
+    ui = nodes["DDIMSchedule"]().build(steps=4, model=wavy)["ui"]
     (plot,), (text,) = ui["ddim_schedule"], ui["text"]
     assert plot["visited"]["index"] == [999, 749, 499, 249] and "sigma" in text
     assert plot["visited"]["t"] == pytest.approx([float(wavy.noise.times[i]) for i in (999, 749, 499, 249)], rel=1e-4)
@@ -282,11 +280,9 @@ def test_a_plan_of_more_steps_than_timesteps_is_refused(call: Any) -> None:
 
 def test_a_run_that_misses_pure_noise_is_warned_about(nodes: Any, backend: ModuleType) -> None:
     model = backend.current().flow_model_from_network(Wavy(growing=False))
-    values = {name: options["default"] for name, (_, options) in
-              nodes["DDIMSchedule"].INPUT_TYPES()["required"].items()}  # fmt: skip
 
     def codes(**changes: Any) -> list[str]:
-        ui = nodes["DDIMSchedule"]().build(**{**values, "steps": 4, **changes}, model=model)["ui"]
+        ui = nodes["DDIMSchedule"]().build(**{"steps": 4, **changes}, model=model)["ui"]
         return [warning["code"] for warning in ui["ddim_schedule"][0]["warnings"]]
 
     assert codes(timestep_spacing="quad") == codes(timestep_spacing="leading") == ["last_step_never_visited"]

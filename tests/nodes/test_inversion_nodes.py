@@ -223,7 +223,7 @@ def test_files_are_numbered_and_listed(world: Any, picture: Any, call: Any, node
     (folders / "input" / "sub").mkdir()
     (folders / "input" / "sub" / "a.safetensors").write_bytes(b"")
     (folders / "input" / ".hidden.safetensors").write_bytes(b"")
-    listed = nodes["DDIMLoadNoise"].INPUT_TYPES()["required"]["noise_file"][0]
+    listed = nodes["DDIMLoadNoise"].INPUT_TYPES()["optional"]["noise_file"][0]
     assert listed == ["(choose a noise file)", "sub/a.safetensors", *names]
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from host.packs import stock_registry
+from host.validation import validate
 
 SNAPSHOT = Path(__file__).parent / "released_nodes.json"
 
@@ -95,3 +101,53 @@ def test_example_workflows_name_known_nodes_and_their_inputs(repo_root: Path, no
             declared = {name for group in ("required", "optional") for name in given.get(group, {})}
             told = set(node.get("widgets_values_named", {})) - {"control_after_generate", "upload"}
             assert told | {i["name"] for i in node["inputs"]} <= declared, f"{path.name}: {node['type']}"
+
+
+def declared_inputs(node: type) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    """(group, name, type, options) of every input."""
+    for group, specs in node.INPUT_TYPES().items():
+        for name, (kind, options) in specs.items():
+            yield group, name, kind, options
+
+
+# A node file that has not moved its widgets to "optional" yet.
+WIDGETS_REQUIRED = {"DDIMInvert"}
+
+
+def test_only_links_are_required(nodes: dict[str, type]) -> None:
+    for node_id in set(nodes) - WIDGETS_REQUIRED:
+        for group, name, _, options in declared_inputs(nodes[node_id]):
+            assert (group == "optional") or "default" not in options, f"{node_id}.{name}"
+
+
+def test_a_missing_value_is_the_widget_s_default(nodes: dict[str, type]) -> None:
+    """A prompt that leaves an input out runs as one in which the editor wrote the default."""
+    for node_id in set(nodes) - WIDGETS_REQUIRED:
+        given = inspect.signature(getattr(nodes[node_id], nodes[node_id].FUNCTION)).parameters
+        for group, name, _, options in declared_inputs(nodes[node_id]):
+            default = options.get("default") if group == "optional" else inspect.Parameter.empty
+            assert given[name].default == default, f"{node_id}.{name}"
+            assert type(given[name].default) is type(default), f"{node_id}.{name}"
+
+
+# Which node makes a value of a type, and in which output.
+MAKERS = {
+    "MODEL": ("DDIMDemoModel", 0),
+    "CONDITIONING": ("DDIMDemoPrompt", 0),
+    "LATENT": ("DDIMDemoLatent", 0),
+    "IMAGE": ("DDIMDemoPicture", 0),
+    "DDIM_SCHEDULE": ("DDIMSchedule", 0),
+    "VARIANCE_NOISE": ("DDIMLoadNoise", 1),
+}
+
+
+def test_a_prompt_of_links_alone_is_valid(nodes: dict[str, type]) -> None:
+    """The smallest prompt of each node: its required links, and nothing else."""
+    for node_id in set(nodes) - WIDGETS_REQUIRED:
+        target = type(node_id, (nodes[node_id],), {"OUTPUT_NODE": True})
+        needed = [(name, kind) for group, name, kind, _ in declared_inputs(target) if group == "required"]
+        prompt = {kind: {"class_type": maker, "inputs": {}} for kind, (maker, _) in MAKERS.items()}
+        prompt["0"] = {"class_type": "Target", "inputs": {name: [kind, MAKERS[kind][1]] for name, kind in needed}}
+        stock = stock_registry()
+        found = validate(prompt, replace(stock, nodes={**stock.nodes, **nodes, "Target": target}))
+        assert found.ok and "0" in found.outputs, f"{node_id}: {found.node_errors}"

@@ -301,3 +301,42 @@ def test_sigmas_become_a_schedule_with_a_timestep_each(backend: ModuleType) -> N
 def test_sigmas_that_do_not_fall_are_refused(backend: ModuleType, sigmas: list[float]) -> None:
     with pytest.raises(DDIMError, match="SIGMAS that fall"):
         backend.schedule_from_sigmas(torch.tensor(sigmas))
+
+
+# -- without a schedule
+
+
+@pytest.mark.parametrize("settings", [{}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}])
+@pytest.mark.parametrize("planned", [{}, {"steps": 7, "timestep_spacing": "leading"}, {"steps": 5, "denoise": 0.6}])
+def test_without_a_schedule_the_steps_are_those_of_ddim_schedule_with_the_model(
+    call: Any, exact_model: Any, planned: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    model, network = exact_model(**settings)
+    prompt = call("DDIMDemoPrompt", digits="7")[0]
+    given = {"model": model, "positive": prompt, "negative": prompt, "seed": 3, "eta": 0.5}
+    given["latent_image"] = {"samples": torch.rand(1, 3, 8, 8)}
+    alone = call("DDIMSample", **given, **planned)[0]["samples"]
+    called = list(network.calls)
+    network.calls.clear()
+    schedule, _ = call("DDIMSchedule", model=model, **planned)
+    assert torch.equal(call("DDIMSample", **given, schedule=schedule)[0]["samples"], alone)
+    assert network.calls == called and len(called) in (20, 7, 5)
+
+
+def test_without_a_schedule_a_flow_model_keeps_its_own_levels(call: Any, backend: Any) -> None:
+    model = call("DDIMDemoModel", sampled_as="flow")[0]
+    prompt = call("DDIMDemoPrompt", digits="7")[0]
+    given = {"model": model, "positive": prompt, "negative": prompt, "cfg": 1.0}
+    given["latent_image"] = {"samples": torch.zeros(1, 3, 32, 32)}
+    schedule, _ = call("DDIMSchedule", model=model, steps=3)
+    alone = call("DDIMSample", **given, steps=3)[0]["samples"]
+    assert torch.equal(call("DDIMSample", **given, schedule=schedule)[0]["samples"], alone)
+
+
+def test_steps_of_the_node_are_not_used_with_a_schedule(call: Any, exact_model: Any) -> None:
+    model, network = exact_model()
+    prompt = call("DDIMDemoPrompt", digits="7")[0]
+    schedule, _ = call("DDIMSchedule", steps=3)
+    latent = {"samples": torch.zeros(1, 3, 8, 8)}
+    call("DDIMSample", model=model, positive=prompt, negative=prompt, latent_image=latent, schedule=schedule, steps=9)
+    assert len(network.calls) == 3

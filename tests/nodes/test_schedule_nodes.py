@@ -111,8 +111,7 @@ def test_a_model_gives_levels_prediction_type_and_zero_snr(call: Any, exact_mode
 def test_the_report_says_what_was_taken(nodes: Any, exact_model: Any) -> None:
     model, _ = exact_model(prediction_type="v_prediction", rescale_betas_zero_snr=True)
     node = nodes["DDIMSchedule"]
-    defaults = {k: o["default"] for k, (_, o) in node.INPUT_TYPES()["required"].items()}
-    (text,) = node().build(**defaults, model=model)["ui"]["text"]
+    (text,) = node().build(model=model)["ui"]["text"]
     assert "the MODEL" in text and "v_prediction" in text and "zero terminal SNR" in text
 
 
@@ -178,7 +177,7 @@ def test_a_file_in_the_models_folder_is_offered_and_read(
         place.mkdir(parents=True)
         (place / "scheduler_config.json").write_text(json.dumps(SDXL))
         node, name = nodes["DDIMScheduleFromConfig"], "diffusers/mine/scheduler/scheduler_config.json"
-        assert node.INPUT_TYPES()["required"]["file"][0] == ["(pasted text)", name]
+        assert node.INPUT_TYPES()["optional"]["file"][0] == ["(pasted text)", name]
         assert call("DDIMScheduleFromConfig", file=name)[0].plan.timesteps[0] == 951
         first = node.IS_CHANGED(file=name)
         (place / "scheduler_config.json").write_text(json.dumps(SDXL) + " ")

@@ -63,7 +63,7 @@ def test_a_sheet_can_be_fetched_as_soon_as_a_run_has_told_its_name(host: HostPro
 
 
 def defaults(host: HostProcess, node: str) -> dict:
-    declared = host.get(f"/object_info/{node}").json[node]["input"]["required"]
+    declared = host.get(f"/object_info/{node}").json[node]["input"]["optional"]
     return {name: spec[1]["default"] for name, spec in declared.items() if "default" in spec[1]}
 
 

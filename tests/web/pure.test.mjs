@@ -4,7 +4,9 @@ import { test } from "node:test";
 
 import { importRows, isSchedulerConfig } from "../../web/schedule/import_rows.mjs";
 import { curves, marks, nearest, scales, snrRange } from "../../web/schedule/plot_geometry.mjs";
-import { figure, fill, pick, snr } from "../../web/common/words.mjs";
+import { matching } from "../../web/schedule/matching.mjs";
+import { withoutEffect } from "../../web/nodes/applicable.mjs";
+import { closeTo, figure, fill, labelsOfInputs, logarithm, pick, snr, withLabels } from "../../web/common/words.mjs";
 
 const report = {
   num_train_timesteps: 1000,
@@ -86,4 +88,39 @@ test("import rows: each key once, replaced ones with both values", () => {
   assert.deepEqual(rows.map(({ kind, key, text }) => [kind, key, text]), [["used", "a", "1"],
     ["mapped", "d", "v → prediction_type = v_prediction"], ["overridden", "b", "false → true"],
     ["defaulted", "e", "null"], ["ignored", "c", "why"]]);
+});
+
+test("a log-SNR is written with a minus sign, and infinite at both ends", () => {
+  assert.deepEqual([logarithm(-5.3641, 0.004), logarithm(null, 0), logarithm(null, 1), logarithm(0, 0.5)], ["−5.364", "−∞", "∞", "0"]);
+});
+
+test("values that the editor has rounded are the same", () => {
+  assert.ok(closeTo(850 * 1e-6, 0.00085) && closeTo("a", "a") && closeTo(true, true));
+  assert.ok(!closeTo(0.00085, 0.0009) && !closeTo("1", 1) && !closeTo(true, "true") && !closeTo(undefined, 1));
+});
+
+test("an id in a text gets its label once, and only where it says more than the id", () => {
+  const labels = labelsOfInputs({
+    DDIMSample: { inputs: { add_noise: { name: "添加噪声" }, variance_noise: { name: "反演" }, eta: { name: "eta" }, end_step: { name: "end step" } } },
+    DDIMDemo: { inputs: { add_noise: { name: "another" } } },
+  });
+  assert.deepEqual(labels, { add_noise: "添加噪声" });
+  assert.equal(withLabels("eta 0，关闭 add_noise。", labels), "eta 0，关闭 添加噪声 (add_noise)。");
+  assert.equal(withLabels("添加噪声（add_noise）, add_noises, my_add_noise", labels), "添加噪声（add_noise）, add_noises, my_add_noise");
+});
+
+test("the preset that sets the most is the one that values are", () => {
+  const known = [{ name: "a", inputs: { x: 1 } }, { name: "b", inputs: { x: 1, y: "v" } }, { name: "c", inputs: { x: 2 } }];
+  const named = (values) => matching(known, (name) => values[name])?.name;
+  assert.deepEqual([named({ x: 1, y: "v" }), named({ x: 1, y: "w" }), named({ x: 2 }), named({ x: 3 })], ["b", "a", "c", undefined]);
+});
+
+test("an input has no effect if its condition is not met, and has if the value is not known", () => {
+  const options = { ddim_applies: { method: ["ddim", "edict"] }, ddim_unless_linked: ["model"] };
+  const why = (values, links = []) => withoutEffect(options, (name) => values[name], (name) => links.includes(name));
+  assert.equal(why({ method: "ddim" }), null);
+  assert.equal(why({}), null);
+  assert.deepEqual(why({ method: "bdia" }), { kind: "other_value", input: "method", values: ["ddim", "edict"] });
+  assert.deepEqual(why({ method: "bdia" }, ["model"]), { kind: "linked", input: "model", values: [] });
+  assert.equal(withoutEffect({}, () => 1, () => true), null);
 });

@@ -49,7 +49,7 @@ def test_plot_is_read_by_pointer_and_by_keys(editor):
     wait_text(editor, node, PLOT, "20 steps")
     image = panel(editor, "plot").locator(".ddim-svg")
     image.hover(position={"x": 2, "y": 40})
-    wait_text(editor, node, PLOT, "Step 1 of 20: t 999, ᾱ 0.00466, SNR 0.004682")
+    wait_text(editor, node, PLOT, "Step 1 of 20: t 999, ᾱ 0.00466, log SNR −5.364")
     image.focus()
     editor.page.keyboard.press("Home")
     editor.page.keyboard.press("ArrowRight")
@@ -72,6 +72,7 @@ def test_bad_choices_are_told_on_the_node(editor):
     editor.set_widget(node, "steps", 1500)
     wait_text(editor, node, PLOT, "between 1 and 1000 (the number of training timesteps), got 1500")
     assert panel(editor, "plot").get_by_role("alert").count() == 1
+    assert text(editor, node, PLOT, ".ddim-readout") == "", "the summary of other values"
     editor.set_widget(node, "steps", 1000)
     wait_text(editor, node, PLOT, "1000 steps, t 999 to 0")
 
@@ -183,6 +184,33 @@ def test_a_config_dropped_on_a_schedule_node_fills_it(editor):
     editor.set_widget(node, "steps", 10)  # an edit: the report is of the past
     wait_text(editor, node, PLOT, "10 steps")
     assert "Taken from" not in text(editor, node, PLOT)
+
+
+@ONE_RENDERER
+def test_a_config_that_is_refused_changes_nothing(editor):
+    node = one_node(editor, "DDIMScheduleFromConfig")
+    drop_on_node(editor, node, "sdxl.json", json.dumps(SDXL))
+    wait_text(editor, node, PLOT, "20 steps, t 951 to 1")
+    before = editor.widget(node, "config")
+    refused = json.dumps({"_class_name": "DDPMScheduler", "beta_schedule": "unheard_of", "num_train_timesteps": 1000})
+    assert drop_on_node(editor, node, "refused.json", refused) is True
+    editor.page.get_by_text("refused.json was not imported").first.wait_for()
+    assert editor.widget(node, "config") == before
+    editor.drop("again.json", refused.encode(), "application/json")
+    editor.page.get_by_text("again.json was not imported").first.wait_for()
+    assert editor.types() == ["DDIMScheduleFromConfig"]
+
+
+def test_a_node_that_waits_for_a_config_shows_nothing_but_what_to_do(editor):
+    node = one_node(editor, "DDIMScheduleFromConfig")
+    wait_text(editor, node, PLOT, "Drop a scheduler_config.json on this node")
+    shown = panel(editor, "plot")
+    assert shown.locator(".ddim-legend:visible, .ddim-figure:visible").count() == 0
+    assert shown.bounding_box()["height"] < 90
+    drop_on_node(editor, node, "sdxl.json", json.dumps(SDXL))
+    wait_text(editor, node, PLOT, "20 steps, t 951 to 1")
+    assert shown.locator(".ddim-figure").bounding_box()["height"] > 120
+    assert shown.locator(".ddim-legend").first.is_visible()
 
 
 @ONE_RENDERER

@@ -48,7 +48,8 @@ export function addNode(type, position) {
 export function graphChanged(node) {
   if (!node.graph) return; // removed in the meantime
   node.graph?.change?.();
-  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // older editors have the second alone
   node.setDirtyCanvas?.(true, true);
 }
 

@@ -33,16 +33,26 @@ export function panel(kind, label) {
   return element;
 }
 
-/** Create a list of warnings, errors and notes, each with its symbol. @param {{level: "warning" | "error" | "note", text: string}[]} rows */
+/**
+ * Create a list of warnings, errors and notes, each with its symbol. A row may have a button that does what it advises.
+ * @param {{level: "warning" | "error" | "note", text: string, action?: {label: string, title: string, run: () => void}}[]} rows
+ */
 export function messages(rows) {
   const symbols = { warning: "⚠", error: "✕", note: "ℹ" };
   const list = html("ul", { class: "ddim-messages" });
-  for (const { level, text } of rows) {
+  for (const { level, text, action } of rows) {
     const item = html("li", { class: `ddim-${level}`, ...(level === "error" ? { role: "alert" } : {}) });
     item.append(html("span", { "aria-hidden": "true" }, symbols[level]), html("span", {}, text));
+    if (action) item.append(button(action));
     list.append(item);
   }
   return list;
+}
+
+function button({ label, title, run }) {
+  const element = html("button", { type: "button", class: "ddim-action", title }, label);
+  element.addEventListener("click", run);
+  return element;
 }
 
 /** Height in pixels that the panel's parts need; the flexible `part` counts as `stretching` pixels. */

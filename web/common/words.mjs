@@ -16,6 +16,25 @@ export function pick(catalogue, language, key) {
   return undefined;
 }
 
+const ID = /(?<![(（\w])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w=])/g;
+
+/** Put the label that a node shows before each id of an input in a text. @param {string} text @param {Record<string, string>} labels by id */
+export const withLabels = (text, labels) => text.replace(ID, (id) => (labels[id] ? `${labels[id]} (${id})` : id));
+
+/**
+ * The labels of inputs that are not just their ids, from a language's definitions of nodes.
+ * @param {Record<string, {inputs?: Record<string, {name?: string}>}>} nodes
+ * @returns {Record<string, string>}
+ */
+export function labelsOfInputs(nodes) {
+  const named = Object.values(nodes).flatMap(({ inputs = {} }) => Object.entries(inputs));
+  const plain = (text) => text.toLowerCase().replaceAll(" ", "_");
+  const told = named.filter(([id, { name = id }]) => plain(name) !== id && !ALSO_VALUES.has(id)).map(([id, { name }]) => [id, name]);
+  return Object.fromEntries(told.reverse()); // the first of one id counts
+}
+
+const ALSO_VALUES = new Set(["variance_noise"]); // ids that are also values of another input
+
 /** Format with four significant digits; very small and very large numbers with a power of ten. @param {number | null | undefined} value */
 export function figure(value) {
   if (value === null || value === undefined) return "–";
@@ -29,3 +48,13 @@ export function snr(logSnr, alphaBar) {
   if (logSnr === null) return alphaBar >= 0.5 ? "∞" : "0";
   return figure(Math.exp(logSnr));
 }
+
+/** Format a log-SNR of the core, in which null stands for no signal or no noise. */
+export function logarithm(logSnr, alphaBar) {
+  if (logSnr === null) return alphaBar >= 0.5 ? "∞" : "−∞";
+  return figure(logSnr).replace("-", "−");
+}
+
+/** Whether two values of a widget are the same; the editor rounds numbers. */
+export const closeTo = (one, other) =>
+  typeof one === "number" && typeof other === "number" ? Math.abs(one - other) <= 1e-9 * Math.max(1, Math.abs(other)) : one === other;

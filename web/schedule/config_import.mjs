@@ -3,9 +3,10 @@
 // that node. The node shows how each key was interpreted; a message in the corner shows the counts.
 
 import { offerFiles, postJson, toast } from "../comfy.mjs";
-import { addNode, dropPosition, graphChanged } from "../common/graph.mjs";
+import { addNode, dropPosition } from "../common/graph.mjs";
 import { isSchedulerConfig } from "./import_rows.mjs";
 import { say } from "../common/text.mjs";
+import { setWidgets, widgetOf } from "../common/widgets.mjs";
 
 const CONFIG_NODE = "DDIMScheduleFromConfig";
 const SCHEDULE_NODE = "DDIMSchedule";
@@ -28,9 +29,15 @@ export function handleDroppedConfigs() {
   offerFiles(async (file) => {
     const text = await configText(file);
     if (text === null) return false;
-    const node = addNode(CONFIG_NODE, dropPosition());
+    const position = dropPosition();
+    const answer = await interpret(text);
+    if (answer.error) {
+      showResult(answer, file.name);
+      return true;
+    }
+    const node = addNode(CONFIG_NODE, position);
     if (!node) return false;
-    await fillConfigNode(node, text, file.name);
+    fillConfigNode(node, answer, file.name, text);
     return true;
   });
 }
@@ -48,22 +55,24 @@ export function attachConfigDrop(node) {
     for (const file of event.dataTransfer?.files ?? []) {
       const text = await configText(file);
       if (text === null) continue;
-      await fill(node, text, file.name);
+      fill(node, await interpret(text), file.name, text);
       return true;
     }
     return (await drop?.call(this, event)) ?? false;
   };
 }
 
-async function fillConfigNode(node, text, fileName) {
+/** Ask what a config means. Nothing on a node changes before the answer: a config that cannot be used must not replace one that can. */
+const interpret = (text) => postJson("/ddim/config", { text }).catch(unreachable);
+
+function fillConfigNode(node, answer, fileName, text) {
   // The first choice of the file widget means: use the pasted text.
-  const file = node.widgets?.find((widget) => widget.name === "file");
-  setWidgets(node, { config: text, ...(file ? { file: file.options.values[0] } : {}) });
-  showResult(await postJson("/ddim/config", { text }).catch(unreachable), fileName);
+  const file = widgetOf(node, "file");
+  if (!answer.error) setWidgets(node, { config: text, ...(file ? { file: file.options.values[0] } : {}) });
+  showResult(answer, fileName);
 }
 
-async function fillScheduleNode(node, text, fileName) {
-  const answer = await postJson("/ddim/config", { text }).catch(unreachable);
+function fillScheduleNode(node, answer, fileName) {
   if (answer.inputs && Object.keys(answer.inputs).length === 0) answer.error = say("import.flow"); // nothing to fill in
   if (!answer.error) setWidgets(node, answer.inputs);
   showResult(answer, fileName);
@@ -77,14 +86,4 @@ function showResult({ error, config }, fileName) {
   const count = (group) => Object.keys(config[group] ?? {}).length;
   return toast("success", say("import.done", { file: fileName }), say("import.counts",
     { used: count("used"), mapped: count("mapped"), ignored: count("ignored"), defaulted: count("defaulted") }));
-}
-
-function setWidgets(node, values) {
-  for (const [name, value] of Object.entries(values)) {
-    const widget = node.widgets?.find((candidate) => candidate.name === name);
-    if (!widget) continue;
-    widget.value = value;
-    widget.callback?.(value);
-  }
-  graphChanged(node);
 }

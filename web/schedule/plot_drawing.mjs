@@ -5,27 +5,28 @@
 import { html, svg } from "../common/panel.mjs";
 import { curves, marks, nearest, scales } from "./plot_geometry.mjs";
 import { say } from "../common/text.mjs";
-import { figure, snr } from "../common/words.mjs";
+import { figure, logarithm } from "../common/words.mjs";
 
 const MOVES = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
 
-/** Create the parts of an empty plot, and `draw(report)` to fill them. */
+/** Create the parts of an empty plot, and `draw(report, outdated)` to fill them: an outdated report is shown and not read. */
 export function drawPlot() {
   const head = html("header", { class: "ddim-head" }, legend("alpha", "ᾱ", say("plot.alpha_bar")),
     legend("snr", "log SNR", say("plot.log_snr")), legend("dot", say("plot.visited"), say("plot.visited")));
   const image = svg("svg", { class: "ddim-svg", tabindex: 0, role: "slider", "aria-label": say("plot.label"), "aria-valuemin": 1 });
   const holder = html("div", { class: "ddim-figure" }, image);
   const readout = html("output", { class: "ddim-readout", "aria-live": "polite" });
-  const state = { report: null, scale: null, at: -1 };
+  const state = { report: null, scale: null, at: -1, outdated: false };
 
   const point = (index) => {
-    state.at = index;
+    state.at = state.outdated ? -1 : index;
     image.querySelector(".ddim-cursor")?.replaceWith(cursor(state));
-    readout.textContent = index < 0 ? summary(state.report) : reading(state.report, index);
-    if (state.report) describe(image, state.report, index);
+    const text = readingAt(state);
+    readout.textContent = text;
+    if (state.report) describe(image, state, text);
   };
-  const draw = (report) => {
-    state.report = report;
+  const draw = (report, outdated = false) => {
+    Object.assign(state, { report, outdated });
     if (!report || holder.clientWidth === 0) return;
     const [width, height] = [holder.clientWidth, holder.clientHeight];
     state.scale = scales(report, width, height);
@@ -53,8 +54,13 @@ const pointerX = (image, event) => {
 const legend = (kind, text, title) =>
   html("span", { class: "ddim-legend", title }, html("i", { class: `ddim-swatch ddim-swatch-${kind}`, "aria-hidden": "true" }), text);
 
+/** What is said of the point that is read, or of the whole plot. */
+function readingAt({ report, at, outdated }) {
+  if (!report || outdated) return "";
+  return at < 0 ? summary(report) : reading(report, at);
+}
+
 function summary(report) {
-  if (!report) return "";
   const { t } = report.visited;
   return say("plot.summary", { steps: report.steps, first: t[0], last: t[t.length - 1], end: figure(report.final_alpha_bar) });
 }
@@ -62,13 +68,13 @@ function summary(report) {
 function reading(report, index) {
   const { step, t, alpha_bar: alphaBar, log_snr: logSnr } = report.visited;
   return say("plot.reading", { step: step[index], steps: report.steps, t: t[index], alpha_bar: figure(alphaBar[index]),
-    snr: snr(logSnr[index], alphaBar[index]) });
+    log_snr: logarithm(logSnr[index], alphaBar[index]) });
 }
 
-function describe(image, report, index) {
+function describe(image, { report, at }, text) {
   image.setAttribute("aria-valuemax", String(report.steps));
-  image.setAttribute("aria-valuenow", String(index < 0 ? 1 : report.visited.step[index]));
-  image.setAttribute("aria-valuetext", index < 0 ? summary(report) : reading(report, index));
+  image.setAttribute("aria-valuenow", String(at < 0 ? 1 : report.visited.step[at]));
+  image.setAttribute("aria-valuetext", text);
 }
 
 function cursor({ report, scale, at }) {

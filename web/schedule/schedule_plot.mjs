@@ -4,16 +4,22 @@
 // levels the plot keeps for as long as the same MODEL is connected.
 
 import { postJson, setting } from "../comfy.mjs";
-import { isLinked, linkedValue, linkId } from "../common/graph.mjs";
+import { linkedValue, linkId } from "../common/graph.mjs";
 import { addPanel, chain, fitNode, remountPanels, widenNode } from "../common/node_panel.mjs";
 import { messages, naturalHeight, panel } from "../common/panel.mjs";
-import { drawPlot } from "./plot_drawing.mjs";
-import { importReport } from "./import_report.mjs";
 import { say } from "../common/text.mjs";
+import { labelOf, widgetOf } from "../common/widgets.mjs";
+import { reportRows, row } from "./advice.mjs";
+import { importReport } from "./import_report.mjs";
+import { drawPlot } from "./plot_drawing.mjs";
+import { presetMenu } from "./presets.mjs";
 
 export const SCHEDULE_NODES = ["DDIMSchedule", "DDIMScheduleFromConfig"];
 export const PLOT = "ddim_schedule_plot";
 const PLOT_HEIGHT = 150;
+const HINT_HEIGHT = 60;
+const TEXT_HEIGHTS = [90, 160]; // of the box for a config: at least, at most
+const TALLEST = 0.75; // of the width: the curves of a taller plot are hard to compare
 const WIDTH = 340;
 const POLL_INTERVAL = 120; // ms; undo, links and other extensions change values without calling a handler, so values are polled
 
@@ -28,17 +34,26 @@ class Plot {
     this.current = null;
     this.busy = false;
     this.element = panel("plot", say("plot.title"));
+    this.element.classList.add("ddim-blank"); // until there is a report
     this.drawing = drawPlot();
     this.report = null;
     this.levels = null; // of the MODEL: the link that they came through, and their name
     this.taken = null;
     this.below = document.createElement("div");
     this.below.addEventListener("toggle", () => this.fit(), true); // a table was expanded
+    this.minHeight = waitsForConfig(node) ? HINT_HEIGHT : PLOT_HEIGHT + 70;
+    this.presets = node.comfyClass === "DDIMSchedule" ? presetMenu(node) : null;
+    if (this.presets) this.drawing.head.append(this.presets.select);
     this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
-    this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, 460);
-    this.minHeight = PLOT_HEIGHT + 70;
+    this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, () => this.maxHeight());
     widenNode(node, WIDTH);
-    new ResizeObserver(() => this.drawing.draw(this.report)).observe(this.drawing.figure);
+    new ResizeObserver(() => this.drawing.draw(this.report, this.element.classList.contains("ddim-stale"))).observe(this.drawing.figure);
+  }
+
+  /** Height at which the plot is as tall as it should ever be. */
+  maxHeight() {
+    const room = this.report ? Math.max(0, TALLEST * (this.node.size[0] - 40) - PLOT_HEIGHT) : 0;
+    return Math.round(this.minHeight + room);
   }
 
   /** The widget values that the plot depends on, as JSON, so that unchanged values are not requested again. */
@@ -60,6 +75,7 @@ class Plot {
     const question = this.question();
     if (question === this.asked) return;
     this.asked = question;
+    this.presets?.update();
     if (waitsForConfig(this.node)) return this.show({ hint: say("import.hint") });
     this.busy = true;
     this.current = question;
@@ -89,9 +105,10 @@ class Plot {
     const kept = this.kept?.question === this.asked ? this.kept.config : null;
     if (schedule) [this.report, this.taken] = [schedule, config ?? kept];
     this.element.classList.toggle("ddim-stale", Boolean(error ?? hint));
+    this.element.classList.toggle("ddim-blank", !this.report);
     const rows = error ? [row("error", error)] : hint ? [row("note", hint)] : reportRows(this.report, this.node);
     this.below.replaceChildren(messages(rows), ...(this.taken && !error ? [importReport(this.taken)] : []));
-    this.drawing.draw(this.report);
+    this.drawing.draw(this.report, Boolean(error ?? hint));
     this.fit();
   }
 
@@ -104,7 +121,7 @@ class Plot {
   fit() {
     requestAnimationFrame(() => {
       if (!this.element.isConnected) return;
-      const height = naturalHeight(this.element, PLOT_HEIGHT, this.drawing.figure);
+      const height = naturalHeight(this.element, this.report ? PLOT_HEIGHT : 0, this.drawing.figure);
       if (Math.abs(height - this.minHeight) < 2) return;
       this.minHeight = height;
       this.element.style.minHeight = `${height - 20}px`;
@@ -113,27 +130,25 @@ class Plot {
   }
 }
 
-const row = (level, text) => ({ level, text });
-
 /** Whether the node has neither a text nor a file to read. */
 function waitsForConfig(node) {
-  const given = (name) => node.widgets?.find((widget) => widget.name === name);
-  const file = given("file");
-  return file !== undefined && file.value === file.options?.values?.[0] && !String(given("config")?.value ?? "").trim()
+  const file = widgetOf(node, "file");
+  return file !== undefined && file.value === file.options?.values?.[0] && !String(widgetOf(node, "config")?.value ?? "").trim()
     && !linkedValue(node, "config").linked;
 }
 
-/** Warnings and notes in the user's language. */
-function reportRows(report, node) {
-  const sentence = (level) => ({ code, values, text }) => row(level, say(`messages.${code}`, values, text));
-  const rows = [...report.warnings.map(sentence("warning")), ...report.notes.map(sentence("note"))];
-  if (node.comfyClass === "DDIMSchedule" && isLinked(node, "model") && report.notes.length === 0) rows.push(row("note", say("plot.model_linked")));
-  return rows;
+/** Let the box for a config show some lines, and leave further height to the plot. */
+function boundText(node) {
+  const widget = widgetOf(node, "config");
+  if (!widget?.element) return;
+  widget.element.placeholder = labelOf(node, "config");
+  [widget.options.getMinHeight, widget.options.getMaxHeight] = TEXT_HEIGHTS.map((height) => () => height);
 }
 
 /** Put the plot on a schedule node. */
 export function attachPlot(node) {
   if (!SCHEDULE_NODES.includes(node.comfyClass) || typeof node.addDOMWidget !== "function") return;
+  boundText(node);
   const plot = new Plot(node);
   node.ddimPlot = plot; // not serialised: the editor saves only known fields
   plots.add(plot);

@@ -1,6 +1,7 @@
 """Runs the GPU kernels in Triton's interpreter and prints what came out, as JSON.
 
-A process of its own: whether Triton interprets is decided when it is imported.
+A process of its own: whether Triton interprets is decided when it is imported, and the core asks the Triton that was
+imported before it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import numpy as np
 import oracle
 import torch
+import triton  # noqa: F401 - before ddim
 
 import ddim
 from ddim.noise.keyed import KeyedStep, NoiseKey

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ddim import (
+from ...ddim import (
     FLOW_SPACINGS,
     TIMESTEP_SPACINGS,
     ConfigReport,
@@ -20,11 +20,11 @@ from ..ddim import (
     SchedulerConfig,
     import_config,
 )
-from .backend import check_kind, current, schedule_sigmas
-from .editor import schedule_report
-from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
+from ..backend import check_kind, current, schedule_sigmas
+from ..editor import schedule_report
+from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
+from ..values import Model
 from .planning import describe, plan_flow, plan_part, plan_steps
-from .values import Model
 
 __all__ = ["DDIMScheduleFromConfig"]
 
@@ -59,7 +59,8 @@ class DDIMScheduleFromConfig:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         return {
-            "required": {
+            "required": {},
+            "optional": {
                 "config": text("", "The content of a scheduler_config.json.", multiline=True),
                 "file": choice(
                     [PASTED, *_config_files()],
@@ -80,9 +81,8 @@ class DDIMScheduleFromConfig:
                     "off unless the config sets it; and the run ends at a clean image even if the config says "
                     "set_alpha_to_one=false, as SDXL's does. Off: use the config exactly as written.",
                 ),
-                **inputs("start_step", "end_step"),
+                **inputs("start_step", "end_step", "model"),
             },
-            "optional": inputs("model"),
         }
 
     @classmethod
@@ -93,14 +93,14 @@ class DDIMScheduleFromConfig:
 
     def build(
         self,
-        config: str,
-        file: str,
-        steps: int,
-        timestep_spacing: str,
-        denoise: float,
-        fix_known_defaults: bool,
-        start_step: int,
-        end_step: int,
+        config: str = "",
+        file: str = PASTED,
+        steps: int = 20,
+        timestep_spacing: str = FROM_CONFIG,
+        denoise: float = 1.0,
+        fix_known_defaults: bool = True,
+        start_step: int = 0,
+        end_step: int = 10000,
         model: Model | None = None,
     ) -> dict[str, Any]:
         given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ddim import SchedulerConfig
-from .backend import ModelFacts, current, measured_prediction_type, schedule_sigmas
-from .editor import remember, schedule_report
-from .inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
+from ...ddim import SchedulerConfig
+from ..backend import ModelFacts, current, measured_prediction_type, schedule_sigmas
+from ..editor import remember, schedule_report
+from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
+from ..values import Model
 from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, with_model_levels
-from .values import Model
 
 __all__ = ["DDIMSchedule"]
 
@@ -54,7 +54,8 @@ class DDIMSchedule:
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
         return {
-            "required": inputs(
+            "required": {},
+            "optional": inputs(
                 "steps",
                 "timestep_spacing",
                 "denoise",
@@ -70,27 +71,27 @@ class DDIMSchedule:
                 "end_step",
                 "timesteps",
                 "parity",
+                "model",
             ),
-            "optional": inputs("model"),
         }
 
     def build(
         self,
-        steps: int,
-        timestep_spacing: str,
-        denoise: float,
-        prediction_type: str,
-        rescale_betas_zero_snr: bool,
-        beta_schedule: str,
-        beta_start: float,
-        beta_end: float,
-        num_train_timesteps: int,
-        set_alpha_to_one: bool,
-        steps_offset: int,
-        start_step: int,
-        end_step: int,
-        timesteps: str,
-        parity: str,
+        steps: int = 20,
+        timestep_spacing: str = "trailing",
+        denoise: float = 1.0,
+        prediction_type: str = "epsilon",
+        rescale_betas_zero_snr: bool = False,
+        beta_schedule: str = "scaled_linear",
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        num_train_timesteps: int = 1000,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        start_step: int = 0,
+        end_step: int = 10000,
+        timesteps: str = "",
+        parity: str = "exact",
         model: Model | ModelFacts | None = None,
     ) -> dict[str, Any]:
         settings = SchedulerConfig(

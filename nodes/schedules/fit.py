@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..ddim import (
+from ...ddim import (
     FIT_METHODS,
     Schedule,
     TimestepPlan,
     fit_timesteps,
     sample,
 )
-from .backend import Advance, Run, SamplingRequest, check_kind, current, guided_x0, schedule_sigmas, timestep_reader
-from .editor import fit_report
-from .inputs import DDIM_SCHEDULE, LATENT, SIGMAS, Input, InputTypes, choice, inputs, integer, socket
+from ..backend import Advance, Run, SamplingRequest, check_kind, current, guided_x0, schedule_sigmas, timestep_reader
+from ..editor import fit_report
+from ..inputs import DDIM_SCHEDULE, LATENT, SIGMAS, Input, InputTypes, choice, inputs, integer, socket
+from ..values import Conditioning, Latent, Model
 from .planning import check_choices, comparable_plans, has_levels_of_model
-from .values import Conditioning, Latent, Model
 
 __all__ = ["DDIMFitSteps"]
 
@@ -73,6 +73,8 @@ class DDIMFitSteps:
                     "Where to start and to end, and the noise levels between; from DDIM Schedule. How many steps it "
                     "has, and how they are spaced, does not matter.",
                 ),
+            },
+            "optional": {
                 "steps": integer(8, 1, 1000, "How many steps the fitted schedule has; at most grid."),
                 **inputs("cfg"),
                 "seed": _seed(),
@@ -83,7 +85,7 @@ class DDIMFitSteps:
                     "accurate: tries every step it considers, about steps x grid model calls. fast: decides from the "
                     "long run alone, grid model calls, with a somewhat larger error.",
                 ),
-            }
+            },
         }
 
     def fit(
@@ -93,12 +95,12 @@ class DDIMFitSteps:
         negative: Conditioning,
         latent_image: Latent,
         schedule: Schedule,
-        steps: int,
-        cfg: float,
-        seed: int,
-        grid: int,
-        images: int,
-        method: str,
+        steps: int = 8,
+        cfg: float = 7.5,
+        seed: int = 0,
+        grid: int = 60,
+        images: int = 4,
+        method: str = FIT_METHODS[0],
     ) -> dict[str, Any]:
         backend = current()
         facts = backend.model_facts(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..ddim import (
+from ...ddim import (
     END,
     FLOW_SPACINGS,
     VARIANCE_PRESERVING,
@@ -20,7 +20,7 @@ from ..ddim import (
     make_plan,
     make_schedule,
 )
-from .backend import ModelFacts
+from ..backend import ModelFacts
 
 __all__ = [
     "check_choices",
@@ -29,12 +29,21 @@ __all__ = [
     "has_levels_of_model",
     "parse_timesteps",
     "plan_flow",
+    "plan_of_model",
     "plan_part",
     "plan_steps",
     "plan_timesteps",
     "with_model_levels",
 ]
 
+# What a schedule node has where nothing is chosen: Stable Diffusion's.
+SETTINGS = SchedulerConfig(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    timestep_spacing="trailing",
+)
 AYS = ("ays", "ays_sdxl")
 MAX_LISTED = 12  # timesteps listed in a description; of a longer list, half as many
 
@@ -53,6 +62,22 @@ def plan_steps(config: SchedulerConfig | SigmaConfig, steps: int, denoise: float
     total = _steps_of_whole_plan(steps, denoise)
     _check_steps(steps, total, config.num_train_timesteps, denoise)
     return make_schedule(total, config).part(total - steps)
+
+
+def plan_of_model(facts: ModelFacts, steps: int, timestep_spacing: str, denoise: float) -> Schedule:
+    """Plan a run over a MODEL's own levels: what DDIM Schedule gives with the MODEL connected and all else as it comes.
+
+    Args:
+        facts: The MODEL's.
+        steps: How many steps run.
+        timestep_spacing: Which timesteps are visited.
+        denoise: As for :func:`plan_steps`.
+
+    Raises:
+        DDIMError: As :func:`plan_steps` and :func:`plan_part` do.
+    """
+    config = with_model_levels(replace(SETTINGS, timestep_spacing=timestep_spacing), facts)
+    return plan_part(plan_steps(config, steps, denoise), 0, steps)
 
 
 def plan_flow(config: FlowConfig, steps: int, denoise: float, spacing: str) -> Schedule:

@@ -1,0 +1,54 @@
+"""The steps of tasks that are more than one command of the virtual environment's Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .running import run
+from .venv import interpreter
+
+__all__ = ["clean", "link_for_types", "once_for_each_capability"]
+
+
+def clean(root: Path, arguments: Sequence[str]) -> int:
+    """Remove the virtual environment and what runs have written."""
+    for name in (".venv", "output", "user", "temp"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    return 0
+
+
+def link_for_types(root: Path, arguments: Sequence[str]) -> int:
+    """Link the repository as ``.venv/types/pack``; why: see ``[tool.mypy]`` in pyproject.toml."""
+    link = root / ".venv" / "types" / "pack"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        return 0
+    link.unlink(missing_ok=True)
+    if sys.platform == "win32":  # a link to a folder needs rights there, a junction needs none
+        import _winapi
+
+        _winapi.CreateJunction(str(root), str(link))
+    else:
+        link.symlink_to(Path("..", ".."), target_is_directory=True)
+    return 0
+
+
+def once_for_each_capability(root: Path, arguments: Sequence[str]) -> int:
+    """Run the core's tests once for each set of instructions that torch can use on this processor."""
+    python = str(interpreter(root))
+    listed = subprocess.run([python, "tests/capabilities.py"], cwd=root, stdout=subprocess.PIPE, text=True, check=False)
+    names = listed.stdout.split()
+    if listed.returncode or not names:
+        return listed.returncode or 1
+    for name in names:
+        print(f"ATEN_CPU_CAPABILITY={name}", flush=True)
+        tests = [python, "-m", "pytest", "-q", "tests/core", *arguments]
+        code = run(tests, root, {**os.environ, "ATEN_CPU_CAPABILITY": name})
+        if code:
+            return code
+    return 0
