@@ -41,9 +41,12 @@ def sources() -> dict[str, str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files that lie outside of ``docs/``."""
+    """Add the files that lie outside of ``docs/``, and to the navigation the nodes that it does not name."""
     for source, page in sources().items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    (nodes,) = (section["Nodes"] for section in config.nav or [] if "Nodes" in section)
+    listed = {page for entry in nodes if isinstance(entry, dict) for page in entry.values()}
+    nodes += [page for page in sources().values() if page.startswith("nodes/DDIM") and page not in listed]
     return files
 
 
