@@ -35,7 +35,7 @@ _ARRANGE = """
   for (const [type, width] of Object.entries(widths)) {
     const node = of(type);
     node.pos = [x, 0];
-    node.setSize([width, Math.max(node.size[1], node.computeSize()[1])]);
+    node.setSize([width, node.computeSize()[1]]);
     x += width + gap;
   }
   const decode = of("DDIMDemoDecode"), result = of("SaveImage"), shown = [...Object.keys(widths), "DDIMDemoDecode"];
@@ -87,6 +87,7 @@ class Film:
 
     def shoot(self, caption: str, seconds: float, pointer: Sequence[float] | None = None) -> None:
         """Add a frame: the page as it is, a sentence, and a pointer at a place of the page."""
+        self.editor.evaluate("app.canvas.draw(true, true)")
         shown = Image.open(io.BytesIO(self.editor.page.screenshot(clip=self.clip))).convert("RGB")
         frame = Image.new("RGB", (shown.width, shown.height + round(CAPTION * DENSITY)), (23, 24, 28))
         frame.paste(shown)
@@ -180,6 +181,8 @@ def record(editor: Editor) -> Film:
     arrange(editor)
     editor.run()
     editor.wait("document.querySelector('.ddim-replay input[type=range]')?.checkVisibility()")
+    editor.set_widget(node_id(editor, "DDIMSchedule"), "timestep_spacing", "leading")  # a warning takes room, too
+    editor.page.wait_for_timeout(2000)
     clip = arrange(editor)
     editor.load(workflow)
     editor.evaluate("app.nodeOutputs = {}; window.__events = []")
