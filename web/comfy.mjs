@@ -39,6 +39,9 @@ export async function postJson(path, body, signal) {
 /** Address of the sheet of a step replay, which may still be in the making. */
 export const replaySheet = (name) => api.apiURL(`/ddim/replay/${encodeURIComponent(name)}`);
 
+/** The sheet of a node's last run that was stopped, or null. */
+export const stoppedReplay = (nodeId) => getJson(`/ddim/replay/of/${encodeURIComponent(nodeId)}`).catch(() => null);
+
 /** Call `feature` with the live previews of running nodes: `feature({nodeId, blob})`. */
 export function onPreview(feature) {
   api.addEventListener("b_preview_with_metadata", ({ detail }) =>
@@ -51,8 +54,47 @@ export function onProgress(feature) {
     feature({ nodeId: String(detail.node ?? ""), value: detail.value, total: detail.max }));
 }
 
-/** Call `feature` when any run starts. */
-export const onRunStart = (feature) => api.addEventListener("execution_start", feature);
+/** Call `feature` when any run starts: `feature({promptId})`. */
+export const onRunStart = (feature) =>
+  api.addEventListener("execution_start", ({ detail }) => feature({ promptId: String(detail?.prompt_id ?? "") }));
+
+/** Call `feature` when a node starts to run: `feature({nodeId})`. */
+export const onNodeStart = (feature) =>
+  api.addEventListener("executing", ({ detail }) => detail != null && feature({ nodeId: String(detail) }));
+
+/** Call `feature` when a run was cancelled or failed. */
+export function onRunStop(feature) {
+  for (const name of ["execution_interrupted", "execution_error"]) api.addEventListener(name, () => feature());
+}
+
+/** Call `feature` with each prompt that the host has accepted: `feature({promptId, prompt})`. */
+export function onPromptQueued(feature) {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...given) {
+    const answer = await queue.apply(this, given);
+    if (answer?.prompt_id) feature({ promptId: String(answer.prompt_id), prompt: given[1]?.output ?? {} });
+    return answer;
+  };
+}
+
+const PREVIEW = "$$canvas-image-preview"; // the editor's widget for pictures, drawn by the canvas
+
+/** Take the editor's own live preview off a node that shows its pictures itself. @returns {boolean} whether there was one */
+export function dropPreview(node) {
+  const locator = !node.graph || node.graph === (app.rootGraph ?? app.graph) ? String(node.id) : `${node.graph.id}:${node.id}`;
+  const had = Boolean(app.nodePreviewImages?.[locator] || node.imgs);
+  const store = /** @type {any} */ (document.getElementById("vue-app"))?.__vue_app__?.config.globalProperties.$pinia?._s?.get("nodeOutput");
+  store?.revokePreviewsByLocatorId?.(locator); // what Nodes 2.0 shows; older editors have no such function
+  delete app.nodePreviewImages?.[locator];
+  delete node.imgs;
+  delete node.preview;
+  const at = node.widgets?.findIndex(({ name }) => name === PREVIEW) ?? -1;
+  if (at >= 0) {
+    node.widgets[at].onRemove?.();
+    node.widgets.splice(at, 1);
+  }
+  return had || at >= 0;
+}
 
 /**
  * Offer every file that the editor is about to open to `take(file)`. If it returns false, the editor opens the file.

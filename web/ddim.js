@@ -8,13 +8,15 @@ import { attachFit, showFit } from "./reports/fit_report.mjs";
 import { attachInversion, showInversion } from "./reports/inversion_report.mjs";
 import { attachCheck, showCheck } from "./reports/model_check.mjs";
 import { attachPlot, showRun, startPlots } from "./schedule/schedule_plot.mjs";
-import { attachSamplerReplay, startSamplerReplays } from "./replay/sampler_replay.mjs";
+import { startLiveReplays } from "./replay/live_replay.mjs";
+import { attachSamplerReplay } from "./replay/sampler_replay.mjs";
 import { attachReplay, updateReplays, showReplay } from "./replay/step_replay.mjs";
 import { loadText } from "./common/text.mjs";
+import { attachReplace, replaceItems } from "./menu/replace_ksampler.mjs";
 import { colourSockets } from "./nodes/colours.mjs";
 import { attachLook, startLooks } from "./nodes/look.mjs";
 
-const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_inversion", "ddim_fit", "ddim_model_check"];
+const SHOWN = ["ddim_schedule", "ddim_replay", "ddim_notes", "ddim_inversion", "ddim_fit", "ddim_model_check"];
 const category = (name) => ["DDIM", "DDIM panels", name];
 
 registerExtension({
@@ -34,7 +36,7 @@ registerExtension({
     handleDroppedConfigs();
     startLooks();
     startPlots();
-    startSamplerReplays();
+    startLiveReplays();
   },
   nodeCreated(node) {
     attachLook(node);
@@ -45,7 +47,9 @@ registerExtension({
     attachFit(node);
     attachCheck(node);
     attachConfigDrop(node);
+    attachReplace(node);
   },
+  getNodeMenuItems: (node) => replaceItems(node),
   // After a reload or a tab change, the editor restores outputs without a run.
   onNodeOutputsUpdated(outputs) {
     for (const [locator, output] of Object.entries(outputs ?? {})) {

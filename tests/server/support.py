@@ -34,13 +34,14 @@ FLAGS = {"supports_preview_metadata": True}
 def make_pack(folder: Path) -> Path:
     """A pack named ``toy`` with a script, a help page, a translation and an example."""
     pack = folder / "toy"
-    for part in ("web/docs", "example_workflows", "locales/fr"):
+    for part in ("web/docs", "example_workflows", "subgraphs", "locales/fr"):
         (pack / part).mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("toy_pack.py"), pack / "__init__.py")
     (pack / "web/toy.js").write_text("export const toy = 1;\n")
     (pack / "web/docs/ToyPicture.md").write_text("# Toy Picture\n\nOne colour.\n")
     (pack / "locales/fr/nodeDefs.json").write_text(json.dumps({"ToyPicture": {"display_name": "Image jouet"}}))
     (pack / "example_workflows/toy.json").write_text(json.dumps(editor_workflow()))
+    (pack / "subgraphs/Toy stage.json").write_text(json.dumps(editor_workflow()))
     Image.new("RGB", (64, 64), (200, 120, 40)).save(pack / "example_workflows/toy.jpg")
     return pack
 

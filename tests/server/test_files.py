@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.server.support import HostProcess, editor_workflow, graph
+from tests.server.support import HostProcess, editor_workflow, graph, make_pack
 
 
 def png(color=(10, 20, 30, 255), size=(8, 6), text: dict | None = None) -> bytes:
@@ -213,6 +213,27 @@ def test_templates(server):
     assert server.get("/api/workflow_templates/other/toy.json").status == 404
 
 
+def test_blueprints(server):
+    (key,) = server.get("/api/global_subgraphs").json
+    entry = {"source": "custom_node", "name": "Toy stage", "info": {"node_pack": "custom_nodes.toy"}}
+    assert server.get("/api/global_subgraphs").json == {key: entry}
+    found = server.get(f"/api/global_subgraphs/{key}").json
+    assert json.loads(found.pop("data")) == editor_workflow() and found == entry
+    assert server.get(f"/api/global_subgraphs/{'0' * 64}").status == 404
+
+
+def test_a_blueprint_that_is_a_link_out_of_its_folder_is_not_served(tmp_path):
+    (tmp_path / "packs").mkdir()
+    pack = make_pack(tmp_path / "packs")
+    (tmp_path / "secret.json").write_text("{}")
+    (pack / "subgraphs/secret.json").symlink_to(tmp_path / "secret.json")
+    host = HostProcess(tmp_path / "data", [pack])
+    try:
+        assert [entry["name"] for entry in host.get("/global_subgraphs").json.values()] == ["Toy stage"]
+    finally:
+        host.stop()
+
+
 def test_what_the_page_asks_at_its_start(server):
     assert server.get("/users").json == {"storage": "server", "migrated": True}
     assert {"/extensions/toy/toy.js", "/extensions/host/opening_workflow.js"} <= set(server.get("/extensions").json)
@@ -222,7 +243,7 @@ def test_what_the_page_asks_at_its_start(server):
     assert server.get("/i18n").json == {"fr": {"nodeDefs": {"ToyPicture": {"display_name": "Image jouet"}}}}
     for path in ("/embeddings", "/models", "/experiment/models", "/templates/index.json"):
         assert server.get(path).json == []
-    for path in ("/global_subgraphs", "/node_replacements", "/templates/index_logo.json"):
+    for path in ("/node_replacements", "/templates/index_logo.json"):
         assert server.get(path).json == {}
     for path in ("/user.css", "/userdata/user.css"):
         assert server.get(path).headers["Content-Type"].startswith("text/css")

@@ -87,7 +87,7 @@ def test_the_recorder_sees_a_file_that_is_opened(host):
     [
         "/", "/features", "/system_stats", "/object_info", "/object_info/LoadImage", "/i18n", "/internal/logs",
         "/extensions", "/extensions/toy/toy.js", "/workflow_templates", "/workflow_templates/toy/toy.json",
-        "/models", "/models/checkpoints", "/experiment/models", "/experiment/models/checkpoints",
+        "/global_subgraphs", "/models", "/models/checkpoints", "/experiment/models", "/experiment/models/checkpoints",
         "/internal/folder_paths", "/internal/files/output", "/settings", "/settings/a", "/user.css",
         "/userdata?dir=.", "/userdata?dir=.&recurse=true&full_info=true", "/v2/userdata", "/userdata/user.css",
         "/userdata/comfy.templates.json", "/view?filename=seen_00001_.png",

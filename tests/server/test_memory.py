@@ -280,8 +280,8 @@ def largest(host: HostProcess) -> str:
 SMALL = {
     "no body, and an answer that does not depend on requests": [
         "GET /prompt", "GET /users", "GET /features", "GET /system_stats", "GET /object_info/{name}", "GET /i18n",
-        "GET /embeddings", "GET /global_subgraphs", "GET /node_replacements", "GET /templates/index.json",
-        "GET /templates/index_logo.json", "GET /internal/folder_paths", "GET /models", "GET /experiment/models",
+        "GET /embeddings", "GET /global_subgraphs", "GET /global_subgraphs/{id}", "GET /node_replacements",
+        "GET /templates/index.json", "GET /templates/index_logo.json", "GET /internal/folder_paths", "GET /models", "GET /experiment/models",
         "GET /extensions", "GET /workflow_templates",
     ],
     "no body, and one short name for each file or node": [

@@ -80,6 +80,7 @@ def addresses(name: str) -> list[tuple[str, str]]:
             ("POST", f"/userdata/x.json/move/{part}"),
             ("GET", f"/workflow_templates/toy/{part}"),
             ("GET", f"/workflow_templates/{part}/toy.json"),
+            ("GET", f"/global_subgraphs/{part}"),
             ("GET", f"/extensions/toy/{part}"),
             ("GET", f"/extensions/host/{part}"),
             ("GET", f"/assets/{part}"),

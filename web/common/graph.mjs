@@ -73,9 +73,9 @@ export function linkId(node, name) {
 }
 
 /** Return the link into an input; older editors have no method for this. */
-function linkInto(node, slot) {
-  if (!node.graph) return null; // removed in the meantime
-  if (node.getInputLink) return node.getInputLink(slot) ?? null;
+export function linkInto(node, slot) {
+  if (!node.graph || slot < 0) return null; // removed in the meantime, or without such an input
+  if (node.getInputLink && !node.subgraph) return node.getInputLink(slot) ?? null; // of a subgraph, it means another link
   const id = node.inputs?.[slot]?.link;
   return id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id] ?? null);
 }

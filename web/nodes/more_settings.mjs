@@ -9,6 +9,7 @@ import { declaredInputs, hasDefault, widgetOf } from "../common/widgets.mjs";
 
 const BUTTON = "more_settings";
 const AWAY = -1e6; // of the node: a socket follows its widget, and would be drawn over the first one when a link is dragged
+const NO_ROW = () => [0, -4]; // -4: the editor adds a gap of 4 below each row
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 
 /** The node's advanced inputs. */
@@ -62,17 +63,15 @@ function buttonText(node, inputs, open) {
 /** Show or hide a widget on the canvas alone. */
 function show(widget, shown) {
   if (!widget) return;
+  if (!shown) widget.y = AWAY; // the editor places widgets that are shown
   const surfaces = widget.visibility?.surfaces;
   if (surfaces) {
     const tier = shown ? "shown" : "never";
     if (surfaces.canvas !== tier) surfaces.canvas = tier;
-    if (!shown) widget.y = AWAY; // the editor places widgets that are shown
     return;
   }
-  // Older editors: one flag for both renderers, and rows are laid out for hidden widgets as well.
-  const hidden = !shown && !globalThis.LiteGraph?.vueNodesMode;
-  if (Boolean(widget.hidden) === hidden) return;
-  widget.hidden = hidden;
-  if (hidden) widget.computeSize = () => [0, -4];
-  else delete widget.computeSize;
+  // Older editors: one flag for both renderers, and heights and rows count hidden widgets as well.
+  widget.hidden = !shown && !globalThis.LiteGraph?.vueNodesMode;
+  if (!shown) widget.computeSize = NO_ROW;
+  else if (widget.computeSize === NO_ROW) delete widget.computeSize;
 }

@@ -1,96 +1,90 @@
 // @ts-check
-// The panel of the step replay: shows the picture of the step that a slider selects. A `Film` provides the pictures.
+// The panel of the step replay on a node. While the node runs, it fills with the live previews; see live_replay.mjs.
 
+import { dropPreview } from "../comfy.mjs";
 import { addPanel, fitNode, widenNode } from "../common/node_panel.mjs";
-import { html, naturalHeight, panel } from "../common/panel.mjs";
+import { html, messages, naturalHeight, panel } from "../common/panel.mjs";
 import { say } from "../common/text.mjs";
+import { FilmView } from "./film_view.mjs";
+import { enlarge } from "./lightbox.mjs";
 
 const WIDTH = 300;
 const MAX_HEIGHT = 220;
 const EMPTY_HEIGHT = 44;
-const FRAME_TIME = 120; // ms
 
-/**
- * @typedef {object} Film
- * @property {number} count number of pictures
- * @property {number} width
- * @property {number} height
- * @property {(context: CanvasRenderingContext2D, index: number) => void} paint
- * @property {(index: number) => string} caption
- */
+/** @typedef {import("./film_view.mjs").Film} Film */
 
 export class ReplayPanel {
   /** @param {any} node @param {string} name name of the widget @param {string} hint text to show before a run */
   constructor(node, name, hint) {
     this.node = node;
-    /** @type {Film | null} */
-    this.film = null;
-    this.timer = 0;
+    /** The film of the last run that ended; another one is compared with it. @type {Film | null} */
+    this.kept = null;
+    this.view = new FilmView(hint);
     this.element = panel("replay", say("replay.title"));
-    this.canvas = html("canvas", { role: "img", width: 1, height: 1 });
-    this.holder = html("div", { class: "ddim-picture" }, this.canvas);
-    this.slider = html("input", { type: "range", min: 0, max: 0, value: 0, step: 1, "aria-label": say("replay.slider") });
-    this.button = html("button", { type: "button" });
-    this.caption = html("output", { class: "ddim-readout", "aria-live": "polite" }, hint);
-    this.controls = html("div", { class: "ddim-controls" }, this.button, this.slider);
-    this.element.append(this.holder, this.controls, this.caption);
+    this.head = html("header", { class: "ddim-head ddim-about", title: say("replay.about_predicted") });
+    this.notes = messages([]);
+    this.larger = html("button", { type: "button", "aria-label": say("replay.enlarge"), title: say("replay.enlarge") }, "⤢");
+    this.view.controls.append(this.larger);
+    this.element.append(this.head, ...this.view.parts, this.notes);
     this.minHeight = EMPTY_HEIGHT;
     widenNode(node, WIDTH);
     this.widget = addPanel(node, name, this.element, () => this.minHeight, 520);
-    this.slider.addEventListener("input", () => (this.stop(), this.draw()));
-    this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
-    this.stop();
+    this.larger.addEventListener("click", () => enlarge(this.view));
+    this.view.canvas.addEventListener("click", () => (this.larger.focus(), enlarge(this.view)));
+    this.view.compare.addEventListener("click", () => this.fit());
     this.fit();
   }
 
-  get at() {
-    return Number(this.slider.value);
+  get caption() {
+    return this.view.caption;
   }
 
-  /** Show a film, starting at its last picture. @param {Film} film */
+  /** Show the film of a run that goes on, or was stopped; the one that ended last stays to compare with. @param {Film} film */
+  showLive(film) {
+    const { view } = this;
+    const following = !view.film || view.at === view.film.count - 1;
+    if (this.kept && view.before !== this.kept) view.offer(this.kept);
+    this.put(film, following ? film.count - 1 : view.at);
+  }
+
+  /** Show the film of a run that has ended. @param {Film} film */
   show(film) {
-    this.stop();
-    const resized = !this.film || this.film.width !== film.width || this.film.height !== film.height;
-    this.film = film;
-    this.slider.max = String(film.count - 1);
-    this.slider.value = this.slider.max;
-    [this.canvas.width, this.canvas.height] = [film.width, film.height];
-    this.element.classList.toggle("ddim-pixels", film.height <= 64);
-    this.draw();
-    if (resized) this.fit();
+    this.view.stop();
+    this.view.offer(this.kept);
+    this.kept = film;
+    this.put(film, film.count - 1);
   }
 
-  draw() {
-    if (!this.film) return;
-    this.film.paint(/** @type {any} */ (this.canvas.getContext("2d")), this.at);
-    const text = this.film.caption(this.at);
+  put(film, at) {
+    const before = this.view.film;
+    this.view.show(film, at);
+    this.element.classList.toggle("ddim-pixels", this.view.sharp);
+    this.head.textContent = film.about ?? say("replay.predicted");
+    if (before?.width !== film.width || before.height !== film.height) this.fit();
+    if (this.shows && dropPreview(this.node)) fitNode(this.node);
+  }
+
+  /** Whether the panel is there for the user: then it is the live preview. */
+  get shows() {
+    return !this.widget.hidden;
+  }
+
+  /** Show what the node says of its run. @param {Parameters<typeof messages>[0]} rows */
+  showNotes(rows) {
+    const notes = messages(rows);
+    this.notes.replaceWith(notes);
+    this.notes = notes;
+    this.fit();
+  }
+
+  /** Say how far a run is. @param {string} text */
+  tell(text) {
     this.caption.textContent = text;
-    this.canvas.setAttribute("aria-label", text);
-    this.slider.setAttribute("aria-valuetext", text);
-  }
-
-  play() {
-    if (!this.film) return;
-    const last = this.film.count - 1;
-    if (this.at === last) this.slider.value = "0";
-    this.mark(true);
-    this.draw();
-    this.timer = setInterval(() => {
-      if (!this.element.isConnected || this.at >= last) return this.stop();
-      this.slider.value = String(this.at + 1);
-      return this.draw();
-    }, FRAME_TIME);
   }
 
   stop() {
-    clearInterval(this.timer);
-    this.timer = 0;
-    this.mark(false);
-  }
-
-  mark(playing) {
-    this.button.textContent = playing ? "❚❚" : "▶";
-    this.button.setAttribute("aria-label", say(playing ? "replay.pause" : "replay.play"));
+    this.view.stop();
   }
 
   /** Hide or show the panel, as the setting says. */
@@ -108,9 +102,12 @@ export class ReplayPanel {
   }
 
   fit() {
-    this.element.classList.toggle("ddim-empty", !this.film);
+    const empty = !this.view.film;
+    this.element.classList.toggle("ddim-empty", empty);
     requestAnimationFrame(() => {
-      this.minHeight = this.film ? naturalHeight(this.element, this.pictureHeight(this.film), this.holder) : EMPTY_HEIGHT;
+      const { film, holder } = this.view;
+      const picture = film ? this.pictureHeight(film) : 0;
+      this.minHeight = film ? naturalHeight(this.element, picture, holder) : Math.max(EMPTY_HEIGHT, naturalHeight(this.element, 0, holder));
       this.element.style.minHeight = `${this.minHeight - 20}px`;
       fitNode(this.node);
     });

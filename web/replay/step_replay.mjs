@@ -1,12 +1,14 @@
 // @ts-check
-// Step replay on DDIM KSampler: the picture that each step of the last run predicted, with the step's t and noise level. The
-// node puts all pictures on one sheet in the temp folder and reports its name, see nodes/editor/replay.py.
+// Step replay on DDIM KSampler: the picture that each step of the last run predicted, with the step's t and noise level,
+// and what the node says of the run.
 
-import { replaySheet, setting } from "../comfy.mjs";
+import { setting } from "../comfy.mjs";
+import { advice } from "../common/advice.mjs";
 import { chain } from "../common/node_panel.mjs";
-import { ReplayPanel } from "./replay_panel.mjs";
 import { say } from "../common/text.mjs";
-import { figure, snr } from "../common/words.mjs";
+import { endLive, settingsOfRun } from "./live_replay.mjs";
+import { ReplayPanel } from "./replay_panel.mjs";
+import { filmOfSheet } from "./sheet_film.mjs";
 
 export const REPLAY = "ddim_step_replay";
 
@@ -30,33 +32,23 @@ export function register(node, replay) {
 
 /** Show a run's report. */
 export function showReplay(node, output) {
-  const sheet = output?.ddim_replay?.[0];
   const replay = node.ddimReplay;
-  if (!sheet || !replay || replay.sheet === sheet.sheet) return;
+  if (!replay || !(output?.ddim_replay || output?.ddim_notes)) return;
+  const sheet = output.ddim_replay?.[0];
+  const known = sheet && replay.sheet === sheet.sheet;
+  const settings = settingsOfRun(node);
+  endLive(replay);
+  if (known) return;
+  replay.showNotes((output.ddim_notes ?? []).map((note) => advice(note, "note", node)));
+  if (!sheet) return;
   replay.sheet = sheet.sheet;
-  const image = new Image();
-  image.onload = () => replay.show(filmOf(sheet, image));
-  image.onerror = () => {
-    replay.sheet = null;
-    replay.caption.textContent = say("replay.gone");
-  };
-  image.src = replaySheet(sheet.sheet);
-}
-
-function filmOf({ columns, width, height, frames, steps }, image) {
-  return {
-    count: frames.length,
-    width,
-    height,
-    paint: (context, index) => {
-      const [left, top] = [(index % columns) * width, Math.floor(index / columns) * height];
-      context.drawImage(image, left, top, width, height, 0, 0, width, height);
+  filmOfSheet(sheet, settings).then(
+    (film) => replay.sheet === sheet.sheet && replay.show(film),
+    () => {
+      replay.sheet = null;
+      replay.tell(say("replay.gone"));
     },
-    caption: (index) => {
-      const { step, t, alpha_bar: alphaBar, log_snr: logSnr } = frames[index];
-      return say("replay.reading", { step, steps, t, alpha_bar: figure(alphaBar), snr: snr(logSnr, alphaBar) });
-    },
-  };
+  );
 }
 
 /** Hide or show all replays, as the setting says. */

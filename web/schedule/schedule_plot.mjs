@@ -4,12 +4,12 @@
 // levels the plot keeps for as long as the same MODEL is connected.
 
 import { postJson, setting } from "../comfy.mjs";
-import { linkedValue, linkId } from "../common/graph.mjs";
+import { advice, row } from "../common/advice.mjs";
+import { isLinked, linkedValue, linkId } from "../common/graph.mjs";
 import { addPanel, chain, fitNode, remountPanels, widenNode } from "../common/node_panel.mjs";
 import { messages, naturalHeight, panel } from "../common/panel.mjs";
 import { say } from "../common/text.mjs";
 import { labelOf, widgetOf } from "../common/widgets.mjs";
-import { reportRows, row } from "./advice.mjs";
 import { importReport } from "./import_report.mjs";
 import { drawPlot } from "./plot_drawing.mjs";
 import { presetMenu } from "./presets.mjs";
@@ -47,7 +47,10 @@ class Plot {
     this.element.append(this.drawing.head, this.drawing.figure, this.drawing.readout, this.below);
     this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, () => this.maxHeight());
     widenNode(node, WIDTH);
-    new ResizeObserver(() => this.drawing.draw(this.report, this.element.classList.contains("ddim-stale"))).observe(this.drawing.figure);
+    new ResizeObserver(() => {
+      this.element.style.maxHeight = `${this.maxHeight() - 20}px`; // Nodes 2.0 would stretch it with the node
+      this.drawing.draw(this.report, this.element.classList.contains("ddim-stale"));
+    }).observe(this.drawing.figure);
   }
 
   /** Height at which the plot is as tall as it should ever be. */
@@ -125,6 +128,7 @@ class Plot {
       if (Math.abs(height - this.minHeight) < 2) return;
       this.minHeight = height;
       this.element.style.minHeight = `${height - 20}px`;
+      this.element.style.maxHeight = `${this.maxHeight() - 20}px`;
       fitNode(this.node);
     });
   }
@@ -135,6 +139,14 @@ function waitsForConfig(node) {
   const file = widgetOf(node, "file");
   return file !== undefined && file.value === file.options?.values?.[0] && !String(widgetOf(node, "config")?.value ?? "").trim()
     && !linkedValue(node, "config").linked;
+}
+
+/** Warnings, errors and notes of a report. @param {any} report see nodes/editor/payloads.py @param {any} node */
+function reportRows(report, node) {
+  const rows = [...report.warnings.map((each) => advice(each, "warning", node)), ...report.notes.map((each) => advice(each, "note", node))];
+  const told = rows.some(({ level }) => level === "note");
+  if (node.comfyClass === "DDIMSchedule" && isLinked(node, "model") && !told) rows.push(row("note", say("plot.model_linked")));
+  return rows;
 }
 
 /** Let the box for a config show some lines, and leave further height to the plot. */

@@ -2,10 +2,22 @@
 
 from aiohttp import web
 
-from host.server.routes import jobs, models, nodes, pages, prompts, system, templates, uploads, user_files, view
+from host.server.routes import (
+    blueprints,
+    jobs,
+    models,
+    nodes,
+    pages,
+    prompts,
+    system,
+    templates,
+    uploads,
+    user_files,
+    view,
+)
 
 __all__ = ["ROUTES"]
 
-_MODULES = (prompts, jobs, view, uploads, user_files, nodes, models, system, templates, pages)
+_MODULES = (prompts, jobs, view, uploads, user_files, nodes, models, system, templates, blueprints, pages)
 
 ROUTES: list[web.RouteDef] = [route for module in _MODULES for route in module.ROUTES]

@@ -68,7 +68,6 @@ ROUTES = [
     web.get("/extensions", get_extensions),
     web.get("/extensions/{pack}/{file:.+}", get_extension_file),
     web.get("/embeddings", _constant([])),
-    web.get("/global_subgraphs", _constant({})),
     web.get("/node_replacements", _constant({})),
     web.get("/templates/index.json", _constant([])),
     web.get("/templates/index_logo.json", _constant({})),
