@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -54,11 +54,11 @@ class Schedule:
 
     def part(self, start: int = 0, stop: int | None = None) -> Schedule:
         """The same schedule, steps ``start`` to ``stop`` only."""
-        return Schedule(self.config, self.plan.part(start, stop))
+        return replace(self, plan=self.plan.part(start, stop))
 
     def last_fraction(self, strength: float) -> Schedule:
         """The last part of the schedule, for image-to-image; see :meth:`TimestepPlan.last_fraction`."""
-        return Schedule(self.config, self.plan.last_fraction(strength))
+        return replace(self, plan=self.plan.last_fraction(strength))
 
     def check(self) -> None:
         """Check that every step can be taken, before a model is called.

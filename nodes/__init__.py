@@ -5,12 +5,11 @@ from __future__ import annotations
 from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
 from .editor import register_routes
 from .inputs import Node
-from .interpolate import DDIMInterpolate
-from .invert import DDIMInvert
+from .inversion import DDIMInterpolate, DDIMInvert, DDIMLoadNoise, DDIMSaveNoise
 from .model import DDIMCFGRescale, DDIMCheckModel, DDIMEditGuidance, DDIMModelSampling
-from .noise_files import DDIMLoadNoise, DDIMSaveNoise
 from .sample import DDIMSample, DDIMSampler
-from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig
+from .schedules import DDIMFitSteps, DDIMSchedule, DDIMScheduleFromConfig, presets_answer
+from .strip import DDIMStepStrip
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -22,6 +21,7 @@ NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMCheckModel": DDIMCheckModel,
     "DDIMSampler": DDIMSampler,
     "DDIMSample": DDIMSample,
+    "DDIMStepStrip": DDIMStepStrip,
     "DDIMCFGRescale": DDIMCFGRescale,
     "DDIMEditGuidance": DDIMEditGuidance,
     "DDIMInvert": DDIMInvert,
@@ -44,6 +44,7 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMCheckModel": "DDIM Check Model",
     "DDIMSampler": "DDIM Sampler (custom sampling)",
     "DDIMSample": "DDIM KSampler",
+    "DDIMStepStrip": "DDIM Step Strip",
     "DDIMCFGRescale": "DDIM CFG Rescale",
     "DDIMEditGuidance": "DDIM Edit Guidance",
     "DDIMInvert": "DDIM Invert",
@@ -58,4 +59,4 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMDemoDecode": "DDIM Demo Decode",
 }
 
-register_routes(NODE_CLASS_MAPPINGS)
+register_routes(NODE_CLASS_MAPPINGS, presets_answer())

@@ -14,6 +14,7 @@ from ..ddim import (
     FLOW,
     VARIANCE_EXPLODING,
     VARIANCE_PRESERVING,
+    DDIMError,
     PredictionCheck,
     Schedule,
     SchedulerConfig,
@@ -24,7 +25,16 @@ from ..ddim import (
     output_from_x0,
     rescale_noise_cfg,
 )
-from .backend import ModelFacts, Run, SamplingRequest, current, guided_x0, remember_measured, timestep_reader
+from .backend import (
+    ModelFacts,
+    Run,
+    SamplingRequest,
+    current,
+    decided_output,
+    guided_x0,
+    remember_measured,
+    timestep_reader,
+)
 from .inputs import LATENT, MODEL, InputTypes, inputs, socket
 from .schedules import with_model_levels
 from .values import Conditioning, Latent, Model
@@ -108,7 +118,14 @@ class DDIMModelSampling:
         return {"required": inputs("model", "schedule")}
 
     def patch(self, model: Model, schedule: Schedule) -> tuple[Model]:
-        return (current().with_levels(model, schedule.noise, schedule.config.prediction_type),)
+        backend = current()
+        facts = backend.model_facts(model)
+        prediction_type = decided_output(facts.prediction_type, schedule)
+        if prediction_type is None and facts.kind == VARIANCE_PRESERVING:
+            raise DDIMError(
+                "the MODEL predicts neither epsilon, v nor x_0, so its noise levels cannot be replaced; use it as it is"
+            )
+        return (backend.with_levels(model, schedule.noise, prediction_type or "epsilon"),)
 
 
 class DDIMCheckModel:
@@ -234,12 +251,7 @@ def _settings(found: PredictionCheck, facts: ModelFacts) -> list[str]:
         return [f"It is loaded as {declared}, which is another kind: load it with the loader that its maker names."]
     lines = []
     if kind == declared:
-        lines.append("DDIM Schedule: connect the MODEL and leave prediction_type at epsilon, which keeps its own type.")
-    elif kind == "epsilon":
-        lines.append(
-            f"It is loaded as {declared}: make a DDIM Schedule without the MODEL, prediction_type epsilon, and give it "
-            "to the MODEL with DDIM Model Sampling."
-        )
+        lines.append("DDIM Schedule: connect the MODEL and leave prediction_type at 'from model'.")
     else:
         lines.append(f"It is loaded as {declared}: set prediction_type of DDIM Schedule to {kind}.")
     if kind == "epsilon":

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..ddim import DDIMError, Schedule, proximal_guide, rescale_noise_cfg
 from .backend import SamplingRequest, current
-from .editor import Replay
-from .inputs import LATENT, SAMPLER, InputTypes, inputs, planned_here
+from .editor import Replay, levels_note, partial_kept
+from .inputs import DDIM_STEPS, LATENT, SAMPLER, InputTypes, inputs, planned_here, unless_linked
 from .running import run_ddim
 from .schedules import plan_of_model
 from .values import (
@@ -24,9 +24,13 @@ from .values import (
     RecordedNoise,
     SamplerSettings,
     check_source,
+    is_noisy,
 )
 
 __all__ = ["DDIMSample", "DDIMSampler"]
+
+INVERSION = "variance_noise"
+BRING_SCHEDULE = ("schedule", INVERSION)
 
 
 class DDIMSample:
@@ -41,12 +45,13 @@ class DDIMSample:
     SEARCH_ALIASES = ["ddim", "ksampler", "sampler", "eta", "zero snr", "ztsnr", "v-pred", "cfg rescale", "trailing"]
     SEARCH_ALIASES += ["variance noise", "img2img", "inpaint", "flow", "flux", "sd3", "wan"]
     SEARCH_ALIASES += ["cfg++", "cfg pp", "guidance interval", "negative-prompt inversion", "npi", "proxnpi"]
-    RETURN_TYPES = (LATENT, LATENT)
-    RETURN_NAMES = ("latent", "denoised")
+    RETURN_TYPES = (LATENT, LATENT, DDIM_STEPS)
+    RETURN_NAMES = ("latent", "denoised", "steps")
     OUTPUT_TOOLTIPS = (
         "The result.",
         "The clean image that the last step predicted: the same as the result at the end of a schedule, a preview of "
         "it if the schedule stops early.",
+        "What each step predicted, for DDIM Step Strip.",
     )
     FUNCTION = "sample"
     HAS_INTERMEDIATE_OUTPUT = True  # its replay is shown again if a later run takes the node from the cache
@@ -57,14 +62,16 @@ class DDIMSample:
             "required": inputs("model", "positive", "negative", "latent_image"),
             "optional": {
                 **inputs("seed"),
-                **planned_here("steps"),
+                **planned_here("steps", unless=BRING_SCHEDULE),
                 **inputs("cfg"),
-                **planned_here("timestep_spacing", "denoise"),
-                **inputs("eta", "guidance_rescale"),
+                **planned_here("timestep_spacing", "denoise", unless=BRING_SCHEDULE),
+                **unless_linked(inputs("eta"), INVERSION),
+                **inputs("guidance_rescale"),
                 **planned_here("schedule"),
                 **inputs("variance_noise", "source"),
                 **inputs("guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
-                **inputs("add_noise", "x0_processing", "clip_sample_range", "dynamic_thresholding_ratio"),
+                **unless_linked(inputs("add_noise"), INVERSION),
+                **inputs("x0_processing", "clip_sample_range", "dynamic_thresholding_ratio"),
                 **inputs("sample_max_value", "use_clipped_model_output", "noise_mode"),
                 **inputs("proximal", "proximal_quantile"),
             },
@@ -100,8 +107,10 @@ class DDIMSample:
         proximal: str = PROXIMAL_OFF,
         proximal_quantile: float = 0.7,
     ) -> dict[str, Any]:
-        if schedule is None:
-            schedule = plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
+        if variance_noise is not None:
+            schedule, eta = schedule or variance_noise.schedule, variance_noise.eta
+        schedule = schedule or plan_of_model(current().model_facts(model), steps, timestep_spacing, denoise)
+        add_noise = not is_noisy(latent_image, variance_noise, eta) and add_noise
         guidance = Guidance.of(
             cfg, guidance_mode, guidance_start, guidance_end, guidance_unit, rederive=use_clipped_model_output
         )
@@ -109,8 +118,6 @@ class DDIMSample:
         settings = replace(settings, noise_mode=noise_mode, variance_noise=variance_noise)
         settings = replace(settings, clip_sample_range=clip_sample_range, sample_max_value=sample_max_value)
         settings = replace(settings, dynamic_thresholding_ratio=dynamic_thresholding_ratio)
-        if settings.inversion is not None and add_noise:
-            raise DDIMError("variance_noise belongs to an inverted latent, which is noisy already: turn add_noise off")
         check_source(source, proximal, settings, guidance)
         model = _guided(model, guidance_rescale, proximal, proximal_quantile)
         negative = source or negative
@@ -134,11 +141,16 @@ def _guided(model: Model, guidance_rescale: float, proximal: str, proximal_quant
 
 
 def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
-    """Sample, and keep the steps for their replay in the editor."""
+    """Sample, and keep the steps for their replay in the editor, with notes for the user."""
     backend = current()
     replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
-    latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-    return {"ui": {"ddim_replay": replay.sheets(backend.folder("temp"))}, "result": (latent, denoised)}
+    with partial_kept(replay):
+        latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
+    shown = {
+        "ddim_replay": replay.sheets(backend.folder("temp")),
+        "ddim_notes": levels_note(request.schedule, backend.model_facts(request.model)),
+    }
+    return {"ui": shown, "result": (latent, denoised, replay.frames())}
 
 
 class DDIMSampler:
@@ -161,7 +173,7 @@ class DDIMSampler:
         return {
             "required": {},
             "optional": {
-                **inputs("eta"),
+                **unless_linked(inputs("eta"), INVERSION),
                 # SIGMAS bring no config, so there is nothing "from schedule".
                 "x0_processing": ([name for name in names if name != FROM_SCHEDULE], {**options, "default": "none"}),
                 **inputs(
@@ -192,7 +204,7 @@ class DDIMSampler:
                 "variance_noise, or, for methods edict and bdia, with DDIM KSampler"
             )
         settings = SamplerSettings(
-            eta=eta,
+            eta=eta if variance_noise is None else variance_noise.eta,
             x0_processing=x0_processing,
             clip_sample_range=clip_sample_range,
             dynamic_thresholding_ratio=dynamic_thresholding_ratio,

@@ -70,7 +70,7 @@ def check_prediction(prediction_type: str, alpha_bar: float) -> None:
     if prediction_type == "epsilon" and alpha_bar == 0.0:
         raise DDIMError(
             "an epsilon prediction says nothing about x_0 where alpha_bar is 0 (zero terminal SNR); use "
-            "prediction_type='v_prediction' or 'sample', or a spacing that leaves the last timestep out"
+            "prediction_type='v_prediction' or 'sample', or rescale_betas_zero_snr=False"
         )
 
 

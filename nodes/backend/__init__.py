@@ -17,10 +17,21 @@ from .contract import (
     Work,
 )
 from .measured import measured_prediction_type, remember_measured
+from .prediction_types import (
+    EPSILON_AT_ZERO_SNR,
+    check_levels,
+    check_output,
+    decided_output,
+    left_to_model,
+    planned_output,
+    visits_zero_snr,
+    with_output_of,
+)
 from .run_rules import check_kind, guided_x0, initial_noise, timestep_reader
 from .sigmas import schedule_from_sigmas, schedule_sigmas, sigmas_of_levels
 
 __all__ = [
+    "EPSILON_AT_ZERO_SNR",
     "Advance",
     "Backend",
     "Denoised",
@@ -32,15 +43,22 @@ __all__ = [
     "SamplingRequest",
     "Work",
     "check_kind",
+    "check_levels",
+    "check_output",
     "current",
+    "decided_output",
     "guided_x0",
     "initial_noise",
+    "left_to_model",
     "measured_prediction_type",
+    "planned_output",
     "remember_measured",
     "schedule_from_sigmas",
     "schedule_sigmas",
     "sigmas_of_levels",
     "timestep_reader",
+    "visits_zero_snr",
+    "with_output_of",
 ]
 
 

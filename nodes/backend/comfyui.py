@@ -18,6 +18,7 @@ import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
 import comfy.supported_models_base
+import comfy_execution.utils
 import folder_paths
 import latent_preview
 import torch
@@ -204,6 +205,11 @@ class ComfyUIBackend:
     def check_cancelled(self) -> None:
         """Raise ComfyUI's ``InterruptProcessingException``."""
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def running_node(self) -> tuple[str, str] | None:
+        """Ask ComfyUI's execution context."""
+        running = comfy_execution.utils.get_executing_context()
+        return None if running is None else (running.prompt_id, running.node_id)
 
 
 @lru_cache(maxsize=8)

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from ...ddim import FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, DDIMError, Schedule, SigmaConfig
 from .contract import ModelFacts
-from .run_rules import check_kind, output_type, predicting_x0
+from .prediction_types import output_type, predicting_x0
+from .run_rules import check_kind
 from .sigmas import check_finite, schedule_from_sigmas
 
 __all__ = [
@@ -207,7 +208,7 @@ class RunLevels:
         if facts.prediction_type is None and not all(levels.same(t) for t in schedule.plan.timesteps):
             raise DDIMError(
                 "the MODEL predicts neither epsilon, v nor x_0, so it can only be sampled at its own noise levels; "
-                "connect the MODEL to DDIM Schedule, with prediction_type epsilon and rescale_betas_zero_snr off"
+                "connect the MODEL to DDIM Schedule, with prediction_type 'from model' and rescale_betas_zero_snr off"
             )
         return levels
 

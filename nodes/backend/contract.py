@@ -27,7 +27,7 @@ from ...ddim import (
     SchedulerConfig,
     SigmaConfig,
 )
-from ..values import Conditioning, Guidance, Latent, Model
+from ..values import Conditioning, Guidance, Latent, Model, without_mark
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -151,8 +151,12 @@ class SamplingRequest:
         return tuple(range(len(self.latent["samples"]))) if indices is None else tuple(int(index) for index in indices)
 
     def result(self, samples: Tensor, x0: Tensor) -> Sampled:
-        """Return the last sample and the last predicted x_0 as LATENTs that keep the request's other keys."""
-        return Sampled({**self.latent, "samples": samples}, {**self.latent, "samples": x0})
+        """Return the last sample and the last predicted x_0 as LATENTs that keep the request's other keys.
+
+        Of an inverted latent they no longer say that it was inverted: they are images.
+        """
+        kept = without_mark(self.latent)
+        return Sampled({**kept, "samples": samples}, {**kept, "samples": x0})
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,3 +283,6 @@ class Backend(Protocol):
 
     def check_cancelled(self) -> None:
         """Raise the host's own exception if the user cancelled the run."""
+
+    def running_node(self) -> tuple[str, str] | None:
+        """Return the ids of the prompt and of the node that is running in this thread; None outside of a run."""

@@ -43,7 +43,8 @@ from .contract import (
 )
 from .embedded_model import EmbeddedModel, Predictions, Prompts, guided_outputs, latent_mask, live_preview
 from .measured import reference_to
-from .run_rules import check_kind, initial_noise, output_type, predicting_x0, start_of_run, timestep_reader
+from .prediction_types import output_type, predicting_x0
+from .run_rules import check_kind, initial_noise, start_of_run, timestep_reader
 from .sigmas import sigmas_of_levels
 
 __all__ = ["EmbeddedBackend"]
@@ -152,6 +153,11 @@ class EmbeddedBackend:
     def check_cancelled(self) -> None:
         """Raise the host's ``Interrupted``."""
         context.check_cancelled()
+
+    def running_node(self) -> tuple[str, str] | None:
+        """Ask the host's context."""
+        call = context.current()
+        return None if call is None else (call.prompt_id, call.node_id)
 
 
 def _embedded(model: Model) -> EmbeddedModel:

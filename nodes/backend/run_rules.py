@@ -1,14 +1,11 @@
 """What both hosts do alike, so that both give the same images.
 
-The initial noise, the start of a run, which schedule fits a MODEL, and what the network's output means.
+The initial noise, the start of a run, and which schedule fits a MODEL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,14 +17,9 @@ __all__ = [
     "check_kind",
     "guided_x0",
     "initial_noise",
-    "output_type",
-    "predicting_x0",
     "start_of_run",
     "timestep_reader",
-    "with_prediction_type",
 ]
-
-Declared = TypeVar("Declared", bound="str | None")
 
 
 def initial_noise(shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None) -> Tensor:
@@ -112,50 +104,3 @@ def check_kind(kind: str, schedule: Schedule) -> None:
             f"the schedule belongs to {_KINDS[schedule.noise.kind]} and the MODEL is {_KINDS[kind]}; connect the MODEL "
             "to DDIM Schedule, which then uses the MODEL's levels"
         )
-
-
-def output_type(declared: Declared, schedule: Schedule) -> Declared | str:
-    """Decide what a network's raw output is: as its MODEL declares, unless the schedule says v_prediction or sample.
-
-    A schedule of a flow or variance exploding model says nothing about it.
-
-    Args:
-        declared: The MODEL's prediction type, or None if it has another one than the core knows.
-        schedule: The schedule of the run.
-
-    Returns:
-        A prediction type, or None for such a MODEL: it can only be used at its own noise levels.
-
-    Raises:
-        DDIMError: For an epsilon model and a schedule that visits zero SNR.
-    """
-    if schedule.noise.kind != VARIANCE_PRESERVING:
-        return declared
-    requested = schedule.config.prediction_type
-    prediction_type = declared if requested == "epsilon" else requested
-    if prediction_type is not None:
-        _check(with_prediction_type(schedule, prediction_type))
-    return prediction_type
-
-
-@lru_cache(maxsize=8)
-def _check(schedule: Schedule) -> None:
-    """Check once that every step of a schedule can be taken; see :meth:`Schedule.check`."""
-    schedule.check()
-
-
-def predicting_x0(schedule: Schedule) -> Schedule:
-    """Return the schedule for a model that returns x_0, as :attr:`Run.denoise` does."""
-    return with_prediction_type(schedule, "sample")
-
-
-@lru_cache(maxsize=8)
-def with_prediction_type(schedule: Schedule, prediction_type: str) -> Schedule:
-    """Return the schedule with another prediction type; the same object where nothing changes.
-
-    Kept, because validating a config with a list of betas takes longer than a step: a node that runs again with
-    another seed gets the schedule of its last run.
-    """
-    if schedule.config.prediction_type == prediction_type:
-        return schedule
-    return replace(schedule, config=replace(schedule.config, prediction_type=prediction_type))

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from .payloads import fit_report, inversion_report, schedule_report
+from .messages import levels_note
+from .partial_replay import partial_kept
+from .payloads import fit_report, schedule_report
 from .remembered import remember
-from .replay import Replay
+from .replay import Replay, RunSteps
+from .replay_sheet import lay_out
+from .round_trip import inversion_report
 from .routes import register_routes
 
-__all__ = ["Replay", "fit_report", "inversion_report", "register_routes", "remember", "schedule_report"]
+__all__ = [
+    "Replay",
+    "RunSteps",
+    "fit_report",
+    "inversion_report",
+    "lay_out",
+    "levels_note",
+    "partial_kept",
+    "register_routes",
+    "remember",
+    "schedule_report",
+]

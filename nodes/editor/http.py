@@ -15,7 +15,7 @@ from ..backend import current
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["MAX_BODY", "parse", "serve", "serve_file"]
+__all__ = ["MAX_BODY", "parse", "serve", "serve_file", "serve_lookup", "serve_table"]
 
 MAX_BODY = 1_000_000  # bytes: a config with a thousand trained_betas is 25 kB
 CHUNK = 65_536  # bytes read at once
@@ -47,6 +47,17 @@ def serve(path: str, answer: Answer) -> None:
     current().add_route("POST", path, handler)
 
 
+def serve_table(path: str, table: Mapping[str, Any]) -> None:
+    """Serve a JSON object that never changes under GET ``path``, which starts with ``/``."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
+
+        return web.json_response(dict(table))
+
+    current().add_route("GET", path, handler)
+
+
 def serve_file(path: str, file_of: Callable[[str], Path | None]) -> None:
     """Serve files that runs write, under GET ``path/NAME``; one that is not there yet is waited for.
 
@@ -64,6 +75,25 @@ def serve_file(path: str, file_of: Callable[[str], Path | None]) -> None:
             return web.json_response({"error": "there is no such file; run the node again"}, status=404)
         headers = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
         return web.Response(body=data, content_type=IMAGE_TYPES[file.suffix], headers=headers)
+
+    current().add_route("GET", path + "/{name}", handler)
+
+
+def serve_lookup(path: str, find: Callable[[str], Mapping[str, Any] | None]) -> None:
+    """Serve ``find(NAME)`` as JSON under GET ``path/NAME``; None is status 404.
+
+    Args:
+        path: Starts with ``/``.
+        find: Gets a name that comes from a stranger; runs in a thread.
+    """
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        from aiohttp import web  # only where a server runs
+
+        found = await asyncio.to_thread(find, request.match_info["name"])
+        if found is None:
+            return web.json_response({"error": "there is nothing of that name"}, status=404)
+        return web.json_response(found)
 
     current().add_route("GET", path + "/{name}", handler)
 

@@ -10,50 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...ddim import END, FLOW, VARIANCE_EXPLODING, VARIANCE_PRESERVING, NoiseSchedule, Schedule, TimestepPlan
+from ...ddim import END, VARIANCE_PRESERVING, NoiseSchedule, Schedule, TimestepPlan
+from ..backend import planned_output
+from ..values import FROM_MODEL
+from .messages import NOTES, message, misread, schedule_warnings
 
 __all__ = [
     "MAX_POINTS",
-    "MESSAGES",
     "evenly_spread",
     "finite",
     "fit_report",
-    "inversion_report",
     "level_report",
     "schedule_report",
 ]
 
 MAX_POINTS = 257  # of a curve: a plot is a few hundred pixels wide
-MAX_NOTES, MAX_NOTE_LENGTH = 20, 500
-
-# By code; the editor translates them by code and fills in the values.
-MESSAGES = {
-    "levels_from_model": "Noise levels from the MODEL; its output is read as {prediction_type}.",
-    "levels_from_flow_model": "Noise levels and shift from the MODEL, a flow model: prediction_type, zero SNR, betas, "
-    "num_train_timesteps, set_alpha_to_one and parity have no effect.",
-    "levels_from_edm_model": "Noise levels from the MODEL, an EDM model: the steps are spaced over its own sigmas. "
-    "prediction_type, zero SNR, betas, num_train_timesteps, set_alpha_to_one and parity have no effect.",
-    "last_step_never_visited": "Zero SNR makes timestep {last} pure noise, but this run starts at timestep {first} "
-    "({spacing}) and never visits it. Choose trailing or linspace.",
-    "epsilon_at_zero_snr": "At zero SNR the input is pure noise, from which epsilon says nothing about the picture. "
-    "Choose v_prediction or sample, or connect a MODEL that predicts v.",
-    "measured_type": "DDIM Check Model measured that this MODEL predicts {measured}, and its output is read as "
-    "{prediction_type} here. Its report says what to set.",
-    "fit_paste": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same MODEL "
-    "connected, denoise at 1, and start_step and end_step at their defaults.",
-    "fit_paste_part": "To use the list again without fitting, copy it into timesteps of DDIM Schedule, with the same "
-    "MODEL connected, denoise at 1, start_step at 0 and end_step at {steps}: its last entry is where the run stops.",
-    "fit_no_paste": "The list counts the levels of the connected schedule, which are not the MODEL's: in DDIM Schedule "
-    "with the MODEL connected it means other levels. For a list to keep, fit over a schedule made there.",
-    "fit_no_better": "On noises that they were not fitted to, the fitted steps are no better than trailing. Fit to "
-    "more images, or use trailing.",
-}
-
-NOTES = {
-    VARIANCE_PRESERVING: "levels_from_model",
-    FLOW: "levels_from_flow_model",
-    VARIANCE_EXPLODING: "levels_from_edm_model",
-}
 
 
 def finite(value: float, digits: int = 7) -> float | None:
@@ -69,7 +40,7 @@ def evenly_spread(count: int, limit: int) -> list[int]:
 
 
 def schedule_report(
-    schedule: Schedule, *, model_levels: str | None = None, measured: str | None = None
+    schedule: Schedule, *, model_levels: str | None = None, measured: str | None = None, spaced: bool = True
 ) -> dict[str, Any]:
     """Describe a schedule for its plot: the levels of all training timesteps, and the timesteps that a run visits.
 
@@ -77,46 +48,29 @@ def schedule_report(
         schedule: The schedule.
         model_levels: The name of the MODEL's levels, if these are its own; see ``remembered``.
         measured: What the MODEL was found to predict, if it was checked.
+        spaced: Whether ``timestep_spacing`` chose the timesteps.
 
     Returns:
         ``curve`` and ``visited``: lists ``index`` (0 to ``num_train_timesteps - 1``, least noise first), ``t`` (what
         the model is called with), ``alpha_bar``, ``log_snr`` (None at zero or infinite SNR), at most
-        :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1. ``model_levels`` is the argument.
+        :data:`MAX_POINTS` long; ``visited`` also has ``step``, counted from 1. ``prediction_type`` is ``"from model"``
+        where only a run can tell. ``warnings`` and ``notes``: see :func:`message`. ``model_levels`` is the argument.
     """
     config, noise, timesteps = schedule.config, schedule.noise, schedule.plan.timesteps
     shown = evenly_spread(len(timesteps), MAX_POINTS)
+    prediction_type = planned_output(schedule) or FROM_MODEL
     visited = _levels(schedule, [timesteps[i] for i in shown])
     return {
         "num_train_timesteps": config.num_train_timesteps,
         "steps": len(timesteps),
-        "prediction_type": config.prediction_type,
+        "prediction_type": prediction_type,
         "timestep_spacing": config.timestep_spacing,
         "curve": _levels(schedule, evenly_spread(config.num_train_timesteps, MAX_POINTS)),
         "visited": {"step": [i + 1 for i in shown], **visited},
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
-        "warnings": [*_misread(config.prediction_type, measured), *_warnings(schedule)],
+        "warnings": [*misread(schedule, measured), *schedule_warnings(schedule, spaced=spaced)],
         "model_levels": model_levels,
-        "notes": [] if model_levels is None else [_message(NOTES[noise.kind], prediction_type=config.prediction_type)],
-    }
-
-
-def inversion_report(
-    method: str, round_trip_error: Sequence[float], residual: Sequence[float] = (), notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Describe how well an inversion can be undone, image by image.
-
-    Args:
-        method: The name of the inversion method.
-        round_trip_error: Per image, the root mean square of (image sampled back - image).
-        residual: Per image, the error that the inversion itself reports; may be empty.
-        notes: Sentences shown below the table.
-    """
-    return {
-        "method": str(method),
-        "images": len(round_trip_error),
-        "round_trip_error": [finite(error, 4) for error in round_trip_error][:MAX_POINTS],
-        "residual": [finite(value, 4) for value in residual][:MAX_POINTS],
-        "notes": [str(note)[:MAX_NOTE_LENGTH] for note in notes][:MAX_NOTES],
+        "notes": [] if model_levels is None else [message(NOTES[noise.kind], "note", prediction_type=prediction_type)],
     }
 
 
@@ -150,12 +104,13 @@ def fit_report(
     largest = max((error for error in known.values() if error is not None), default=0.0)
     (best, even), (_, end) = list(known.values())[:2], schedule.plan.pairs[-1]
     better = best is not None and even is not None and best < even
-    warnings = [] if better or even == 0 else [_message("fit_no_better")]
+    warnings = [] if better or even == 0 else [message("fit_no_better", "warning")]
     notes = []
     if not levels_of_model:
-        warnings.append(_message("fit_no_paste"))
+        warnings.append(message("fit_no_paste", "warning"))
     else:
-        notes = [_message("fit_paste_part", steps=len(schedule.plan)) if end > END else _message("fit_paste")]
+        part = end > END
+        notes = [message("fit_paste_part", "note", steps=len(schedule.plan)) if part else message("fit_paste", "note")]
     return {
         "steps": len(schedule.plan),
         "grid": grid,
@@ -176,34 +131,6 @@ def fit_report(
         "warnings": warnings,
         "notes": notes,
     }
-
-
-def _misread(read_as: str, measured: str | None) -> list[dict[str, Any]]:
-    """Warn of a network that was found to predict something else than its output is read as."""
-    if measured is None or measured == read_as:
-        return []
-    return [_message("measured_type", measured=measured, prediction_type=read_as)]
-
-
-def _warnings(schedule: Schedule) -> list[dict[str, Any]]:
-    """List choices that can be run but give bad images."""
-    noise, config = schedule.noise, schedule.config
-    if not noise.zero_terminal_snr:
-        return []
-    first, last = schedule.plan.timesteps[0], len(noise) - 1
-    if noise.kind != VARIANCE_PRESERVING:  # every flow model ends at zero SNR, and predicts something there
-        starts_late = schedule.plan.first == 0 and first != last
-        first, last = (round(float(noise.times[t])) for t in (first, last))
-        checks = {"last_step_never_visited": starts_late}
-    else:
-        checks = {"last_step_never_visited": first != last, "epsilon_at_zero_snr": config.prediction_type == "epsilon"}
-    values: dict[str, str | int] = {"spacing": config.timestep_spacing, "first": first, "last": last}
-    return [_message(code, **values) for code, bad in checks.items() if bad]
-
-
-def _message(code: str, **values: str | int) -> dict[str, Any]:
-    """Return a message as the editor gets it: code and values for a translation, and the English text."""
-    return {"code": code, "values": values, "text": MESSAGES[code].format(**values)}
 
 
 def level_report(noise: NoiseSchedule, index: int) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from .http import serve_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["COLUMNS", "MAX_BYTES", "new_name", "pending", "serve_sheets", "write_later"]
+__all__ = ["COLUMNS", "MAX_BYTES", "lay_out", "new_name", "pending", "serve_sheets", "write_atomically", "write_later"]
 
 MAX_BYTES = 400_000
-SHARP_SIDE = 32  # frames up to this height are stored as PNG: JPEG would blur single pixels
+SHARP_SIDE = 32  # pictures up to this height are stored as PNG: JPEG would blur single pixels
 COLUMNS = 8
 QUALITIES = (85, 70, 50, 30)  # of a JPEG, tried until it fits MAX_BYTES
 COLOURS = 256  # of a PNG that would be too large otherwise: noise
@@ -37,15 +37,15 @@ _NAME = re.compile(r"ddim_replay_[0-9a-f]{20}\.(png|jpg)")
 
 _log = logging.getLogger(__name__)
 _worker = ThreadPoolExecutor(1, thread_name_prefix="ddim-replay")
-_last: Future[None] | None = None
+_last: Future[Tensor | None] | None = None
 
 
 def new_name(height: int) -> str:
-    """Return a file name that no other run has, for a sheet of frames of that height."""
+    """Return a file name that no other run has, for a sheet of pictures of that height."""
     return f"ddim_replay_{secrets.token_hex(10)}.{'png' if height <= SHARP_SIDE else 'jpg'}"
 
 
-def write_later(path: Path, frames: Callable[[], Tensor]) -> Future[None]:
+def write_later(path: Path, frames: Callable[[], Tensor]) -> Future[Tensor | None]:
     """Make a sheet and write it, in the background; one at a time, so that quick runs never pile up latents.
 
     Args:
@@ -53,7 +53,8 @@ def write_later(path: Path, frames: Callable[[], Tensor]) -> Future[None]:
         frames: Called in the background: uint8 ``(F, H, W, 3)``.
 
     Returns:
-        What tells when the file is there. It never raises: a run does not fail for want of its replay.
+        The frames on the CPU, when the file is there; None if they could not be made. It never raises: a run does not
+        fail for want of its replay.
     """
     global _last
     if _last is not None:
@@ -62,23 +63,26 @@ def write_later(path: Path, frames: Callable[[], Tensor]) -> Future[None]:
     return _last
 
 
-def pending() -> Future[None] | None:
+def pending() -> Future[Tensor | None] | None:
     """Return what tells when the last sheet is written; None before there is one."""
     return _last
 
 
 @torch.inference_mode()
-def _write(path: Path, frames: Callable[[], Tensor]) -> None:
+def _write(path: Path, frames: Callable[[], Tensor]) -> Tensor | None:
+    made = None
     try:
-        _write_atomically(path, _encode(_sheet(frames().cpu()), sharp=path.suffix == ".png"))
+        made = frames().cpu()
+        write_atomically(path, _encode(lay_out(made, COLUMNS), sharp=path.suffix == ".png"))
     except Exception as error:
         _log.warning("the replay of a run could not be written to %s: %s", path, error)
+    return made
 
 
-def _sheet(frames: Tensor) -> Tensor:
-    """Lay frames ``(F, H, W, 3)`` in rows of COLUMNS, ``(rows * H, columns * W, 3)``; missing ones are black."""
+def lay_out(frames: Tensor, columns: int) -> Tensor:
+    """Lay frames ``(F, H, W, 3)`` in rows of ``columns``, ``(rows * H, columns * W, 3)``; missing ones are black."""
     count, height, width, channels = frames.shape
-    columns = min(COLUMNS, count)
+    columns = min(columns, count)
     rows = -(-count // columns)
     filled = torch.cat([frames, frames.new_zeros((rows * columns - count, height, width, channels))])
     laid = filled.reshape(rows, columns, height, width, channels).permute(0, 2, 1, 3, 4)
@@ -107,7 +111,7 @@ def _image_file(image: Image, file_format: str, options: dict[str, Any]) -> byte
     return buffer.getvalue()
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that the editor may request at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -8,14 +8,15 @@ invalid request is refused (status 400). A schedule that cannot exist, such as m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 from ...ddim import VARIANCE_PRESERVING, DDIMError, Schedule
+from ..backend import planned_output
 from ..inputs import Node
-from .http import serve
-from .payloads import schedule_report
+from ..values import FROM_MODEL
+from .http import serve, serve_table
+from .partial_replay import serve_partial_replays
 from .remembered import recall
 from .replay_sheet import serve_sheets
 
@@ -29,15 +30,18 @@ MAX_SHOWN = 60  # characters of a wrong value in an error message
 MAX_NAMED = 5  # unknown inputs named in an error message
 
 
-def register_routes(nodes: Mapping[str, type[Node]]) -> None:
+def register_routes(nodes: Mapping[str, type[Node]], presets: Mapping[str, Any]) -> None:
     """Register the pack's routes with the host. Called once, when the nodes are loaded.
 
     Args:
         nodes: The pack's node classes by id.
+        presets: What the page is told of the presets of DDIM Schedule.
     """
+    serve_table("/ddim/presets", presets)
     serve("/ddim/schedule", lambda given: schedule_answer(given, nodes))
     serve("/ddim/config", lambda given: config_answer(given, nodes))
     serve_sheets()
+    serve_partial_replays()
 
 
 def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> Mapping[str, Any]:
@@ -62,19 +66,11 @@ def schedule_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -
     values = widget_values(nodes[node], given.get("inputs", {}))
     facts = recall(given.get("model_levels"))
     if facts is not None and node == SCHEDULE_NODE:
-        done, refusal = _call(nodes[node], {**values, "model": facts})
-        return {"error": refusal} if done is None else {"schedule": done["ui"]["ddim_schedule"][0], "config": None}
-    prediction_type = values.get("prediction_type")
-    if prediction_type is not None:
-        # A MODEL may bring another prediction type with the run. The plan is the same, and the report warns.
-        values["prediction_type"] = "sample"
-    done, refusal = _call(nodes[node], values)
+        values["model"] = facts
+    done, refusal = _call(nodes[node], {**values, "check": False})
     if done is None:
         return {"error": refusal}
-    schedule: Schedule = done["result"][0]
-    if prediction_type is not None:
-        schedule = replace(schedule, config=replace(schedule.config, prediction_type=prediction_type))
-    return {"schedule": schedule_report(schedule), "config": (done["ui"].get("ddim_config") or [None])[0]}
+    return {"schedule": done["ui"]["ddim_schedule"][0], "config": (done["ui"].get("ddim_config") or [None])[0]}
 
 
 def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> Mapping[str, Any]:
@@ -95,17 +91,16 @@ def config_answer(given: Mapping[str, Any], nodes: Mapping[str, type[Node]]) -> 
     text = given.get("text")
     if not isinstance(text, str):
         raise DDIMError(f"text must be the content of a scheduler_config.json, got {type(text).__name__}")
-    done, refusal = _call(nodes[CONFIG_NODE], widget_values(nodes[CONFIG_NODE], {CONFIG_TEXT: text}))
+    values = widget_values(nodes[CONFIG_NODE], {CONFIG_TEXT: text})
+    done, refusal = _call(nodes[CONFIG_NODE], {**values, "check": False})
     if done is None:
         return {"error": refusal}
     schedule: Schedule = done["result"][0]
-    is_flow = schedule.noise.kind != VARIANCE_PRESERVING
-    widgets = {} if is_flow else widget_specs(nodes[SCHEDULE_NODE])
-    return {
-        "config": done["ui"]["ddim_config"][0],
-        "schedule": schedule_report(schedule),
-        "inputs": {name: schedule.config[name] for name in widgets if name in schedule.config},
-    }
+    shown = {"config": done["ui"]["ddim_config"][0], "schedule": done["ui"]["ddim_schedule"][0]}
+    if schedule.noise.kind != VARIANCE_PRESERVING:
+        return {**shown, "inputs": {}}
+    named = {name: schedule.config[name] for name in widget_specs(nodes[SCHEDULE_NODE]) if name in schedule.config}
+    return {**shown, "inputs": {**named, "prediction_type": planned_output(schedule) or FROM_MODEL}}
 
 
 def widget_specs(node: type[Node]) -> dict[str, tuple[Any, Mapping[str, Any]]]:

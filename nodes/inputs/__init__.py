@@ -1,9 +1,11 @@
 """Socket types and input definitions of the nodes."""
 
+from .conditions import applies, unless_linked
 from .definitions import inputs, planned_here
 from .kinds import (
     CONDITIONING,
     DDIM_SCHEDULE,
+    DDIM_STEPS,
     IMAGE,
     LATENT,
     MODEL,
@@ -24,6 +26,7 @@ from .kinds import (
 __all__ = [
     "CONDITIONING",
     "DDIM_SCHEDULE",
+    "DDIM_STEPS",
     "IMAGE",
     "LATENT",
     "MODEL",
@@ -33,6 +36,7 @@ __all__ = [
     "Input",
     "InputTypes",
     "Node",
+    "applies",
     "choice",
     "inputs",
     "integer",
@@ -41,4 +45,5 @@ __all__ = [
     "socket",
     "switch",
     "text",
+    "unless_linked",
 ]

@@ -5,11 +5,12 @@ A node lists its inputs by name; the same name means the same on every node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...ddim import BETA_SCHEDULES, INVERSION_METHODS, NOISE_PATHS, PREDICTION_TYPES, TIMESTEP_SPACINGS
-from ..values import FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+from ..values import FROM_MODEL, FROM_SCHEDULE, NOISE_MODES, X0_PROCESSING
+from .conditions import unless_linked
 from .edit import EDIT_INPUTS
 from .guidance import GUIDANCE_INPUTS
 from .kinds import (
@@ -37,23 +38,26 @@ def inputs(*names: str) -> dict[str, Input]:
     return {name: _INPUTS[name] for name in names}
 
 
-def planned_here(*names: str) -> dict[str, Input]:
+def planned_here(*names: str, unless: Sequence[str] = ("schedule",)) -> dict[str, Input]:
     """Return inputs of a node that plans its run itself, over the MODEL's own levels, where no schedule is connected.
 
     Args:
         names: Of ``schedule``, ``steps``, ``timestep_spacing`` and ``denoise``.
+        unless: The links of the node that bring a schedule.
     """
-    return {
+    found = {
         name: (kind, {**options, "tooltip": _planned(name, options)})
         for name, (kind, options) in inputs(*names).items()
     }
+    links = {name: found.pop(name) for name in names if name == "schedule"}
+    return {**links, **unless_linked(found, *unless)}
 
 
 def _planned(name: str, options: Mapping[str, Any]) -> str:
     if name == "schedule":
         return (
-            "All choices of a schedule; from DDIM Schedule. Not connected: the node's own steps, timestep_spacing and "
-            "denoise, over the MODEL's own noise levels."
+            "All choices of a schedule; from DDIM Schedule. Not connected: the steps that the node plans itself, over "
+            "the MODEL's own noise levels."
         )
     return f"{options['tooltip']} Not used if a schedule is connected."
 
@@ -74,8 +78,8 @@ _INPUTS: dict[str, Input] = {
     "schedule": socket(DDIM_SCHEDULE, "Which timesteps to visit, and how noisy each of them is; from DDIM Schedule."),
     "variance_noise": socket(
         VARIANCE_NOISE,
-        "The noise of every step, from an inversion or a noise file, used instead of random noise. Needs the schedule "
-        "and the eta that it was made with.",
+        "What an inversion recorded, from DDIM Invert or a noise file. The run takes its schedule and eta from here, "
+        "uses the recorded noise, and adds none to the latent.",
     ),
     # the plan
     "steps": integer(20, 1, 10000, "How many times the model is called. Exactly this many steps run."),
@@ -123,15 +127,15 @@ _INPUTS: dict[str, Input] = {
     ),
     # the noise levels
     "prediction_type": choice(
-        PREDICTION_TYPES,
-        "epsilon",
-        "What the network predicts. epsilon, the default, keeps the MODEL's own type; v_prediction and sample override "
-        "it, also for a MODEL that was loaded as epsilon.",
+        (FROM_MODEL, *PREDICTION_TYPES),
+        FROM_MODEL,
+        "What the network predicts. from model: what the MODEL of the run says, whether it is connected here or not. "
+        "The others override it, for a MODEL that was loaded as the wrong type.",
     ),
     "rescale_betas_zero_snr": switch(
         False,
         "Make the last timestep pure noise (zero terminal SNR), for models trained that way. Allows very dark and very "
-        "bright images instead of washed-out ones. Needs v_prediction or sample.",
+        "bright images instead of washed-out ones. Needs a MODEL that predicts v or x0.",
     ),
     "beta_schedule": choice(
         BETA_SCHEDULES,
@@ -172,8 +176,8 @@ _INPUTS: dict[str, Input] = {
     ),
     "add_noise": switch(
         True,
-        "Off: the latent is used as it is, because it is already noisy: from an inversion or from the first half of a "
-        "split run.",
+        "On, unless the latent is noisy already: turn it off for one from the first half of a split run. Latents of "
+        "DDIM Invert are recognised, and get no noise whatever this says.",
         advanced=True,
     ),
     "x0_processing": choice(
@@ -218,8 +222,7 @@ _INPUTS: dict[str, Input] = {
         "variance_noise",
         "variance_noise: exact, one model call per step, records the noise of every step; use it for edits. edict: "
         "exact, two coupled tracks, two model calls per step. bdia: exact, two neighbouring samples, one per step. "
-        "ddim: plain DDIM inversion, close with many steps. fixed_point: each step refined, much closer. Sample "
-        "all but variance_noise at eta 0.",
+        "ddim: plain DDIM inversion, close with many steps. fixed_point: each step refined, much closer.",
     ),
     "noise_path": choice(
         NOISE_PATHS,

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "CONDITIONING",
     "DDIM_SCHEDULE",
+    "DDIM_STEPS",
     "IMAGE",
     "LATENT",
     "MODEL",
@@ -32,6 +33,7 @@ IMAGE = "IMAGE"
 SIGMAS = "SIGMAS"
 SAMPLER = "SAMPLER"
 DDIM_SCHEDULE = "DDIM_SCHEDULE"  # carries a ddim.Schedule
+DDIM_STEPS = "DDIM_STEPS"  # carries a RunSteps
 VARIANCE_NOISE = "VARIANCE_NOISE"  # carries a RecordedNoise
 
 Options: TypeAlias = dict[str, Any]

@@ -20,7 +20,8 @@ from ...ddim import (
     make_plan,
     make_schedule,
 )
-from ..backend import ModelFacts
+from ..backend import ModelFacts, check_levels, check_output, left_to_model, planned_output
+from ..values import FROM_MODEL
 
 __all__ = [
     "check_choices",
@@ -33,6 +34,7 @@ __all__ = [
     "plan_part",
     "plan_steps",
     "plan_timesteps",
+    "settle_output",
     "with_model_levels",
 ]
 
@@ -74,10 +76,10 @@ def plan_of_model(facts: ModelFacts, steps: int, timestep_spacing: str, denoise:
         denoise: As for :func:`plan_steps`.
 
     Raises:
-        DDIMError: As :func:`plan_steps` and :func:`plan_part` do.
+        DDIMError: As :func:`plan_steps` and :func:`plan_part` do, or if the MODEL predicts epsilon at zero SNR.
     """
     config = with_model_levels(replace(SETTINGS, timestep_spacing=timestep_spacing), facts)
-    return plan_part(plan_steps(config, steps, denoise), 0, steps)
+    return settle_output(plan_part(plan_steps(config, steps, denoise), 0, steps), facts)
 
 
 def plan_flow(config: FlowConfig, steps: int, denoise: float, spacing: str) -> Schedule:
@@ -113,7 +115,9 @@ def _steps_of_whole_plan(steps: int, denoise: float) -> int:
 
 
 def _check_steps(steps: int, total: int, most: int, denoise: float) -> None:
-    if steps <= most < total:
+    if steps > most:
+        raise DDIMError(f"steps must be at most {most}, the number of timesteps (num_train_timesteps), got {steps}")
+    if most < total:
         raise DDIMError(
             f"denoise {denoise:g} with {steps} steps takes the end of a plan of {total} steps, and there are only "
             f"{most} timesteps; use at most {int(most * denoise)} steps"
@@ -134,8 +138,7 @@ def plan_part(schedule: Schedule, start_step: int, end_step: int) -> Schedule:
         end_step: The step to stop before; past the end means all.
 
     Raises:
-        DDIMError: If no step is left, or a level is visited that the prediction type cannot handle (epsilon at zero
-            SNR).
+        DDIMError: If no step is left, or a level is outside [0, 1].
     """
     last = min(end_step, len(schedule.plan))
     if start_step >= last:
@@ -144,8 +147,29 @@ def plan_part(schedule: Schedule, start_step: int, end_step: int) -> Schedule:
             f"got {start_step} to {end_step}"
         )
     part = schedule.part(start_step, last)
-    part.check()
+    check_levels(part)
     return part
+
+
+def settle_output(
+    schedule: Schedule, facts: ModelFacts | None, *, from_model: bool = True, check: bool = True
+) -> Schedule:
+    """Return a schedule that says who decides what a network's output is.
+
+    Args:
+        schedule: A planned schedule; its config names the type, unless ``from_model``.
+        facts: Of the MODEL that it was planned with, or None.
+        from_model: Whether the MODEL of each run decides.
+        check: Whether to check what is known of it.
+
+    Raises:
+        DDIMError: If the output will be epsilon where the schedule visits zero SNR.
+    """
+    if from_model:
+        schedule = left_to_model(schedule, None if facts is None else facts.prediction_type)
+    if check:
+        check_output(schedule, planned_output(schedule))
+    return schedule
 
 
 def check_choices(schedule: Schedule, steps: int, grid: int) -> None:
@@ -220,18 +244,15 @@ def parse_timesteps(text: str) -> list[int] | None:
 
 
 def with_model_levels(config: SchedulerConfig, facts: ModelFacts) -> SchedulerConfig | SigmaConfig:
-    """Replace the noise levels by a MODEL's, and the prediction type too unless it was changed from epsilon.
+    """Replace the noise levels by a MODEL's.
 
     Of a flow or variance exploding MODEL only spacing and offset are left to choose.
     """
     if facts.sigma_config is not None:
         spacing, offset = config.timestep_spacing, config.steps_offset
         return replace(facts.sigma_config, timestep_spacing=spacing, steps_offset=offset)
-    prediction_type = config.prediction_type
-    if prediction_type == "epsilon" and facts.prediction_type is not None:
-        prediction_type = facts.prediction_type
     betas = tuple(betas_from_alpha_bar(facts.alpha_bar).tolist())
-    return replace(config, trained_betas=betas, num_train_timesteps=len(betas), prediction_type=prediction_type)
+    return replace(config, trained_betas=betas, num_train_timesteps=len(betas))
 
 
 def describe(schedule: Schedule, *, levels_from: str, spacing: str | None = None) -> str:
@@ -248,7 +269,7 @@ def describe(schedule: Schedule, *, levels_from: str, spacing: str | None = None
     return "\n".join(
         [
             f"{len(schedule.plan)} steps, {spacing or schedule.config.timestep_spacing}: {_listed(schedule)}",
-            f"{schedule.config.prediction_type}, noise levels from {levels_from}",
+            f"{planned_output(schedule) or FROM_MODEL}, noise levels from {levels_from}",
             f"alpha_bar {levels[0]:.6g} at the first step, {end} at the end{zero_snr}",
         ]
     )

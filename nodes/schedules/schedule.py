@@ -8,8 +8,8 @@ from ...ddim import SchedulerConfig
 from ..backend import ModelFacts, current, measured_prediction_type, schedule_sigmas
 from ..editor import remember, schedule_report
 from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
-from ..values import Model
-from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, with_model_levels
+from ..values import FROM_MODEL, Model
+from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, settle_output, with_model_levels
 
 __all__ = ["DDIMSchedule"]
 
@@ -80,7 +80,7 @@ class DDIMSchedule:
         steps: int = 20,
         timestep_spacing: str = "trailing",
         denoise: float = 1.0,
-        prediction_type: str = "epsilon",
+        prediction_type: str = FROM_MODEL,
         rescale_betas_zero_snr: bool = False,
         beta_schedule: str = "scaled_linear",
         beta_start: float = 0.00085,
@@ -93,7 +93,10 @@ class DDIMSchedule:
         timesteps: str = "",
         parity: str = "exact",
         model: Model | ModelFacts | None = None,
+        *,
+        check: bool = True,  # off for the live plot, which shows a schedule that no run can take, and says so
     ) -> dict[str, Any]:
+        from_model = prediction_type == FROM_MODEL
         settings = SchedulerConfig(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
@@ -102,7 +105,7 @@ class DDIMSchedule:
             clip_sample=False,
             set_alpha_to_one=set_alpha_to_one,
             steps_offset=steps_offset,
-            prediction_type=prediction_type,
+            prediction_type="epsilon" if from_model else prediction_type,
             timestep_spacing=timestep_spacing,
             rescale_betas_zero_snr=rescale_betas_zero_snr,
             parity=parity,
@@ -113,9 +116,10 @@ class DDIMSchedule:
         custom = parse_timesteps(timesteps)
         plan = plan_steps(config, steps, denoise) if custom is None else plan_timesteps(config, custom, denoise)
         schedule = plan_part(plan, start_step, end_step)
+        schedule = settle_output(schedule, facts, from_model=from_model, check=check)
         # A MODEL's own sigmas map back to its timesteps without loss.
         sigmas = schedule_sigmas(schedule, None if facts is None else facts.sigmas)
         report = describe(schedule, levels_from=beta_schedule if facts is None else "the MODEL")
         levels, measured = (None, None) if facts is None else (remember(facts), measured_prediction_type(facts))
-        plot = schedule_report(schedule, model_levels=levels, measured=measured)
+        plot = schedule_report(schedule, model_levels=levels, measured=measured, spaced=custom is None)
         return {"ui": {"text": [report], "ddim_schedule": [plot]}, "result": (schedule, sigmas)}

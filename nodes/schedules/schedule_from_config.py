@@ -20,11 +20,11 @@ from ...ddim import (
     SchedulerConfig,
     import_config,
 )
-from ..backend import check_kind, current, schedule_sigmas
+from ..backend import ModelFacts, check_kind, current, schedule_sigmas
 from ..editor import schedule_report
 from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, choice, inputs, switch, text
-from ..values import Model
-from .planning import describe, plan_flow, plan_part, plan_steps
+from ..values import FROM_MODEL, Model
+from .planning import describe, plan_flow, plan_part, plan_steps, settle_output
 
 __all__ = ["DDIMScheduleFromConfig"]
 
@@ -102,14 +102,18 @@ class DDIMScheduleFromConfig:
         start_step: int = 0,
         end_step: int = 10000,
         model: Model | None = None,
+        *,
+        check: bool = True,  # off for the live plot, as in DDIM Schedule
     ) -> dict[str, Any]:
         given = _parse(config, "config") if file == PASTED else _parse(_read(file), file)
         spacing = None if timestep_spacing == FROM_CONFIG else timestep_spacing
         report = _import(given, spacing, fix_known_defaults=fix_known_defaults)
         schedule = plan_part(_plan(report, steps, denoise, spacing), start_step, end_step)
+        facts = None if model is None else current().model_facts(model)
+        schedule = settle_output(schedule, facts, from_model="prediction_type" in report.defaulted, check=check)
         lines = _describe(schedule, report) + "\n" + _explain(report)
-        shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [report.as_dict()]}
-        return {"ui": shown, "result": (schedule, _sigmas(schedule, model), lines)}
+        shown = {"text": [lines], "ddim_schedule": [schedule_report(schedule)], "ddim_config": [_account(report)]}
+        return {"ui": shown, "result": (schedule, _sigmas(schedule, facts), lines)}
 
 
 def _import(given: Mapping[str, Any], spacing: str | None, *, fix_known_defaults: bool) -> ConfigReport:
@@ -122,6 +126,15 @@ def _import(given: Mapping[str, Any], spacing: str | None, *, fix_known_defaults
     if fix_known_defaults:
         overrides |= _known_fixes(report.config, report.defaulted)
     return import_config(given, overrides) if overrides else report
+
+
+def _account(report: ConfigReport) -> dict[str, Any]:
+    """Return how each key was interpreted, in this node's words: a prediction type that is not named is the MODEL's."""
+    account = report.as_dict()
+    if "prediction_type" in account["defaulted"]:
+        for part in ("config", "defaulted"):
+            account[part]["prediction_type"] = FROM_MODEL
+    return account
 
 
 def _known_fixes(config: SchedulerConfig, defaulted: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,15 +190,14 @@ def _describe(schedule: Schedule, report: ConfigReport) -> str:
     return describe(schedule, levels_from="the config", spacing=spacing)
 
 
-def _sigmas(schedule: Schedule, model: Model | None) -> Tensor:
+def _sigmas(schedule: Schedule, facts: ModelFacts | None) -> Tensor:
     """Return the SIGMAS of a schedule, as a connected MODEL counts them.
 
     Raises:
         DDIMError: If the MODEL is of another kind, or a sigma is infinite for it.
     """
-    if model is None:
+    if facts is None:
         return schedule_sigmas(schedule)
-    facts = current().model_facts(model)
     check_kind(facts.kind, schedule)
     return schedule_sigmas(schedule, facts.sigma_table(schedule))
 
@@ -229,7 +241,7 @@ def _parse(content: str, source: str) -> Mapping[str, Any]:
 
 def _explain(report: ConfigReport) -> str:
     """Say how each key was interpreted, one line per interpretation."""
-    values = report.as_dict()
+    values = _account(report)
     config, overridden = values["config"], values["overridden"]
     lines = [
         ("used", [f"{name} = {value}" for name, value in values["used"].items() if name not in overridden]),

@@ -31,7 +31,16 @@ OPTIONAL = {
     "host/workers/ray_engine.py": {"ray"},
     "host/workers/ray_pool.py": {"ray"},
 }
-COMFYUI = {"comfy", "comfy_extras", "folder_paths", "server", "latent_preview", "comfy_api", "execution"}
+COMFYUI = {
+    "comfy",
+    "comfy_execution",
+    "comfy_extras",
+    "folder_paths",
+    "server",
+    "latent_preview",
+    "comfy_api",
+    "execution",
+}
 
 
 def python_files(room: str) -> list[Path]:
@@ -58,16 +67,16 @@ HOST_BORDER = {
     "nodes/editor/http.py": {"aiohttp"},
 }
 
+FOR_NODES = {"values", "inputs", "backend", "editor"}
 # What a part of the nodes may import from the other parts. A file that is not listed holds nodes.
 NODE_PARTS = {
     "values": set(),
     "inputs": {"values"},
     "backend": {"values"},
-    "editor": {"backend", "inputs"},
-    "schedules": {"values", "inputs", "backend", "editor"},
+    "editor": {"backend", "inputs", "values"},
+    "schedules": FOR_NODES,
     "running": {"backend", "values"},
 }
-FOR_NODES = {"values", "inputs", "backend", "editor"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,7 @@ from ddim import INVERSION_METHODS
 
 pytestmark = pytest.mark.comfyui
 
-SAMPLE = {"seed": 1, "cfg": 1.0, "guidance_rescale": 0.0, "add_noise": False, "x0_processing": "from schedule",
-          "clip_sample_range": 1.0, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
-          "use_clipped_model_output": False, "noise_mode": "per image"}  # fmt: skip
-SAMPLER = {name: SAMPLE[name] for name in list(SAMPLE)[5:]} | {"x0_processing": "none"}
+SAMPLE = {"seed": 1, "cfg": 1.0}
 # Root mean square and largest difference in levels of 0..255 after 10 steps. Save Image cuts fractions off, so that the
 # smallest error can cost a level; SIGMAS round zero SNR to ComfyUI's 4.9e-8.
 LIMITS = {
@@ -61,30 +60,27 @@ def guided() -> dict[str, Any]:
 
 
 def inverted(method: str) -> dict[str, Any]:
-    return node(
-        "DDIMInvert", **guided(), latent_image=["latents", 0], schedule=["schedule", 0], method=method, seed=1, cfg=1.0,
-        guidance_rescale=0.0, eta=1.0, noise_path="cycle", refinements=4, noise_precision="half",
-    )  # fmt: skip
+    return node("DDIMInvert", **guided(), latent_image=["latents", 0], schedule=["schedule", 0], method=method, seed=1)
 
 
 def by_sampler(*, add_noise: bool) -> dict[str, Any]:
     return {
-        "ddim sampler": node("DDIMSampler", eta=1.0, variance_noise=["variance_noise", 1], **SAMPLER),
+        "ddim sampler": node("DDIMSampler", variance_noise=["variance_noise", 1]),
         "custom": node("SamplerCustom", **guided(), add_noise=add_noise, noise_seed=3, cfg=1.0,
                        sampler=["ddim sampler", 0], sigmas=["schedule", 1], latent_image=["variance_noise", 0]),
         **shown(["custom", 0], "sampler"),
     }  # fmt: skip
 
 
+def sampled(latent: list[Any], **given: Any) -> dict[str, Any]:
+    return node("DDIMSample", **guided(), **SAMPLE, latent_image=latent, **given)
+
+
 def everything() -> dict[str, Any]:
     prompt = {**ground(), **shown(["latents", 0], "original"), **by_sampler(add_noise=False)}
     for method in INVERSION_METHODS:
-        eta = 1.0 if method == "variance_noise" else 0.0
         prompt[method] = inverted(method)
-        prompt[f"{method} back"] = node(
-            "DDIMSample", **guided(), **SAMPLE, eta=eta, latent_image=[method, 0], schedule=["schedule", 0],
-            variance_noise=[method, 1],
-        )  # fmt: skip
+        prompt[f"{method} back"] = sampled([method, 0], variance_noise=[method, 1])  # two wires
         prompt.update(shown([f"{method} back", 0], method))
     return prompt
 
@@ -120,3 +116,60 @@ def test_noise_on_top_of_inverted_noise_is_refused(server: Any) -> None:
     entry = server.wait(server.queue(prompt))
     assert entry["status"]["status_str"] == "error"
     assert "turn add_noise off" in str(entry["status"]["messages"])
+
+
+def test_the_mark_of_an_inversion_goes_through_stock_nodes(server: Any) -> None:
+    """A mask and a slice of the batch keep it; the method then decides about noise by itself."""
+    through = {
+        **ground(),
+        "inverted": inverted("fixed_point"),
+        "mask": node("SolidMask", value=1.0, width=32, height=32),
+        "masked": node("SetLatentNoiseMask", samples=["inverted", 0], mask=["mask", 0]),
+        "second": node("LatentFromBatch", samples=["masked", 0], batch_index=1, length=1),
+    }
+    through["digits"] = node("DDIMDemoPrompt", digits="5")
+    through["pictures"] = node("DDIMDemoPicture", digits="55", scan=1)
+    back = sampled(["second", 0], schedule=["schedule", 0])
+    prompt = {**through, "back": back, **shown(["back", 0], "slice"), **shown(["latents", 0], "slice original")}
+    entry = server.run(prompt)
+    original = pixels(server, entry, "slice original")
+    moved = np.abs(pixels(server, entry, "slice")[:, :32] - original[:, 32:]).astype(float)
+    assert (moved**2).mean() ** 0.5 <= LIMITS["fixed_point"][0]
+    refused = {**prompt, "inverted": inverted("variance_noise")}
+    entry = server.wait(server.queue(refused))
+    assert entry["status"]["status_str"] == "error"
+    assert "inverted with variance_noise" in str(entry["status"]["messages"])
+
+
+def test_what_a_stock_sampler_makes_of_an_inverted_latent_is_a_picture(server: Any) -> None:
+    """KSampler keeps the keys of a LATENT on its result, which is sampled like any other picture."""
+    stock = node("KSampler", **guided(), latent_image=["inverted", 0], seed=1, steps=3, cfg=1.0, sampler_name="euler",
+                 scheduler="normal", denoise=1.0)  # fmt: skip
+    prompt = {**ground(), "inverted": inverted("variance_noise"), "stock": stock}
+    prompt |= {"again": sampled(["stock", 0], steps=4, denoise=0.5), **shown(["again", 0], "second pass")}
+    assert pixels(server, server.run(prompt), "second pass").std() > 20
+
+
+def test_a_strip_shows_every_step_and_a_cancelled_run_keeps_its_own(server: Any) -> None:
+    film = {
+        **ground(),
+        "empty": node("DDIMDemoLatent", batch_size=2),
+        "run": sampled(["empty", 0], steps=5),
+        "strip": node("DDIMStepStrip", run_steps=["run", 2]),
+        "strip file": node("SaveImage", images=["strip", 0], filename_prefix="round_trip/strip"),
+    }
+    strip = pixels(server, server.run(film), "strip")
+    assert strip.shape == (32, 5 * 64, 3)
+    prompt_id = server.queue({**film, "run": sampled(["empty", 0], steps=1000)})
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not any(row[1] == prompt_id for row in server.get("/queue")["queue_running"]):
+        time.sleep(0.05)
+    time.sleep(1.5)  # of the many seconds that the run takes
+    server.post("/interrupt", {})
+    entry = server.wait(prompt_id)
+    assert "execution_interrupted" in str(entry["status"]["messages"])
+    kept = server.get("/ddim/replay/of/run")
+    assert kept["partial"] is True and kept["prompt_id"] == prompt_id
+    assert 0 < len(kept["frames"]) and kept["frames"][-1]["step"] < 1000
+    with urllib.request.urlopen(f"{server.url}/ddim/replay/{kept['sheet']}", timeout=60) as answer:
+        assert answer.read(4) == b"\x89PNG"

@@ -58,7 +58,7 @@ def _save(bench: Workbench, given: tuple[str, int]) -> str:
 
 def _noise_file(bench: Workbench, name: str) -> str:
     bench.pack.NODE_CLASS_MAPPINGS  # noqa: B018  loads the nodes
-    find: Callable[[str], Path] = sys.modules["pack.nodes.noise_files"]._resolve
+    find: Callable[[str], Path] = sys.modules["pack.nodes.inversion.noise_files"]._resolve
     found = find(name)
     assert any(_is_inside(bench.folders.of_type(folder), found) for folder in ("input", "output")), found
     return "found"

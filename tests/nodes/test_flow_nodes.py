@@ -75,7 +75,7 @@ def test_an_exact_flow_model_ends_at_its_data(call: Any, backend: ModuleType, pr
     model = backend.current().flow_model_from_network(network)
     schedule, sigmas = call("DDIMSchedule", steps=8, model=model)
     given = {"latent_image": latent(10), "schedule": schedule, "cfg": 1.0, "eta": eta}
-    result, denoised = call("DDIMSample", model=model, **prompts, **given)
+    result, denoised, _ = call("DDIMSample", model=model, **prompts, **given)
     assert torch.allclose(result["samples"], VALUES[:, None, None, None].expand(10, 3, 8, 8), atol=2e-6)
     assert torch.allclose(denoised["samples"], result["samples"], atol=2e-6)
     assert network.times == pytest.approx([1000, 875, 750, 625, 500, 375, 250, 125])
@@ -98,8 +98,8 @@ def test_an_image_is_the_same_alone_and_in_a_batch(call: Any, wavy: Any, prompts
     schedule, _ = call("DDIMSchedule", steps=5, model=wavy)
     given = {"schedule": schedule, "eta": 1.0, "seed": 11, "cfg": 1.0}
     prompt = {"positive": call("DDIMDemoPrompt", digits="4")[0], "negative": prompts["negative"]}
-    batch, _ = call("DDIMSample", model=wavy, **prompt, latent_image=latent(4), **given)
-    alone, _ = call("DDIMSample", model=wavy, **prompt, latent_image=latent(1, batch_index=[2]), **given)
+    batch, _, _ = call("DDIMSample", model=wavy, **prompt, latent_image=latent(4), **given)
+    alone, _, _ = call("DDIMSample", model=wavy, **prompt, latent_image=latent(1, batch_index=[2]), **given)
     assert torch.allclose(batch["samples"][2:3], alone["samples"], atol=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_a_masked_run_from_a_picture_keeps_what_it_should(call: Any, wavy: Any, 
     schedule, _ = call("DDIMSchedule", steps=6, denoise=0.6, model=wavy)
     mask = torch.zeros(1, 8, 8).index_fill(2, torch.arange(4, 8), 1.0)
     start = {"samples": picture(2), "noise_mask": mask}
-    result, _ = call("DDIMSample", model=wavy, **prompts, latent_image=start, schedule=schedule)
+    result, _, _ = call("DDIMSample", model=wavy, **prompts, latent_image=start, schedule=schedule)
     kept, changed = result["samples"][..., :4] - picture(2)[..., :4], result["samples"][..., 4:] - picture(2)[..., 4:]
     assert kept.abs().max() < 1e-4 and changed.abs().mean() > 0.05
 
@@ -126,7 +126,7 @@ def test_an_inverted_picture_comes_back_also_from_a_file(
     settings = {"eta": 1.0 if method == "variance_noise" else 0.0, "add_noise": False, "variance_noise": noise}
     if method == "fixed_point":
         del settings["variance_noise"]
-    back, _ = call("DDIMSample", **run, latent_image=noisy, **settings)
+    back, _, _ = call("DDIMSample", **run, latent_image=noisy, **settings)
     # In steps this long a network that is right for nothing makes the pair of bdia grow, 60 times as large as the
     # noise, and the rounding to float32 with it.
     grows = method == "bdia" and schedule.noise.kind == "variance_exploding"
@@ -137,9 +137,9 @@ def test_an_inverted_picture_comes_back_also_from_a_file(
 def test_guidance_rescale_reduces_the_spread(call: Any, wavy: Any, prompts: Any) -> None:
     schedule, _ = call("DDIMSchedule", steps=5, model=wavy)
     run = {**prompts, "latent_image": latent(4), "schedule": schedule, "cfg": 8.0}
-    plain, _ = call("DDIMSample", model=wavy, **run)
-    rescaled, _ = call("DDIMSample", model=wavy, **run, guidance_rescale=1.0)
-    patched, _ = call("DDIMSample", model=call("DDIMCFGRescale", model=wavy, guidance_rescale=1.0)[0], **run)
+    plain, _, _ = call("DDIMSample", model=wavy, **run)
+    rescaled, _, _ = call("DDIMSample", model=wavy, **run, guidance_rescale=1.0)
+    patched, _, _ = call("DDIMSample", model=call("DDIMCFGRescale", model=wavy, guidance_rescale=1.0)[0], **run)
     assert torch.equal(rescaled["samples"], patched["samples"])
     assert not torch.equal(rescaled["samples"], plain["samples"])
 
@@ -302,7 +302,7 @@ def test_a_flow_configuration_samples_a_flow_model_and_no_other(
     model = backend.current().flow_model_from_network(FlowPointMass())
     schedule, _, _ = call("DDIMScheduleFromConfig", config=json.dumps(FLUX), steps=5, model=model)
     given = {**prompts, "latent_image": latent(10), "schedule": schedule, "cfg": 1.0}
-    result, _ = call("DDIMSample", model=model, **given)
+    result, _, _ = call("DDIMSample", model=model, **given)
     assert torch.allclose(result["samples"].mean(dim=(1, 2, 3)), VALUES, atol=2e-6)
     with pytest.raises(DDIMError, match="connect the MODEL to DDIM Schedule"):
         call("DDIMScheduleFromConfig", config=json.dumps(FLUX), model=exact_model()[0])

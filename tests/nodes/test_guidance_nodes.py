@@ -71,12 +71,12 @@ def test_cfg_plus_plus_in_the_node_is_that_of_the_core(
     model, network = wavy(kind)
     schedule, _ = call("DDIMSchedule", steps=STEPS, model=model)
     given = {"model": model, **prompts, "latent_image": latent(), "schedule": schedule, "eta": eta, "seed": 4}
-    result, denoised = call("DDIMSample", **given, cfg=0.6, guidance_mode="cfg++")
+    result, denoised, _ = call("DDIMSample", **given, cfg=0.6, guidance_mode="cfg++")
     start = backend.initial_noise((2, 3, 8, 8), 4)
     expected = ddim.sample(core_model(network, prompts, 0.6, "cfg++"), start, schedule.scheduler(), eta=eta, seed=4)
     assert torch.allclose(result["samples"], expected, atol=2e-5)
     assert torch.allclose(denoised["samples"], result["samples"], atol=2e-5)  # the last step has no direction
-    plain, _ = call("DDIMSample", **given, cfg=0.6)
+    plain, _, _ = call("DDIMSample", **given, cfg=0.6)
     assert not torch.allclose(plain["samples"], expected, atol=1e-2)
 
 
@@ -84,7 +84,7 @@ def test_rescale_changes_x0_and_not_the_direction(call: Any, wavy: Any, prompts:
     model, network = wavy("epsilon")
     schedule, _ = call("DDIMSchedule", steps=STEPS, model=model)
     given = {"model": model, **prompts, "latent_image": latent(), "schedule": schedule}
-    result, _ = call("DDIMSample", **given, cfg=0.6, guidance_mode="cfg++", guidance_rescale=0.7)
+    result, _, _ = call("DDIMSample", **given, cfg=0.6, guidance_mode="cfg++", guidance_rescale=0.7)
     start = backend.initial_noise((2, 3, 8, 8), 0)
     expected = ddim.sample(
         core_model(network, prompts, 0.6, "cfg++", guidance_rescale=0.7), start, schedule.scheduler()
@@ -101,7 +101,7 @@ def test_outside_the_interval_the_negative_prompt_is_not_evaluated(
     schedule, _ = call("DDIMSchedule", steps=STEPS, model=model)
     given = {"model": model, **prompts, "latent_image": latent(), "schedule": schedule, "cfg": cfg}
     network.rows.clear()
-    result, _ = call("DDIMSample", **given, guidance_mode=mode, guidance_start=0.25, guidance_end=0.75)
+    result, _, _ = call("DDIMSample", **given, guidance_mode=mode, guidance_start=0.25, guidance_end=0.75)
     assert network.rows == [2, 2, 4, 4, 4, 4, 2, 2]
     scheduler = schedule.scheduler()
     guided = core_model(network, prompts, cfg, mode, active=GuidanceInterval(0.25, 0.75).on(scheduler))
@@ -125,7 +125,7 @@ def test_at_zero_snr_the_lowest_log_snr_is_pure_noise(call: Any, prompts: Any) -
     schedule, _ = call("DDIMSchedule", steps=3, model=model)
     assert schedule.noise.log_snr_at(schedule.plan.timesteps[0]) == -math.inf
     given = {"model": model, **prompts, "latent_image": call("DDIMDemoLatent", batch_size=2)[0], "schedule": schedule}
-    everywhere, _ = call("DDIMSample", **given)
+    everywhere, _, _ = call("DDIMSample", **given)
     unlimited = {"guidance_unit": "log-SNR", "guidance_start": -100.0, "guidance_end": 100.0}
     assert torch.equal(call("DDIMSample", **given, **unlimited)[0]["samples"], everywhere["samples"])
 
@@ -137,7 +137,7 @@ def test_a_mask_keeps_the_rest_with_cfg_plus_plus(call: Any, wavy: Any, prompts:
     mask[..., :4] = 1
     picture = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     masked = {"samples": picture, "noise_mask": mask}
-    result, _ = call(
+    result, _, _ = call(
         "DDIMSample", model=model, **prompts, latent_image=masked, schedule=schedule, cfg=0.6, guidance_mode="cfg++"
     )
     assert torch.allclose(result["samples"][..., 4:], picture[..., 4:], atol=1e-5)
@@ -158,10 +158,10 @@ def test_an_inversion_with_cfg_plus_plus_comes_back(call: Any, wavy: Any, prompt
         "guidance_mode": "cfg++",
         "guidance_end": 0.9,
     }
-    image, _ = call("DDIMSample", **guided, latent_image=latent(), seed=3)
+    image, _, _ = call("DDIMSample", **guided, latent_image=latent(), seed=3)
     found, noise, error = call("DDIMInvert", **guided, latent_image=image, method=method, eta=1.0, refinements=60)
     assert error < (2e-3 if method == "fixed_point" else 1e-4)  # a network without data behind it
-    again, _ = call(
+    again, _, _ = call(
         "DDIMSample", **guided, latent_image=found, eta=eta, add_noise=False,
         variance_noise=None if method == "fixed_point" else noise,
     )  # fmt: skip

@@ -83,42 +83,121 @@ def world(call: Any, model: Any) -> Any:
             return call("DDIMInvert", model=model, **self.prompt(digits), latent_image=latent, **given)
 
         def sample(self, latent: Any, digits: str = "3", **given: Any) -> Tensor:
-            given = {"schedule": self.schedule, "add_noise": False, "cfg": 1.0, **given}
-            return call("DDIMSample", model=model, **self.prompt(digits), latent_image=latent, **given)[0]["samples"]
+            return self.sampled(latent, digits, **{"schedule": self.schedule, **given})["samples"]
+
+        def sampled(self, latent: Any, digits: str = "3", **given: Any) -> dict[str, Any]:
+            given = {"cfg": 1.0, **given}
+            return call("DDIMSample", model=model, **self.prompt(digits), latent_image=latent, **given)[0]
 
     return World()
 
 
+METHOD_LIMITS = {"ddim": 0.1, "fixed_point": 1e-3, "edict": 1e-9, "variance_noise": 1e-9, "bdia": 1e-9}
+IN_THE_LATENT_ALONE = ("ddim", "fixed_point")
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Largest mean squared difference of an image."""
+    return float((a - b).square().mean(dim=(1, 2, 3)).max())
+
+
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 @pytest.mark.parametrize("method", INVERSION_METHODS)
-def test_the_picture_comes_back(world: Any, picture: Any, method: str, cfg: float) -> None:
-    eta = 1.0 if method == "variance_noise" else 0.0
-    latent, noise, error = world.invert(picture, method=method, cfg=cfg, seed=4)
-    back = world.sample(latent, variance_noise=noise, eta=eta, cfg=cfg)
-    apart = (back - picture["samples"]).square().mean(dim=(1, 2, 3))
-    limit = {"ddim": 0.1, "fixed_point": 1e-3, "edict": 1e-9, "variance_noise": 1e-9, "bdia": 1e-9}[method]
-    assert float(apart.max()) < limit
-    assert error == pytest.approx(float(apart.max().sqrt()), rel=0.01, abs=2e-6)
+def test_the_picture_comes_back_by_two_wires(world: Any, picture: Any, method: str, cfg: float) -> None:
+    """Schedule, eta and that no noise is added follow from the inversion, whatever the widgets say."""
+    latent, noise, error = world.invert(picture, method=method, cfg=cfg, seed=4, eta=0.7)
+    assert (noise.method, noise.eta) == (method, 0.7 if method == "variance_noise" else 0.0)
+    assert noise.latent is not None and torch.equal(noise.latent, latent["samples"])
+    unused = {"steps": 3, "timestep_spacing": "leading", "denoise": 0.4, "eta": 0.3, "add_noise": True}
+    back = world.sampled(latent, variance_noise=noise, cfg=cfg, **unused)["samples"]
+    moved = apart(back, picture["samples"])
+    assert moved < METHOD_LIMITS[method]
+    assert error == pytest.approx(moved**0.5, rel=0.01, abs=2e-6)
+    assert torch.equal(back, world.sample(latent, variance_noise=noise, cfg=cfg))  # the same schedule, connected
+
+
+@pytest.mark.parametrize("method", IN_THE_LATENT_ALONE)
+def test_a_latent_that_holds_the_whole_picture_needs_one_wire(
+    world: Any, picture: Any, network: Soft, method: str
+) -> None:
+    latent, _, _ = world.invert(picture, method=method)
+    for change in ({}, {"add_noise": True}, {"add_noise": False}):
+        assert apart(world.sample(latent, **change), picture["samples"]) < METHOD_LIMITS[method]
+    calls = network.calls
+    with pytest.raises(DDIMError, match=f"inverted with {method}.*eta 0 only, and eta is 0.5"):
+        world.sample(latent, eta=0.5)
+    assert network.calls == calls
+
+
+@pytest.mark.parametrize("method", sorted(set(INVERSION_METHODS) - set(IN_THE_LATENT_ALONE)))
+def test_a_latent_that_holds_a_part_of_the_picture_is_refused_alone(
+    world: Any, picture: Any, network: Soft, method: str
+) -> None:
+    latent, noise, _ = world.invert(picture, method=method)
+    calls = network.calls
+    masked = {**latent, "noise_mask": torch.ones(1, 8, 8)}
+    second = {**latent, "samples": latent["samples"][1:2].clone(), "batch_index": [1]}  # as LatentFromBatch does
+    for given in (latent, masked, second):
+        for change in ({}, {"add_noise": False}, {"eta": 1.0}):
+            with pytest.raises(DDIMError, match=f"inverted with {method}.*is not connected; connect it"):
+                world.sample(given, **change)
+    assert network.calls == calls
+    unmarked = {"samples": latent["samples"]}
+    assert apart(world.sample(unmarked, add_noise=False), picture["samples"]) > 1e-9  # what the refusal spares
+    assert apart(world.sample(unmarked, add_noise=False, variance_noise=noise), picture["samples"]) < 1e-9
+
+
+def test_the_mark_is_about_these_latents_alone(world: Any, picture: Any, values: Any) -> None:
+    latent, noise, _ = world.invert(picture)
+    assert values.inverted_with(latent) == "variance_noise" and values.inverted_with(picture) is None
+    assert values.inverted_with({**latent, "samples": latent["samples"][2:]}) == "variance_noise"
+    # A stock sampler keeps the keys of a LATENT on its result, which is an image.
+    assert values.inverted_with({**latent, "samples": latent["samples"] + 0.1}) is None
+    result = world.sampled(latent, variance_noise=noise)
+    assert not [key for key in result if key.startswith("ddim")]
+    again, _, _ = world.invert({**latent, "samples": picture["samples"]}, method="ddim")
+    assert values.inverted_with(again) == "ddim"
+
+
+def test_latent_and_noise_of_two_inversions_are_refused(world: Any, picture: Any) -> None:
+    latent, _, _ = world.invert(picture, method="ddim")
+    _, noise, _ = world.invert(picture, method="bdia")
+    with pytest.raises(DDIMError, match="inverted with ddim and .* one with bdia; connect both"):
+        world.sample(latent, variance_noise=noise)
+
+
+def test_without_a_schedule_the_inversion_plans_over_the_models_levels(
+    world: Any, picture: Any, call: Any, model: Any
+) -> None:
+    schedule = call("DDIMSchedule", steps=5, timestep_spacing="linspace", model=model)[0]
+    planned, told = (
+        world.invert(picture, method="ddim", **given)
+        for given in ({"schedule": schedule}, {"schedule": None, "steps": 5, "timestep_spacing": "linspace"})
+    )
+    assert torch.equal(planned[0]["samples"], told[0]["samples"])
+    assert told[1].schedule.alpha_bars == pytest.approx(schedule.alpha_bars)
 
 
 def test_only_the_noise_knows_the_picture(world: Any, picture: Any) -> None:
     latent, noise, _ = world.invert(picture, seed=4)
-    lost = world.sample(latent, eta=1.0)
+    lost = world.sample({"samples": latent["samples"]}, eta=1.0, add_noise=False)
     assert float((lost - picture["samples"]).square().mean()) > 1e-2
-    edited = world.sample(latent, "8", eta=1.0, variance_noise=noise)
+    edited = world.sample(latent, "8", variance_noise=noise)
     moved = float((edited - picture["samples"]).square().mean())
     assert 1e-4 < moved < float((lost - picture["samples"]).square().mean())
 
 
 @pytest.mark.parametrize("method", ["edict", "bdia"])
-def test_two_samples_need_both(world: Any, picture: Any, call: Any, method: str) -> None:
-    latent, noise, _ = world.invert(picture, method=method)
-    one = world.sample(latent)
-    both = world.sample(latent, variance_noise=noise)
-    error = [float((x - picture["samples"]).square().mean()) for x in (one, both)]
-    assert error[1] < 1e-9 < error[0]
+def test_two_samples_need_more_than_a_sampler(world: Any, picture: Any, call: Any, method: str) -> None:
+    _, noise, _ = world.invert(picture, method=method)
     with pytest.raises(DDIMError, match="DDIM KSampler"):
         call("DDIMSampler", variance_noise=noise)
+
+
+def test_a_sampler_takes_eta_from_the_inversion(world: Any, picture: Any, call: Any) -> None:
+    _, noise, _ = world.invert(picture, eta=0.4)
+    (sampler,) = call("DDIMSampler", variance_noise=noise, eta=0.9)
+    assert sampler.keywords["settings"].eta == 0.4
 
 
 def test_an_image_of_a_batch_gets_its_own_noise(world: Any, picture: Any) -> None:
@@ -129,10 +208,8 @@ def test_an_image_of_a_batch_gets_its_own_noise(world: Any, picture: Any) -> Non
 
 
 def test_the_editor_is_told_the_error_of_each_image(nodes: Any, world: Any, model: Any, picture: Any) -> None:
-    node = nodes["DDIMInvert"]
-    defaults = {k: v[1]["default"] for k, v in node.INPUT_TYPES()["required"].items() if "default" in v[1]}
-    given = {**defaults, "model": model, **world.prompt(), "latent_image": picture, "schedule": world.schedule}
-    told = node().invert(**{**given, "method": "ddim"})["ui"]
+    given = {"model": model, **world.prompt(), "latent_image": picture, "schedule": world.schedule}
+    told = nodes["DDIMInvert"]().invert(**given, method="ddim")["ui"]
     (report,) = told["ddim_inversion"]
     assert report["images"] == 3 and len(report["round_trip_error"]) == 3 and min(report["round_trip_error"]) > 0
     assert told["text"][0].startswith("ddim: round-trip error")
@@ -173,14 +250,12 @@ def test_a_run_that_the_noise_does_not_fit_is_refused(world: Any, picture: Any, 
     wrong = [
         ("for 6 steps and the run has 5", {"schedule": fewer}),
         ("another schedule", {"schedule": leading}),
-        ("eta 1 and the run has eta 0", {"eta": 0.0}),
-        ("turn add_noise off", {"add_noise": True}),
     ]
     for message, change in wrong:
         with pytest.raises(DDIMError, match=message):
-            world.sample(latent, **{"variance_noise": noise, "eta": 1.0, **change})
+            world.sample(latent, variance_noise=noise, **change)
     with pytest.raises(DDIMError, match=r"\(3, 3, 8, 8\) and the run has \(2, 3, 8, 8\)"):
-        world.sample(other, variance_noise=noise, eta=1.0)
+        world.sample(other, variance_noise=noise)
 
 
 @pytest.mark.parametrize("eta", ["sigma_hat", (0.5, 1.0, 0.5, 1.0, 0.5, 1.0)])
@@ -193,7 +268,7 @@ def test_noise_with_an_eta_that_no_node_has_is_refused(
     )
     noise = values.RecordedNoise.from_inversion(found)
     with pytest.raises(DDIMError, match="eta that no node can set"):
-        world.sample({"samples": found.latent}, variance_noise=noise, eta=noise.eta)
+        world.sample({"samples": found.latent}, variance_noise=noise)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -209,8 +284,12 @@ def test_a_shared_file_gives_the_picture_back(
     assert name == "noise/ddim_00001.safetensors [output]"
     for choice in ({"noise_file": name}, {"file_name": name}):
         latent, noise, schedule, eta = call("DDIMLoadNoise", **choice)
-        back = world.sample(latent, variance_noise=noise, schedule=schedule, eta=eta)
-        assert float((back - picture["samples"]).square().mean(dim=(1, 2, 3)).max().sqrt()) < error * 1.01 + 2e-6
+        back = world.sampled(latent, variance_noise=noise)["samples"]
+        assert apart(back, picture["samples"]) ** 0.5 < error * 1.01 + 2e-6
+        assert torch.equal(back, world.sample(latent, variance_noise=noise, schedule=schedule, eta=eta))
+        if method not in IN_THE_LATENT_ALONE:
+            with pytest.raises(DDIMError, match=f"inverted with {method}"):
+                world.sample(latent, schedule=schedule)
     os.rename(folders / "output" / "noise" / "ddim_00001.safetensors", folders / "input" / "theirs.safetensors")
     again = call("DDIMLoadNoise", noise_file="theirs.safetensors")
     assert torch.equal(again[0]["samples"], latent["samples"])
@@ -308,6 +387,52 @@ def test_what_has_no_path_is_refused(call: Any, a: int, b: int | None, message: 
     other = None if b is None else {"samples": torch.zeros(b or 1, 3, 8, 8 if b else 9)}
     with pytest.raises(DDIMError, match=message):
         call("DDIMInterpolate", latent_a={"samples": torch.zeros(a, 3, 8, 8)}, latent_b=other)
+
+
+@pytest.mark.parametrize("method", INVERSION_METHODS)
+def test_frames_between_inverted_pictures_are_sampled_as_they_are(
+    world: Any, picture: Any, call: Any, method: str
+) -> None:
+    one, other = ({"samples": picture["samples"][i : i + 1]} for i in (0, 1))
+    a, b = (world.invert(each, method=method)[0] for each in (one, other))
+    if method not in IN_THE_LATENT_ALONE:
+        for path in ({"latent_a": a, "latent_b": b}, {"latent_a": other, "latent_b": b}):
+            with pytest.raises(DDIMError, match=f"inverted with {method}.*invert with fixed_point"):
+                call("DDIMInterpolate", **path)
+        return
+    (frames,) = call("DDIMInterpolate", latent_a=a, latent_b=b, frames=3)
+    back = world.sample(frames)
+    assert apart(back[:1], one["samples"]) < METHOD_LIMITS[method]
+    assert apart(back[-1:], other["samples"]) < METHOD_LIMITS[method]
+    with pytest.raises(DDIMError, match="eta 0 only"):
+        world.sample(frames, eta=1.0)
+
+
+# -- what the editor knows of widgets ------------------------------------------------------------------------------
+
+
+def test_widgets_say_when_they_have_an_effect(nodes: Any) -> None:
+    declared = nodes["DDIMInvert"].INPUT_TYPES()["optional"]
+    recorded = {name for name in declared if declared[name][1].get("ddim_applies") == {"method": ["variance_noise"]}}
+    assert recorded == {"seed", "eta", "noise_path", "noise_precision"}
+    assert declared["refinements"][1]["ddim_applies"] == {"method": ["fixed_point"]}
+    assert {name for name in declared if declared[name][1].get("ddim_unless_linked")} == {"steps", "timestep_spacing"}
+    assert declared["seed"][1]["control_after_generate"] is False  # each new seed would invert again
+    sample = nodes["DDIMSample"].INPUT_TYPES()["optional"]
+    told = {name: options.get("ddim_unless_linked") for name, (_, options) in sample.items()}
+    linked = {name: links for name, links in told.items() if links}
+    plan = dict.fromkeys(("steps", "timestep_spacing", "denoise"), ["schedule", "variance_noise"])
+    assert linked == {**plan, "eta": ["variance_noise"], "add_noise": ["variance_noise"]}
+
+
+def test_conditions_name_inputs_of_their_node_and_choices_of_theirs(nodes: Any) -> None:
+    for node_id, node in nodes.items():
+        every = {name: spec for group in node.INPUT_TYPES().values() for name, spec in group.items()}
+        for name, (_, options) in every.items():
+            for other, choices in options.get("ddim_applies", {}).items():
+                assert set(choices) <= set(every[other][0]), f"{node_id}.{name}"
+            for link in options.get("ddim_unless_linked", []):
+                assert "default" not in every[link][1], f"{node_id}.{name}"
 
 
 # -- pictures --------------------------------------------------------------------------------------------------

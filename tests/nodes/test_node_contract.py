@@ -110,19 +110,15 @@ def declared_inputs(node: type) -> Iterator[tuple[str, str, Any, dict[str, Any]]
             yield group, name, kind, options
 
 
-# A node file that has not moved its widgets to "optional" yet.
-WIDGETS_REQUIRED = {"DDIMInvert"}
-
-
 def test_only_links_are_required(nodes: dict[str, type]) -> None:
-    for node_id in set(nodes) - WIDGETS_REQUIRED:
+    for node_id in nodes:
         for group, name, _, options in declared_inputs(nodes[node_id]):
             assert (group == "optional") or "default" not in options, f"{node_id}.{name}"
 
 
 def test_a_missing_value_is_the_widget_s_default(nodes: dict[str, type]) -> None:
     """A prompt that leaves an input out runs as one in which the editor wrote the default."""
-    for node_id in set(nodes) - WIDGETS_REQUIRED:
+    for node_id in nodes:
         given = inspect.signature(getattr(nodes[node_id], nodes[node_id].FUNCTION)).parameters
         for group, name, _, options in declared_inputs(nodes[node_id]):
             default = options.get("default") if group == "optional" else inspect.Parameter.empty
@@ -138,15 +134,21 @@ MAKERS = {
     "IMAGE": ("DDIMDemoPicture", 0),
     "DDIM_SCHEDULE": ("DDIMSchedule", 0),
     "VARIANCE_NOISE": ("DDIMLoadNoise", 1),
+    "DDIM_STEPS": ("DDIMSample", 2),
 }
 
 
 def test_a_prompt_of_links_alone_is_valid(nodes: dict[str, type]) -> None:
     """The smallest prompt of each node: its required links, and nothing else."""
-    for node_id in set(nodes) - WIDGETS_REQUIRED:
+    for node_id in nodes:
         target = type(node_id, (nodes[node_id],), {"OUTPUT_NODE": True})
         needed = [(name, kind) for group, name, kind, _ in declared_inputs(target) if group == "required"]
         prompt = {kind: {"class_type": maker, "inputs": {}} for kind, (maker, _) in MAKERS.items()}
+        prompt["DDIM_STEPS"]["inputs"] = {
+            name: [kind, MAKERS[kind][1]]
+            for _, name, kind, _ in declared_inputs(nodes["DDIMSample"])
+            if name in ("model", "positive", "negative", "latent_image")
+        }
         prompt["0"] = {"class_type": "Target", "inputs": {name: [kind, MAKERS[kind][1]] for name, kind in needed}}
         stock = stock_registry()
         found = validate(prompt, replace(stock, nodes={**stock.nodes, **nodes, "Target": target}))

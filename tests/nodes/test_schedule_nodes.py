@@ -117,11 +117,13 @@ def test_the_report_says_what_was_taken(nodes: Any, exact_model: Any) -> None:
 
 def test_epsilon_at_zero_snr_is_refused_with_the_way_out(call: Any) -> None:
     with pytest.raises(DDIMError, match="v_prediction"):
-        call("DDIMSchedule", rescale_betas_zero_snr=True)
+        call("DDIMSchedule", rescale_betas_zero_snr=True, prediction_type="epsilon")
 
 
 def test_epsilon_may_have_zero_snr_where_it_is_not_visited(call: Any) -> None:
-    schedule, _ = call("DDIMSchedule", rescale_betas_zero_snr=True, timestep_spacing="leading")
+    schedule, _ = call(
+        "DDIMSchedule", rescale_betas_zero_snr=True, timestep_spacing="leading", prediction_type="epsilon"
+    )
     assert schedule.alpha_bars[0] > 0
 
 
@@ -203,3 +205,123 @@ def test_a_file_in_the_models_folder_is_offered_and_read(
 def test_a_wrong_config_gets_a_sentence(call: Any, config: str, message: str) -> None:
     with pytest.raises(DDIMError, match=message):
         call("DDIMScheduleFromConfig", config=config)
+
+
+# -- who decides what the network's output is
+
+V_ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+
+
+@pytest.fixture
+def samples(call: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``samples(model, schedule)``: what DDIM KSampler gives."""
+    prompt = call("DDIMDemoPrompt", digits="8")[0]
+
+    def run(model: Any, schedule: Any) -> torch.Tensor:
+        latent = {"samples": torch.zeros(1, 3, 8, 8)}
+        given = {"model": model, "positive": prompt, "negative": prompt, "latent_image": latent, "cfg": 1.0}
+        return call("DDIMSample", schedule=schedule, **given)[0]["samples"]
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(
+    "part", [{}, {"start_step": 1}, {"end_step": 4}, {"denoise": 0.5}, {"timesteps": "990, 400, 0"}]
+)
+def test_from_model_is_what_the_model_of_the_run_says(
+    call: Any, exact_model: Any, samples: Any, kind: str, part: dict[str, Any]
+) -> None:
+    model, _ = exact_model(prediction_type=kind)
+    alone, connected, named = (
+        call("DDIMSchedule", steps=6, **part, **given)[0] for given in ({}, {"model": model}, {"prediction_type": kind})
+    )
+    expected = samples(model, named)
+    assert torch.equal(samples(model, alone), expected) and torch.equal(samples(model, connected), expected)
+    assert alone != named  # or else nothing would say that it is open
+
+
+def test_a_schedule_made_with_one_model_leaves_it_to_the_next(call: Any, exact_model: Any, samples: Any) -> None:
+    first, _ = exact_model(prediction_type="epsilon")
+    second, _ = exact_model(prediction_type="v_prediction")
+    schedule, _ = call("DDIMSchedule", model=first)
+    assert torch.allclose(samples(second, schedule), torch.tensor(0.6), atol=1e-3)  # the picture that PointMass knows
+
+
+def test_epsilon_is_taken_at_its_word(call: Any, exact_model: Any, samples: Any, backend: Any) -> None:
+    """An epsilon network that was loaded as v: epsilon makes its picture right, and from model does not."""
+    model, network = exact_model(prediction_type="epsilon")
+    wrong = backend.current().with_levels(model, network.noise, "v_prediction")
+    forced, left = (call("DDIMSchedule", prediction_type=kind)[0] for kind in ("epsilon", "from model"))
+    assert torch.equal(samples(wrong, forced), samples(model, left))
+    assert torch.allclose(samples(wrong, forced), torch.tensor(0.6), atol=1e-3)
+    assert not torch.allclose(samples(wrong, left), torch.tensor(0.6), atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "fails"), [("epsilon", True), ("v_prediction", False)])
+def test_zero_snr_waits_for_the_model_of_the_run(
+    call: Any, exact_model: Any, samples: Any, kind: str, fails: bool
+) -> None:
+    schedule, _ = call("DDIMSchedule", rescale_betas_zero_snr=True)
+    model, network = exact_model(prediction_type=kind)
+    if not fails:
+        samples(model, schedule)
+        return
+    with pytest.raises(DDIMError, match="^At zero SNR the input is pure noise"):
+        samples(model, schedule)
+    assert network.calls == []
+
+
+def test_model_sampling_with_from_model_keeps_the_model_s_own_type(call: Any, exact_model: Any, backend: Any) -> None:
+    model, _ = exact_model(prediction_type="v_prediction")
+    given = {"rescale_betas_zero_snr": True}
+    left, forced = (call("DDIMSchedule", **given, **kind)[0] for kind in ({}, {"prediction_type": "sample"}))
+    read_as = [
+        backend.current().model_facts(call("DDIMModelSampling", model=model, schedule=schedule)[0]).prediction_type
+        for schedule in (left, forced)
+    ]
+    assert read_as == ["v_prediction", "sample"]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_config_is_taken_at_its_word_and_asks_the_model_where_it_says_nothing(
+    call: Any, exact_model: Any, samples: Any, nodes: Any, kind: str
+) -> None:
+    model, network = exact_model(prediction_type=kind)
+    levels = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
+    silent, named = ({**levels, **more} for more in ({}, {"prediction_type": kind}))
+    left, forced = (call("DDIMScheduleFromConfig", config=json.dumps(text))[0] for text in (silent, named))
+    assert torch.equal(samples(model, left), samples(model, forced))
+    (account,) = nodes["DDIMScheduleFromConfig"]().build(config=json.dumps(silent))["ui"]["ddim_config"]
+    assert account["defaulted"]["prediction_type"] == account["config"]["prediction_type"] == "from model"
+
+
+# -- levels that nobody chose
+
+
+@pytest.mark.parametrize(
+    ("made_with", "codes"),
+    [({}, ["other_levels"]), ({"model": True}, []), ({"model": True, "rescale_betas_zero_snr": True}, [])],
+)
+def test_a_run_says_where_its_levels_are_not_the_model_s(
+    call: Any, nodes: Any, exact_model: Any, made_with: dict[str, Any], codes: list[str]
+) -> None:
+    model, _ = exact_model(prediction_type="v_prediction", beta_end=0.02)
+    given = {**made_with, "model": model} if "model" in made_with else made_with
+    prompt = call("DDIMDemoPrompt", digits="8")[0]
+    latent = {"samples": torch.zeros(1, 3, 8, 8)}
+    run = {"model": model, "positive": prompt, "negative": prompt, "latent_image": latent, "cfg": 1.0}
+    schedule, _ = call("DDIMSchedule", steps=2, **given)
+    notes = nodes["DDIMSample"]().sample(**run, schedule=schedule)["ui"]["ddim_notes"]
+    assert [note["code"] for note in notes] == codes
+    if codes:
+        assert notes[0]["level"] == "warning" and notes[0]["values"]["timestep"] in schedule.plan.timesteps
+    assert nodes["DDIMSample"]().sample(**run, steps=2)["ui"]["ddim_notes"] == []
+
+
+def test_a_run_whose_levels_are_the_model_s_says_nothing(call: Any, nodes: Any, exact_model: Any) -> None:
+    model, _ = exact_model()
+    prompt, latent = call("DDIMDemoPrompt", digits="8")[0], {"samples": torch.zeros(1, 3, 8, 8)}
+    run = {"model": model, "positive": prompt, "negative": prompt, "latent_image": latent, "cfg": 1.0}
+    schedule, _ = call("DDIMSchedule", steps=2)
+    assert nodes["DDIMSample"]().sample(**run, schedule=schedule)["ui"]["ddim_notes"] == []

@@ -281,8 +281,9 @@ SMALL = {
     "no body, and an answer that does not depend on requests": [
         "GET /prompt", "GET /users", "GET /features", "GET /system_stats", "GET /object_info/{name}", "GET /i18n",
         "GET /embeddings", "GET /global_subgraphs", "GET /global_subgraphs/{id}", "GET /node_replacements",
-        "GET /templates/index.json", "GET /templates/index_logo.json", "GET /internal/folder_paths", "GET /models", "GET /experiment/models",
-        "GET /extensions", "GET /workflow_templates",
+        "GET /templates/index.json", "GET /templates/index_logo.json", "GET /internal/folder_paths", "GET /models",
+        "GET /experiment/models", "GET /extensions", "GET /workflow_templates",
+        "GET /ddim/presets",
     ],
     "no body, and one short name for each file or node": [
         "GET /object_info", "GET /internal/files/{kind}", "GET /models/{folder}", "GET /experiment/models/{folder}",

@@ -25,32 +25,22 @@ def host(toy_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     host.stop()
 
 
-def test_a_sheet_can_be_fetched_as_soon_as_a_run_has_told_its_name(host: HostProcess) -> None:
-    prompt = {
+def prompt(steps: int) -> dict:
+    """Two digits, sampled in that many steps by the node ``sample``."""
+    guided = {"model": ["model", 0], "positive": ["positive", 0], "negative": ["positive", 0]}
+    return {
         "model": {"class_type": "DDIMDemoModel", "inputs": {}},
         "positive": {"class_type": "DDIMDemoPrompt", "inputs": {"digits": "42"}},
         "latent": {"class_type": "DDIMDemoLatent", "inputs": {"batch_size": 2}},
-        "schedule": {"class_type": "DDIMSchedule", "inputs": defaults(host, "DDIMSchedule") | {"steps": 3}},
-        "sample": {
-            "class_type": "DDIMSample",
-            "inputs": defaults(host, "DDIMSample")
-            | {
-                "model": ["model", 0],
-                "positive": ["positive", 0],
-                "negative": ["positive", 0],
-                "latent_image": ["latent", 0],
-                "schedule": ["schedule", 0],
-            },
-        },
-        "decode": {
-            "class_type": "DDIMDemoDecode",
-            "inputs": defaults(host, "DDIMDemoDecode") | {"latent": ["sample", 0]},
-        },
+        "sample": {"class_type": "DDIMSample", "inputs": {**guided, "latent_image": ["latent", 0], "steps": steps}},
+        "decode": {"class_type": "DDIMDemoDecode", "inputs": {"latent": ["sample", 0]}},
         "save": {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}},
     }
-    prompt["schedule"]["inputs"]["prediction_type"] = "v_prediction"
+
+
+def test_a_sheet_can_be_fetched_as_soon_as_a_run_has_told_its_name(host: HostProcess) -> None:
     socket = host.socket("watching")
-    prompt_id = host.submit(prompt, "watching")
+    prompt_id = host.submit(prompt(3), "watching")
     events = socket.run_of(prompt_id)
     socket.close()
     (sheet,) = next(
@@ -62,9 +52,24 @@ def test_a_sheet_can_be_fetched_as_soon_as_a_run_has_told_its_name(host: HostPro
     assert host.get(f"/api/ddim/replay/{sheet['sheet']}").body == answer.body
 
 
-def defaults(host: HostProcess, node: str) -> dict:
-    declared = host.get(f"/object_info/{node}").json[node]["input"]["optional"]
-    return {name: spec[1]["default"] for name, spec in declared.items() if "default" in spec[1]}
+def test_a_run_that_was_cancelled_leaves_its_steps_under_the_id_of_the_node(host: HostProcess) -> None:
+    assert host.get("/ddim/replay/of/sample").status == 404
+    socket = host.socket("watching")
+    prompt_id = host.submit(prompt(1000), "watching")
+    socket.until(lambda event: event[0] == "progress" and event[1]["value"] >= 30)
+    host.post("/interrupt", {"prompt_id": prompt_id})
+    assert "execution_interrupted" in [kind for kind, _ in socket.run_of(prompt_id)]
+    socket.close()
+    answer = host.get("/ddim/replay/of/sample")
+    sheet = answer.json
+    assert answer.status == 200 and sheet["partial"] is True
+    assert (sheet["prompt_id"], sheet["node"], sheet["steps"]) == (prompt_id, "sample", 1000)
+    done = [frame["step"] for frame in sheet["frames"]]
+    assert done[0] == 1 and 30 <= done[-1] + 1000 // 47 and done[-1] < 1000
+    with Image.open(io.BytesIO(host.get(f"/ddim/replay/{sheet['sheet']}").body)) as picture:
+        assert picture.size == (sheet["columns"] * sheet["width"], sheet["rows"] * sheet["height"])
+    for other in ("decode", "..%2f..%2fsample", "%00", "x" * 3000):
+        assert host.get(f"/ddim/replay/of/{other}").status == 404
 
 
 @pytest.mark.parametrize(

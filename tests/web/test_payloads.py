@@ -27,7 +27,7 @@ from ddim import (
 def parts(pack):
     """The pack's nodes, payload, replay and route modules."""
     nodes = pack.NODE_CLASS_MAPPINGS
-    from pack.nodes.editor import http, payloads, replay, replay_sheet, routes
+    from pack.nodes.editor import http, payloads, replay, replay_sheet, round_trip, routes
 
     class Parts:
         pass
@@ -36,7 +36,7 @@ def parts(pack):
     found.nodes, found.routes, found.replay, found.payloads, found.http = (
         nodes, routes, replay, payloads, http,
     )  # fmt: skip
-    found.sheet = replay_sheet
+    found.sheet, found.inversion = replay_sheet, round_trip
     return found
 
 
@@ -84,10 +84,54 @@ def test_every_schedule_gives_a_small_finite_true_plot(
 def test_bad_choices_are_named(parts):
     good = SchedulerConfig(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")
     report = parts.payloads.schedule_report
+    late, epsilon = replace(good, timestep_spacing="leading"), replace(good, prediction_type="epsilon")
     assert codes(report(make_schedule(10, good))) == set()
-    assert codes(report(make_schedule(10, replace(good, timestep_spacing="leading")))) == {"last_step_never_visited"}
-    assert codes(report(make_schedule(10, replace(good, prediction_type="epsilon")))) == {"epsilon_at_zero_snr"}
+    (warning,) = report(make_schedule(10, late))["warnings"]
+    assert (warning["code"], warning["level"]) == ("last_step_never_visited", "warning")
+    assert warning["apply"] == {"timestep_spacing": "trailing"}
+    (error,) = report(make_schedule(10, epsilon))["warnings"]
+    assert (error["code"], error["level"]) == ("epsilon_at_zero_snr", "error")
+    assert error["apply"] == {"prediction_type": "v_prediction"}
+    assert codes(report(make_schedule(10, replace(epsilon, timestep_spacing="leading")))) == set()
     assert codes(report(make_schedule(10, SchedulerConfig()))) == set()
+
+
+def plotted(parts, **inputs):
+    """What the plot of DDIM Schedule says."""
+    zero_snr = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": {**zero_snr, **inputs}}, parts.nodes)
+    return answer["schedule"]["warnings"]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"denoise": 0.5}, {"start_step": 10}, {"timesteps": "800, 400, 0"}, {"timesteps": "800, 400, 0", "denoise": 0.5}],
+)
+@pytest.mark.parametrize("spacing", ["trailing", "leading"])
+def test_a_part_of_a_plan_and_a_list_of_one_s_own_may_start_late(parts, inputs, spacing):
+    assert plotted(parts, timestep_spacing=spacing, **inputs) == []
+    epsilon = {"timestep_spacing": spacing, "prediction_type": "epsilon", **inputs}
+    assert plotted(parts, **epsilon) == []  # which is refused only where a step is pure noise
+
+
+def test_what_apply_says_makes_the_message_go(parts):
+    for inputs in ({"timestep_spacing": "leading"}, {"timestep_spacing": "quad"}, {"prediction_type": "epsilon"}):
+        (told,) = plotted(parts, **inputs)
+        assert plotted(parts, **{**inputs, **told["apply"]}) == []
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace", "quad"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample", "from model"])
+@pytest.mark.parametrize("part", [{}, {"denoise": 0.5}, {"start_step": 1}, {"timesteps": "999, 5"}])
+def test_an_error_of_the_plot_is_the_error_of_the_run(parts, spacing, prediction_type, part):
+    inputs = {"timestep_spacing": spacing, "prediction_type": prediction_type, **part}
+    errors = [told["text"] for told in plotted(parts, **inputs) if told["level"] == "error"]
+    try:
+        parts.nodes["DDIMSchedule"]().build(rescale_betas_zero_snr=True, **inputs)
+        refused = []
+    except DDIMError as error:
+        refused = [str(error)]
+    assert errors == refused
 
 
 def test_the_route_answers_what_the_node_does(parts):
@@ -109,7 +153,7 @@ def test_epsilon_at_zero_snr_is_drawn_and_warned_of(parts):
 
 def test_steps_over_the_timesteps_are_an_answer_not_a_failure(parts):
     answer = parts.routes.schedule_answer({"node": "DDIMSchedule", "inputs": {"steps": 1001}}, parts.nodes)
-    assert set(answer) == {"error"} and "1000" in answer["error"] and "1001" in answer["error"]
+    assert answer == {"error": "steps must be at most 1000, the number of timesteps (num_train_timesteps), got 1001"}
 
 
 @pytest.mark.parametrize(
@@ -209,6 +253,102 @@ def test_a_replay_of_noise_and_of_nothing_fits_too(parts, tmp_path: Path):
     assert unknown.sheets(tmp_path) == []
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 7, 16, 17, 27, 64])
+def test_a_replay_shows_the_images_of_a_batch_in_a_grid(parts, tmp_path: Path, batch):
+    """Image k is all of the shade k / batch, brighter from step to step."""
+    schedule = make_schedule(60, SchedulerConfig(timestep_spacing="trailing"))
+    replay = parts.replay.Replay(schedule, lambda latent: latent)
+    shades = torch.linspace(-1, 0, batch)[:, None, None, None].expand(batch, 3, 8, 6)
+    for i in range(60):
+        replay.add(i, shades + i / 60)
+    (sheet,) = replay.sheets(tmp_path)
+    frames = replay.written.result()
+    assert len(json.dumps(sheet, allow_nan=False)) < 8_000
+    assert sheet["of_images"] == batch and sheet["images"] == len(sheet["image_numbers"]) <= 16
+    assert sheet["images"] == batch if batch <= 16 else sheet["images"] > 8
+    assert sheet["image_numbers"][0] == 1 and sheet["image_numbers"][-1] <= batch
+    columns, rows = sheet["width"] // 6, sheet["height"] // 8
+    assert columns == sheet["image_columns"] and (columns - 1) * rows < sheet["images"] + rows <= columns * rows + rows
+    assert frames.shape == (len(sheet["frames"]), sheet["height"], sheet["width"], 3)
+    assert len(frames) * sheet["images"] <= parts.replay.MAX_PICTURES and len(frames) <= parts.replay.MAX_FRAMES
+    kept = replay.frames()
+    for place, number in enumerate(sheet["image_numbers"]):
+        row, column = divmod(place, columns)
+        for frame, shown in zip(frames, sheet["frames"], strict=True):
+            expected = 127.5 * (float(shades[number - 1, 0, 0, 0]) + (shown["step"] - 1) / 60 + 1)
+            cell = frame[row * 8 : row * 8 + 8, column * 6 : column * 6 + 6]
+            assert bool((cell == cell[0, 0, 0]).all()) and float(cell[0, 0, 0]) == pytest.approx(expected, abs=1)
+        assert torch.equal(kept.pictures(number)[-1], frames[-1][row * 8 : row * 8 + 8, column * 6 : column * 6 + 6])
+    with pytest.raises(DDIMError, match="image_number must be 0"):
+        kept.pictures(batch + 1)
+
+
+def test_a_sheet_of_sixteen_noises_fits_too(parts, tmp_path: Path):
+    for side in (32, 64):  # a PNG and a JPEG
+        replay = parts.replay.Replay(make_schedule(100, SchedulerConfig()), lambda latent: latent)
+        generator = torch.Generator().manual_seed(0)
+        for i in range(100):
+            replay.add(i, torch.randn(16, 3, side, side, generator=generator))
+        (sheet,) = replay.sheets(tmp_path)
+        replay.written.result()
+        assert (tmp_path / sheet["sheet"]).stat().st_size <= parts.sheet.MAX_BYTES
+
+
+def test_a_run_without_pictures_has_no_strip(parts):
+    schedule = make_schedule(3, SchedulerConfig())
+    for replay in (parts.replay.Replay(schedule, lambda latent: None), parts.replay.Replay(schedule, lambda x: x)):
+        with pytest.raises(DDIMError, match="no pictures of its steps"):
+            replay.frames().pictures()
+
+
+def test_a_run_that_was_stopped_leaves_the_steps_it_had(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from pack.nodes.editor import partial_replay
+
+    import host.context
+    from host.folders import default_folders
+
+    schedule = make_schedule(8, SchedulerConfig(timestep_spacing="trailing"))
+    call = host.context.NodeCall("prompt", "12:3", lambda *_: None, None)
+    before = host.context.use_folders(default_folders(tmp_path))
+    try:
+        for done in (3, 0):
+            replay = parts.replay.Replay(schedule, lambda latent: latent)
+            with pytest.raises(host.context.Interrupted), host.context.enter_node_call(call):
+                with partial_replay.partial_kept(replay):
+                    for i in range(done):
+                        replay.add(i, torch.full((1, 3, 8, 8), i / 8))
+                    raise host.context.Interrupted
+        found = partial_replay.partial_replay("12:3")
+        assert found["partial"] is True and (found["prompt_id"], found["node"]) == ("prompt", "12:3")
+        assert [frame["step"] for frame in found["frames"]] == [1, 2, 3] and found["steps"] == 8
+        parts.sheet.pending().result()
+        with Image.open(default_folders(tmp_path).temp / found["sheet"]) as image:
+            assert image.size == (3 * 8, 8)
+        for name in ("12", "", "../12:3", "x" * 9000, "a\0b"):
+            assert partial_replay.partial_replay(name) is None
+        with partial_replay.partial_kept(replay):  # a run that ends leaves nothing
+            pass
+    finally:
+        host.context.use_folders(before)
+
+
 def test_an_inversion_report_is_finite(parts):
-    report = parts.payloads.inversion_report("ddim", [0.1, math.nan, math.inf, 1e-9])
+    report = parts.inversion.inversion_report("ddim", [0.1, math.nan, math.inf, 1e-9])
     assert json.loads(json.dumps(report, allow_nan=False))["round_trip_error"] == [0.1, None, None, 1e-9]
+    assert report["share"] == [pytest.approx(2 / 3, abs=1e-3), 1.0, 1.0, 0.0] and report["verdict"] == "far"
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict", "shares"),
+    [
+        ([], "exact", []),
+        ([1.6e-10, 9.9e-4], "exact", [0.0, 0.0]),
+        ([1e-8, 1e-3], "near", [0.0, 0.0]),
+        ([0.0299, 0.01], "near", [0.492, 0.333]),
+        ([0.03, 1e-9], "far", [0.492, 0.0]),
+        ([0.16, 7.0], "far", [0.735, 1.0]),
+    ],
+)
+def test_an_error_has_one_verdict_and_a_bar_whose_length_depends_on_no_other_image(parts, errors, verdict, shares):
+    report = parts.inversion.inversion_report("ddim", errors)
+    assert report["verdict"] == verdict and report["share"] == pytest.approx(shares, abs=2e-3)

@@ -87,7 +87,9 @@ def test_a_ksampler_keeps_wires_and_values(editor):
     settings = {"seed": 77, "control_after_generate": "increment", "steps": 12, "cfg": 4.5, "denoise": 0.6}
     chosen = {"sampler_name": "euler_ancestral", "scheduler": "ddim_uniform"}
     ids = build(editor, {"sampler": ["KSampler", {**settings, **chosen}]}, wired())
-    editor.evaluate("(id) => void Object.assign(app.graph.getNodeById(id), { title: 'My sampler', mode: 4 })", ids["sampler"])
+    editor.evaluate(
+        "(id) => void Object.assign(app.graph.getNodeById(id), { title: 'My sampler', mode: 4 })", ids["sampler"]
+    )
     before = editor.evaluate(DESCRIBE, "KSampler")
     after = replace(editor, ids["sampler"])
     assert "KSampler" not in editor.types()
@@ -138,7 +140,9 @@ def test_a_part_of_a_run_becomes_a_schedule_and_a_sampler(editor):
         "add_noise": "disable", "noise_seed": 8, "control_after_generate": "fixed", "steps": 30, "cfg": 3.0,
         "sampler_name": "ddim", "scheduler": "karras", "start_at_step": 4, "end_at_step": 20,
     }  # fmt: skip
-    ids = build(editor, {"sampler": ["KSamplerAdvanced", {**settings, "return_with_leftover_noise": "enable"}]}, wired())
+    ids = build(
+        editor, {"sampler": ["KSamplerAdvanced", {**settings, "return_with_leftover_noise": "enable"}]}, wired()
+    )
     after = replace(editor, ids["sampler"])
     schedule = editor.evaluate(DESCRIBE, "DDIMSchedule")
     assert schedule["wires"] == {"model": ["DDIMDemoModel", 0]}

@@ -74,7 +74,7 @@ def test_every_text_that_is_said_has_words_with_the_same_places():
 
 
 def test_every_sentence_of_the_nodes_has_words(pack):
-    from pack.nodes.editor.payloads import MESSAGES
+    from pack.nodes.editor.messages import MESSAGES
 
     english = words("en")["ddim"]["messages"]
     assert english == MESSAGES

@@ -10,15 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ddim import DDIMError, Inversion, Schedule, VarianceNoise, invert, model_calls, rescale_noise_cfg
-from .backend import Denoised, Run, SamplingRequest, current, guided_x0
-from .editor import inversion_report
-from .inputs import LATENT, VARIANCE_NOISE, InputTypes, inputs, number
-from .values import SHARE, Conditioning, Guidance, Latent, Model, RecordedNoise
+from ...ddim import NOISE_PATHS, DDIMError, Inversion, Schedule, VarianceNoise, invert, model_calls, rescale_noise_cfg
+from ..backend import Denoised, Run, SamplingRequest, current, guided_x0
+from ..editor import inversion_report
+from ..inputs import LATENT, VARIANCE_NOISE, Input, InputTypes, applies, inputs, number, planned_here
+from ..schedules import plan_of_model
+from ..values import (
+    SHARE,
+    Conditioning,
+    Guidance,
+    Latent,
+    Model,
+    RecordedNoise,
+    mark_inverted,
+    needs_recorded_noise,
+)
 
 __all__ = ["DDIMInvert"]
 
 MAX_ERRORS_SHOWN = 16  # in the node's text; the report has all
+AFTERWARDS = {  # what the report says, by whether the method needs what it recorded
+    True: "Connect latent and the inversion (variance_noise) to DDIM KSampler. It takes schedule and eta from there "
+    "and adds no noise.",
+    False: "Connect latent to DDIM KSampler, which adds no noise to it. Use eta 0 and the same steps, or connect the "
+    "inversion (variance_noise) too, which brings both.",
+}
 
 
 class DDIMInvert:
@@ -26,8 +42,8 @@ class DDIMInvert:
 
     CATEGORY = "DDIM/inversion"
     DESCRIPTION = (
-        "Finds the noise that DDIM KSampler turns into this image, and measures how well the image comes back. Sample "
-        "from it with add_noise off and the same schedule and eta: the same prompt reconstructs the image, another "
+        "Finds the noise that DDIM KSampler turns into this image, and measures how well the image comes back. Connect "
+        "latent and inversion (variance_noise) to DDIM KSampler: the same prompt reconstructs the image, another "
         "prompt edits it."
     )
     SEARCH_ALIASES = [
@@ -48,8 +64,8 @@ class DDIMInvert:
     RETURN_TYPES = (LATENT, VARIANCE_NOISE, "FLOAT")
     RETURN_NAMES = ("latent", "variance_noise", "error")
     OUTPUT_TOOLTIPS = (
-        "The noise: the latent_image of DDIM KSampler with add_noise off.",
-        "The noise of every step and the run that it belongs to: connect it to DDIM KSampler, or save it. Required for "
+        "The noise: the latent_image of DDIM KSampler, which adds none to it.",
+        "What the inversion recorded, with its schedule and eta: connect it to DDIM KSampler, or save it. Required for "
         "the methods variance_noise, edict and bdia.",
         "Round-trip error of the worst image: root mean square, in latent units.",
     )
@@ -58,25 +74,30 @@ class DDIMInvert:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        cfg = number(
-            1.0,
-            0.0,
-            100.0,
-            0.1,
-            "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, that of DDIM KSampler.",
-        )
-        eta = number(
-            1.0, 0.0, 1.0, 0.01, "For variance_noise: the eta that DDIM KSampler will have. Other methods use eta 0."
-        )
+        noise = {"eta": _eta(), "seed": _seed()}
+        noise = applies({**noise, **inputs("noise_path", "noise_precision")}, method=["variance_noise"])
         return {
-            "required": {
-                **inputs("model", "positive", "negative", "latent_image", "schedule", "method", "seed"),
-                "cfg": cfg,
+            "required": inputs("model", "positive", "negative", "latent_image"),
+            "optional": {
+                **planned_here("schedule"),
+                **inputs("method"),
+                **planned_here("steps", "timestep_spacing"),
+                "seed": noise["seed"],
+                "cfg": number(
+                    1.0,
+                    0.0,
+                    100.0,
+                    0.1,
+                    "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, that of DDIM "
+                    "KSampler.",
+                ),
                 **inputs("guidance_rescale"),
-                "eta": eta,
-                **inputs("noise_path", "refinements", "noise_precision"),
+                "eta": noise["eta"],
+                "noise_path": noise["noise_path"],
+                **applies(inputs("refinements"), method=["fixed_point"]),
+                "noise_precision": noise["noise_precision"],
+                **inputs("guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
             },
-            "optional": inputs("guidance_mode", "guidance_start", "guidance_end", "guidance_unit"),
         }
 
     def invert(
@@ -85,15 +106,17 @@ class DDIMInvert:
         positive: Conditioning,
         negative: Conditioning,
         latent_image: Latent,
-        schedule: Schedule,
-        method: str,
-        seed: int,
-        cfg: float,
-        guidance_rescale: float,
-        eta: float,
-        noise_path: str,
-        refinements: int,
-        noise_precision: str,
+        schedule: Schedule | None = None,
+        method: str = "variance_noise",
+        steps: int = 20,
+        timestep_spacing: str = "trailing",
+        seed: int = 0,
+        cfg: float = 1.0,
+        guidance_rescale: float = 0.0,
+        eta: float = 1.0,
+        noise_path: str = NOISE_PATHS[0],
+        refinements: int = 4,
+        noise_precision: str = "half",
         guidance_mode: str = "cfg",
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
@@ -106,6 +129,7 @@ class DDIMInvert:
                 "without it, and mask the sampling instead (Set Latent Noise Mask after DDIM Invert)"
             )
         backend = current()
+        schedule = schedule or plan_of_model(backend.model_facts(model), steps, timestep_spacing, denoise=1.0)
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
         settings = InversionSettings(
@@ -122,10 +146,24 @@ class DDIMInvert:
         )
         latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
         inversion = _for_socket(found[0], latent["samples"], schedule)
-        errors, residual = inversion.residual.sqrt().tolist(), inversion.residual.tolist()
-        report = inversion_report(method, errors, residual, _how_to_sample(settings))
-        shown = {"ddim_inversion": [report], "text": [_summary(method, errors)]}
-        return {"ui": shown, "result": (latent, RecordedNoise.from_inversion(inversion), max(errors))}
+        marked, recorded = mark_inverted(latent, method), RecordedNoise.from_inversion(inversion)
+        return {"ui": _shown(inversion), "result": (marked, recorded, float(inversion.residual.max().sqrt()))}
+
+
+def _seed() -> Input:
+    """Define a seed that stays as it is from run to run: each new one would invert again."""
+    kind, options = inputs("seed")["seed"]
+    return kind, {**options, "tooltip": "For variance_noise: seed of the path.", "control_after_generate": False}
+
+
+def _eta() -> Input:
+    return number(
+        1.0,
+        0.0,
+        1.0,
+        0.01,
+        "For variance_noise: the eta that DDIM KSampler then samples with. Other methods use eta 0.",
+    )
 
 
 @dataclass(frozen=True)
@@ -220,13 +258,12 @@ def _for_socket(inversion: Inversion, samples: Tensor, schedule: Schedule) -> In
     )
 
 
-def _how_to_sample(settings: InversionSettings) -> list[str]:
-    instructions = {
-        "variance_noise": f"Sample with eta {settings.eta:g}, add_noise off, and variance_noise connected.",
-        "edict": "Sample with eta 0, add_noise off, and variance_noise connected: it holds the second track.",
-        "bdia": "Sample with eta 0, add_noise off, and variance_noise connected: it holds the second sample.",
-    }
-    return [instructions.get(settings.method, "Sample with eta 0 and add_noise off.")]
+def _shown(inversion: Inversion) -> dict[str, list[Any]]:
+    """Return what the editor shows under the node."""
+    method, errors = inversion.method, inversion.residual.sqrt().tolist()
+    notes = [AFTERWARDS[needs_recorded_noise(method)]]
+    report = inversion_report(method, errors, inversion.residual.tolist(), notes)
+    return {"ddim_inversion": [report], "text": [_summary(method, errors)]}
 
 
 def _summary(method: str, errors: list[float]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..ddim import DDIMError, Schedule, load_noise, save_noise
-from .backend import FolderName, current
-from .inputs import DDIM_SCHEDULE, LATENT, VARIANCE_NOISE, InputTypes, choice, inputs, socket
-from .values import Latent, RecordedNoise
+from ...ddim import DDIMError, Schedule, load_noise, save_noise
+from ..backend import FolderName, current
+from ..inputs import DDIM_SCHEDULE, LATENT, VARIANCE_NOISE, InputTypes, choice, inputs, socket
+from ..values import Latent, RecordedNoise, mark_inverted
 
 __all__ = ["DDIMLoadNoise", "DDIMSaveNoise"]
 
@@ -107,7 +107,8 @@ class DDIMLoadNoise:
     ) -> tuple[Latent, RecordedNoise, Schedule, float]:
         inversion = load_noise(_resolve(file_name or noise_file))
         noise = RecordedNoise.from_inversion(inversion)
-        return {"samples": inversion.latent.clone()}, noise, inversion.schedule, noise.eta
+        latent = mark_inverted({"samples": inversion.latent.clone()}, inversion.method)
+        return latent, noise, inversion.schedule, noise.eta
 
 
 def _next_free(folder: Path, name: str) -> Path:

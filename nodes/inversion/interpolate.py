@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ddim import DDIMError, slerp_path
-from .inputs import LATENT, InputTypes, inputs
-from .values import Latent
+from ...ddim import DDIMError, slerp_path
+from ..inputs import LATENT, InputTypes, inputs
+from ..values import Latent, inverted_with, mark_inverted, needs_recorded_noise, without_mark
 
 __all__ = ["DDIMInterpolate"]
 
@@ -36,10 +36,27 @@ class DDIMInterpolate:
     def interpolate(
         self, latent_a: Latent, frames: int = 9, loop: bool = False, latent_b: Latent | None = None
     ) -> tuple[Latent]:
+        method = _method_of(latent_a, latent_b)
         paths = _paths(latent_a["samples"], None if latent_b is None else latent_b["samples"])
         samples = torch.cat([slerp_path(points, frames, closed=loop) for points in paths])
-        rest = {key: value for key, value in latent_a.items() if key not in PER_IMAGE}
-        return ({**rest, "samples": samples},)
+        rest = {key: value for key, value in without_mark(latent_a).items() if key not in PER_IMAGE}
+        latent = {**rest, "samples": samples}
+        return (latent if method is None else mark_inverted(latent, method),)
+
+
+def _method_of(*latents: Latent | None) -> str | None:
+    """Return the method that inverted the latents of a path, which its frames then belong to; None for other noise.
+
+    Raises:
+        DDIMError: If a part of an image is not in its latent, so that no frame between would be an image.
+    """
+    methods = [method for latent in latents if latent is not None and (method := inverted_with(latent))]
+    for method in filter(needs_recorded_noise, methods):
+        raise DDIMError(
+            f"a latent that was inverted with {method} holds only a part of its image, and frames between such latents "
+            "are no images; invert with fixed_point"
+        )
+    return methods[0] if methods else None
 
 
 def _paths(a: Tensor, b: Tensor | None) -> list[Tensor]:
