@@ -147,12 +147,12 @@ def run(film: Film) -> None:
 
 def replay(film: Film, steps: int) -> None:
     """Play the replay step by step."""
-    slider = film.editor.page.locator(".ddim-replay:visible input[type=range]").first
+    slider = film.editor.page.locator(".ddim-replay:visible .ddim-controls input[type=range]").first
     slider.focus()
     film.editor.page.keyboard.press("Home")
     for _ in range(steps):
         film.editor.page.wait_for_timeout(80)
-        left, top, width, height = film.editor.evaluate(_BOX, ".ddim-replay input[type=range]")
+        left, top, width, height = film.editor.evaluate(_BOX, ".ddim-replay .ddim-controls input[type=range]")
         share = slider.evaluate("(e) => (e.value - e.min) / (e.max - e.min)")
         film.shoot("Replay: what each step predicted", 0.3, (left + share * width - 4, top + height / 2))
         film.editor.page.keyboard.press("ArrowRight")
@@ -180,7 +180,7 @@ def record(editor: Editor) -> Film:
     workflow = editor.evaluate("app.graph.serialize()")
     arrange(editor)
     editor.run()
-    editor.wait("document.querySelector('.ddim-replay input[type=range]')?.checkVisibility()")
+    editor.wait("document.querySelector('.ddim-replay .ddim-controls input[type=range]')?.checkVisibility()")
     editor.set_widget(node_id(editor, "DDIMSchedule"), "timestep_spacing", "leading")  # a warning takes room, too
     editor.page.wait_for_timeout(2000)
     clip = arrange(editor)
