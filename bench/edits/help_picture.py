@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.edits.__main__ import ROOT, pictures
 from bench.edits.methods import METHODS, Prompts
-from bench.figures.help_pictures import colours
+from bench.figures.look import colours
 from bench.figures.strips import sheet
 
 SHOWN = {"plain inversion": "ddim", "two edits of this node": "variance_noise, LEDITS++"}

@@ -5,18 +5,17 @@ Every picture is produced by the core and the demo model; draw them again when e
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor
 
+from bench.figures.look import BLUE, DOTS, GREEN, GREY, ORANGE, axes_of, colours, plotted, set_style
 from bench.figures.strips import WIDTH, conditional, demo, digits, real_digits, sheet, stacked
 from ddim import (
     DDIMScheduler,
@@ -34,10 +33,6 @@ from demo.data import load_scans
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
 FOLDER = Path(__file__).resolve().parents[2] / "web" / "docs" / "pictures"
-# Colours that are readable on white and on black; a help page is 300 pixels wide, and a picture twice as many.
-BLUE, ORANGE, GREEN, GREY = "#3d86e0", "#dd7a2a", "#3f9a55", "#808080"
-INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
-DOTS = 200  # of a plot, per inch
 
 
 def sd(**changes: Any) -> SchedulerConfig:
@@ -54,11 +49,6 @@ def sd(**changes: Any) -> SchedulerConfig:
 def levels(schedule: Schedule) -> tuple[list[int], list[float]]:
     """Timesteps and alpha_bar of a schedule, for plotting."""
     return list(range(len(schedule.noise))), schedule.noise.alpha_bar.tolist()
-
-
-def axes_of(columns: int, height: float, **options: Any) -> Any:
-    """Open a figure of the width of a help page, and return its axes."""
-    return plt.subplots(1, columns, figsize=(WIDTH / DOTS, height), squeeze=False, **options)[1][0]
 
 
 def draw_schedule() -> Image.Image:
@@ -118,6 +108,14 @@ def draw_sample() -> Image.Image:
         "predicted": torch.stack([x[0] for _, _, x in shown]),
     }
     return sheet(rows, above=[f"t {t}" for t, _, _ in shown])
+
+
+def draw_step_strip() -> Image.Image:
+    """DDIM Step Strip: what each of ten steps predicted, for two digits."""
+    labels, kept = [4, 7, 2], []
+    model = conditional(labels)
+    sample(model, initial_noise(3, 5), make_scheduler(demo(), 10), callback=lambda i, t, x_t, x0: kept.append(x0))
+    return sheet({f"image {i + 1}": torch.stack([x0[i] for x0 in kept]) for i in range(2)})
 
 
 def draw_fit_steps() -> Image.Image:
@@ -270,26 +268,10 @@ PICTURES = {
 }
 
 
-def plotted() -> Image.Image:
-    """Return the open figure as a picture."""
-    buffer = io.BytesIO()
-    plt.tight_layout(pad=0.3)
-    plt.savefig(buffer, dpi=DOTS, transparent=True)
-    plt.close("all")
-    return Image.open(buffer).convert("RGBA")
-
-
-def colours(picture: Image.Image) -> Image.Image:
-    """Return the picture with at most 128 colours, so that its file is small."""
-    return picture.quantize(128, Image.Quantize.FASTOCTREE)
-
-
 def main(names: Sequence[str]) -> None:
     """Draw the named pictures, or all of them."""
-    matplotlib.use("Agg")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 9, "axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, **dict.fromkeys(INKED, GREY)})
+    set_style()
     for name in names or PICTURES:
         colours(PICTURES[name]()).save(FOLDER / f"{name}.png", optimize=True)
         print(f"{name}: {(FOLDER / f'{name}.png').stat().st_size} bytes")
