@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "images" / "editor.webp"
 DENSITY, EDGE, CAPTION = 1.5, 16, 40
 STEPS = (18, 16, 14, 12)
+RUNNING = "Run: the replay fills while the pictures form"
 WIDTHS = {"DDIMSchedule": 330, "DDIMSample": 330, "SaveImage": 230}
 # Puts the schedule, the sampler and the result side by side, and everything else left of them, out of sight. Gives the
 # size of the part that is shown.
@@ -139,10 +140,10 @@ def run(film: Film) -> None:
     editor.page.get_by_test_id("queue-button").click()
     over = "window.__events.some((event) => event[0] === 'execution_success')"
     while not editor.evaluate(over) and len(film.frames) < 80:
-        film.shoot("Run", 0.12)
+        film.shoot(RUNNING, 0.2)
     editor.wait("(before) => document.querySelector('.ddim-replay').textContent !== before", before)
     editor.page.wait_for_timeout(1500)  # the result is loaded and drawn
-    film.shoot("Run", 1.0)
+    film.shoot(RUNNING, 1.0)
 
 
 def replay(film: Film, steps: int) -> None:
