@@ -15,15 +15,19 @@ __all__ = ["BLUE", "DOTS", "GREEN", "GREY", "ORANGE", "axes_of", "colours", "plo
 
 # Colours that are readable on white and on black; a help page is 300 pixels wide, and a picture twice as many.
 BLUE, ORANGE, GREEN, GREY = "#3d86e0", "#dd7a2a", "#3f9a55", "#808080"
-INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
 DOTS = 200  # of a plot, per inch
 
 
 def set_style() -> None:
     """Set matplotlib up."""
     matplotlib.use("Agg")
-    plt.rcParams.update({"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 9, "axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, **dict.fromkeys(INKED, GREY)})
+    plt.rc("font", size=9)
+    plt.rc("text", color=GREY)
+    plt.rc("axes", titlesize=9, titlecolor=GREY, labelcolor=GREY, edgecolor=GREY)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("xtick", color=GREY)
+    plt.rc("ytick", color=GREY)
+    plt.rc("legend", fontsize=9)
 
 
 def axes_of(columns: int, height: float, **options: Any) -> Any:
