@@ -9,7 +9,7 @@ from pathlib import Path
 from .address import set_address
 from .browser import ensure_browser
 from .release import show_release
-from .steps import clean, link_for_types, once_for_each_capability
+from .steps import build_site, clean, link_for_types, once_for_each_capability
 from .versions import run_newest, run_oldest
 
 __all__ = ["TASKS", "Step", "Task"]
@@ -93,9 +93,27 @@ _ROWS = (
     Task("bench", "print every table (speed, accuracy, demo quality) and draw the plots", "bench", (("-m", "bench"),)),
     Task(
         "lint",
-        "style and types",
+        "style, types, and the links and references of the documentation",
         "lint",
-        (("-m", "ruff", "check", "."), ("-m", "ruff", "format", "--check", "."), link_for_types, ("-m", "mypy")),
+        (
+            ("-m", "ruff", "check", "."),
+            ("-m", "ruff", "format", "--check", "."),
+            link_for_types,
+            ("-m", "mypy"),
+            build_site,
+        ),
+    ),
+    Task("docs", "build the documentation site in build/site", "lint", (build_site,)),
+    Task(
+        "figures",
+        "draw the pictures of README and of the help pages again, and record the animation (needs Chromium)",
+        "bench",
+        (
+            ("-m", "bench.figures.help_pictures"),
+            ("-m", "bench.edits.help_picture"),
+            ("-m", "bench.figures.readme_pictures"),
+            ("-m", "bench.figures.editor_animation"),
+        ),
     ),
     Task(
         "train", "make the demo weights from nothing (most of an hour on two cores)", "train", (("-m", "demo.train"),)

@@ -19,9 +19,9 @@ LISTS = ("pyproject.toml", "constraints.txt")
 # Name of a set-up -> the extras of pyproject.toml that it installs.
 SETUPS = {
     "host": "host",
-    "test": "host,train,test",
-    "bench": "host,train,test,bench",
-    "lint": "lint",
+    "test": "host,train,test,docs",
+    "bench": "host,train,test,bench,docs",
+    "lint": "lint,docs",
     "train": "train,host",
 }
 

@@ -89,7 +89,7 @@ def test_a_set_up_is_done_once_and_again_when_the_lists_change(folder: Path, ins
     assert [command[-1] for command in installed] == [".", ".[host]"]
     assert venv.set_up(folder, "host") == 0 and len(installed) == 2
     assert venv.set_up(folder, "lint") == 0
-    assert [command[-1] for command in installed[2:]] == [".[lint]"]
+    assert [command[-1] for command in installed[2:]] == [".[lint,docs]"]
     later = time.time() + 5
     os.utime(folder / "pyproject.toml", (later, later))
     for stamp in (".base", ".host"):  # so that the order does not depend on the clock's resolution
