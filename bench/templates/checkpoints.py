@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bench.templates.described import GREEN, PURPLE, YELLOW, Box, Group, Model, Template, group
 
 __all__ = ["TEMPLATES"]
@@ -38,7 +40,7 @@ def picture() -> tuple[Box, ...]:
     )
 
 
-def sample(latent: str, values: dict[str, object], schedule: str = "") -> Group:
+def sample(latent: str, values: Mapping[str, object], schedule: str = "") -> Group:
     """Return the group with the sampler."""
     wires = {"model": "model.MODEL", "positive": "positive", "negative": "negative", "latent_image": latent}
     wires |= {"schedule": schedule} if schedule else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bench.templates.described import GREEN, PURPLE, YELLOW, Box, Group, Template, group
 
 __all__ = ["TEMPLATES", "model_and_prompts", "shown"]
@@ -18,7 +20,7 @@ def model_and_prompts(positive: str, title: str = "Which digits", sampled_as: st
     )
 
 
-def sampler(key: str, latent: str, values: dict[str, object], title: str = "", schedule: str = "") -> Box:
+def sampler(key: str, latent: str, values: Mapping[str, object], title: str = "", schedule: str = "") -> Box:
     """Return a DDIM KSampler on the usual boxes."""
     wires = {"model": "model", "positive": "positive", "negative": "negative", "latent_image": latent}
     return Box(key, "DDIMSample", values, {**wires, **({"schedule": schedule} if schedule else {})}, title)
@@ -86,10 +88,8 @@ ZERO_SNR = Template(
         ),
         group(
             "3  Sample",
-            (
-                sampler("grey", "latent", {"seed": 7, "cfg": 1.5}, "Starts too late", "leading.schedule"),
-                sampler("full", "latent", {"seed": 7, "cfg": 1.5}, "Starts from pure noise", "trailing.schedule"),
-            ),
+            (sampler("grey", "latent", {"seed": 7, "cfg": 1.5}, "Starts too late", "leading.schedule"),),
+            (sampler("full", "latent", {"seed": 7, "cfg": 1.5}, "Starts from pure noise", "trailing.schedule"),),
             color=PURPLE,
         ),
         group(
@@ -218,29 +218,23 @@ def _three_ways() -> tuple[Group, ...]:
         "interval": ("cfg 7.5, only from 20 to 60 %", {"cfg": 7.5, "guidance_start": 0.2, "guidance_end": 0.6}),
     }
     samplers = tuple(
-        sampler(f"sample_{name}", "latent", {"seed": 7, **values}, title, "schedule.schedule")
-        for name, (title, values) in ways.items()
+        sampler(f"sample_{name}", "latent", {"seed": 7, **values}, title) for name, (title, values) in ways.items()
     )
     pictures = tuple(
         shown(name, f"sample_{name}.latent", f"guidance/{name}", 10, title) for name, (title, _) in ways.items()
     )
+    check = {"model": "model", "positive": "positive", "latent_image": "latent"}
     return (
         group(
-            "1  Model, prompt, steps",
-            (*model_and_prompts("0123456789"), Box("latent", "DDIMDemoLatent", {"batch_size": 10})),
+            "1  Model and prompt",
             (
-                Box(
-                    "check",
-                    "DDIMCheckModel",
-                    {},
-                    {"model": "model", "positive": "positive", "latent_image": "latent"},
-                    "What does it predict?",
-                ),
-                Box("schedule", "DDIMSchedule", {}, {"model": "model"}),
+                *model_and_prompts("0123456789"),
+                Box("latent", "DDIMDemoLatent", {"batch_size": 10}),
+                Box("check", "DDIMCheckModel", {}, check, "What does it predict?"),
             ),
         ),
-        Group("2  Sample, three ways", tuple((each,) for each in samplers), PURPLE),
-        Group("3  Compare", ((*pictures[0], *pictures[1]), pictures[2]), GREEN),
+        Group("2  Sample, three ways", (samplers[:2], samplers[2:]), PURPLE),
+        group("3  Compare", (*pictures[0], *pictures[1], *pictures[2]), color=GREEN),
     )
 
 
@@ -249,7 +243,6 @@ GUIDANCE = Template(
     _three_ways(),
     (
         ("positive", "digits", "Digits to draw"),
-        ("schedule", "steps", "Steps"),
         ("sample_cfg", "cfg", "cfg of the first"),
         ("sample_cfg_plus_plus", "cfg", "lambda of CFG++"),
     ),
@@ -258,44 +251,36 @@ GUIDANCE = Template(
 
 
 def _fitted() -> tuple[Group, ...]:
-    runs = {
-        "trailing_5": ("5 steps, trailing", "five.schedule"),
-        "fitted_5": ("5 steps, fitted", "fit.schedule"),
-        "trailing_20": ("20 steps, trailing", "twenty.schedule"),
-    }
-    samplers = tuple(
-        sampler(f"sample_{name}", "latent", {"seed": 7, "cfg": 1.5}, title, schedule)
-        for name, (title, schedule) in runs.items()
+    fit = {"model": "model", "positive": "positive", "negative": "negative", "latent_image": "latent"}
+    values = {"seed": 7, "cfg": 1.5}
+    samplers = (
+        sampler("sample_trailing_5", "latent", {**values, "steps": 5}, "5 steps, trailing"),
+        sampler("sample_fitted_5", "latent", values, "5 steps, fitted", "fit.schedule"),
+        sampler("sample_trailing_20", "latent", {**values, "steps": 20}, "20 steps, trailing"),
     )
-    pictures = tuple(
-        shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, (title, _) in runs.items()
-    )
-    fit_wires = {
-        "model": "model",
-        "positive": "positive",
-        "negative": "negative",
-        "latent_image": "latent",
-        "schedule": "twenty.schedule",
-    }
+    titles = {"trailing_5": "5 steps, trailing", "fitted_5": "5 steps, fitted", "trailing_20": "20 steps, trailing"}
+    pictures = [shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, title in titles.items()]
     return (
         group(
-            "1  Model and prompt", (*model_and_prompts("01234567"), Box("latent", "DDIMDemoLatent", {"batch_size": 8}))
+            "1  Model and prompt",
+            (*model_and_prompts("01234567"), Box("latent", "DDIMDemoLatent", {"batch_size": 8})),
         ),
         group(
-            "2  Steps",
+            "2  Fit 5 steps",
             (
-                Box("five", "DDIMSchedule", {"steps": 5}, {"model": "model"}, "5 steps, trailing"),
-                Box("twenty", "DDIMSchedule", {"steps": 20}, {"model": "model"}, "20 steps, trailing"),
-            ),
-            (
+                Box("long", "DDIMSchedule", {"steps": 20}, {"model": "model"}, "The run to fit"),
                 Box(
-                    "fit", "DDIMFitSteps", {"steps": 5, "cfg": 1.5, "seed": 1, "grid": 40}, fit_wires, "5 steps, fitted"
+                    "fit",
+                    "DDIMFitSteps",
+                    {"steps": 5, "cfg": 1.5, "seed": 1, "grid": 40},
+                    {**fit, "schedule": "long.schedule"},
+                    "5 steps, fitted",
                 ),
             ),
             color=YELLOW,
         ),
         Group("3  Sample", (samplers[:2], samplers[2:]), PURPLE),
-        Group("4  Compare", ((*pictures[0], *pictures[1]), pictures[2]), GREEN),
+        group("4  Compare", (*pictures[0], *pictures[1], *pictures[2]), color=GREEN),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bench.templates.demo_basics import shown
 from bench.templates.described import GREEN, PURPLE, YELLOW, Box, Group, Template, group
 
 __all__ = ["TEMPLATES"]
 
-STEPS = {"steps": 30}
 NOTHING = Box("nothing", "DDIMDemoPrompt", {"digits": ""}, title="No prompt")
 EIGHT = Box("edited", "DDIMDemoPrompt", {"digits": "8"}, title="What it becomes")
 THREE = Box("source", "DDIMDemoPrompt", {"digits": "3"}, title="What it shows")
@@ -21,21 +22,19 @@ def scans(digits: str, key: str = "scans", title: str = "", scan: int = 0) -> tu
     )
 
 
-def inverted(
-    key: str, latent: str, positive: str, values: dict[str, object], title: str = "", schedule: str = ""
-) -> Box:
+def inverted(key: str, latent: str, positive: str, values: Mapping[str, object], title: str = "") -> Box:
     """Return a DDIM Invert."""
     wires = {"model": "model", "positive": positive, "negative": "nothing", "latent_image": latent}
-    return Box(key, "DDIMInvert", values, {**wires, **({"schedule": schedule} if schedule else {})}, title)
+    return Box(key, "DDIMInvert", {"steps": 20, **values}, wires, title)
 
 
 def sampled(
     key: str,
     invert: str,
     positive: str,
-    values: dict[str, object],
+    values: Mapping[str, object],
     title: str = "",
-    wires: dict[str, str] | None = None,
+    wires: Mapping[str, str] | None = None,
 ) -> Box:
     """Return a DDIM KSampler on an inversion: two wires, and the inversion brings its steps and eta."""
     from_inversion = {"latent_image": f"{invert}.latent", "variance_noise": f"{invert}.variance_noise"}
@@ -56,10 +55,13 @@ def before_and_after(prefix: str, latent: str, columns: int = 8) -> Group:
 
 
 def edit(
-    name: str, prefix: str, invert: dict[str, object], sample: dict[str, object], wires: dict[str, str] | None = None
+    name: str,
+    prefix: str,
+    invert: Mapping[str, object],
+    sample: Mapping[str, object],
+    wires: Mapping[str, str] | None = None,
 ) -> Template:
     """Return an example that turns 3s into 8s."""
-    schedule = Box("schedule", "DDIMSchedule", STEPS, {"model": "model"})
     return Template(
         name,
         (
@@ -68,8 +70,7 @@ def edit(
             ),
             group(
                 "2  Invert",
-                (schedule,),
-                (inverted("invert", "encode_scans", "source", invert, schedule="schedule.schedule"),),
+                (inverted("invert", "encode_scans", "source", invert),),
                 color=YELLOW,
             ),
             group("3  Sample", (sampled("sample", "invert", "edited", sample, wires=wires),), color=PURPLE),
@@ -88,14 +89,14 @@ def edit(
 EDIT = edit(
     "Edit a picture - a 3 becomes an 8",
     "edit",
-    {"method": "variance_noise", "seed": 1, "noise_path": "edit_friendly"},
+    {"method": "variance_noise", "seed": 1, "noise_path": "edit_friendly", "steps": 30},
     {"cfg": 2.0},
 )
 
 PROXIMAL = edit(
     "Edit a picture - keep the background",
     "proximal",
-    {"method": "ddim", "seed": 1},
+    {"method": "ddim", "steps": 30},
     {"cfg": 2.0, "proximal": "soft", "proximal_quantile": 0.7},
     {"source": "source"},
 )
@@ -127,14 +128,12 @@ TWO_EDITS = Template(
         ),
         group(
             "2  Invert",
-            (Box("schedule", "DDIMSchedule", STEPS, {"model": "model"}),),
             (
                 inverted(
                     "invert",
                     "encode_scans",
                     "nothing",
-                    {"method": "variance_noise", "seed": 1, "noise_path": "edit_friendly"},
-                    schedule="schedule.schedule",
+                    {"method": "variance_noise", "seed": 1, "noise_path": "edit_friendly", "steps": 30},
                 ),
             ),
             color=YELLOW,
@@ -174,23 +173,14 @@ def _two_methods() -> tuple[Group, ...]:
         ),
         group(
             "2  Invert",
-            (Box("schedule", "DDIMSchedule", {"steps": 20}, {"model": "model"}),),
             (
-                inverted(
-                    "invert_plain",
-                    "encode_scans",
-                    "source",
-                    {"method": "ddim"},
-                    "Plain: each step backwards",
-                    "schedule.schedule",
-                ),
+                inverted("invert_plain", "encode_scans", "source", {"method": "ddim"}, "Plain: each step backwards"),
                 inverted(
                     "invert_exact",
                     "encode_scans",
                     "source",
                     {"method": "variance_noise", "seed": 1},
                     "Recorded: the noise of each step",
-                    "schedule.schedule",
                 ),
             ),
             color=YELLOW,
@@ -203,7 +193,7 @@ def _two_methods() -> tuple[Group, ...]:
             ),
             color=PURPLE,
         ),
-        Group("4  Compare", (pictures["original"], (*pictures["plain"], *pictures["exact"])), GREEN),
+        group("4  Compare", (*pictures["original"], *pictures["plain"], *pictures["exact"]), color=GREEN),
     )
 
 
@@ -214,7 +204,6 @@ ROUND_TRIP = Template(
         ("scans", "digits", "Digits to invert"),
         ("source", "digits", "What they show"),
         ("invert_plain", "method", "Method of the first"),
-        ("schedule", "steps", "Steps"),
     ),
     ("original", "plain", "exact"),
 )
@@ -230,10 +219,9 @@ def _between() -> tuple[Group, ...]:
         ),
         group(
             "2  Invert",
-            (Box("schedule", "DDIMSchedule", {"steps": 20}, {"model": "model"}),),
             (
-                inverted("invert_from", "encode_from", "nothing", values, schedule="schedule.schedule"),
-                inverted("invert_to", "encode_to", "nothing", values, schedule="schedule.schedule"),
+                inverted("invert_from", "encode_from", "nothing", values),
+                inverted("invert_to", "encode_to", "nothing", values),
             ),
             color=YELLOW,
         ),
@@ -255,7 +243,6 @@ def _between() -> tuple[Group, ...]:
                         "positive": "nothing",
                         "negative": "nothing",
                         "latent_image": "path",
-                        "schedule": "schedule.schedule",
                     },
                 ),
             ),
@@ -274,7 +261,6 @@ INTERPOLATE = Template(
         ("from", "digits", "From these digits"),
         ("to", "digits", "to these"),
         ("path", "frames", "Frames"),
-        ("schedule", "steps", "Steps"),
     ),
     ("frames",),
 )
@@ -293,7 +279,7 @@ SHARE = Template(
         group(
             "2  Invert and save",
             (
-                inverted("invert", "encode_scans", "source", {"method": "variance_noise", "seed": 1, "steps": 20}),
+                inverted("invert", "encode_scans", "source", {"method": "variance_noise", "seed": 1}),
                 Box(
                     "save",
                     "DDIMSaveNoise",
@@ -356,16 +342,14 @@ FLOW = Template(
             ),
             color=PURPLE,
         ),
-        Group(
+        group(
             "4  Compare",
             (
-                (
-                    *shown("before", "encode_scans", "flow/before", 8, "Before"),
-                    *shown("after", "edit.latent", "flow/after", 8, "After"),
-                ),
-                shown("sampled", "sample.latent", "flow/sampled", 8, "Sampled"),
+                *shown("before", "encode_scans", "flow/before", 8, "Before"),
+                *shown("after", "edit.latent", "flow/after", 8, "After"),
+                *shown("sampled", "sample.latent", "flow/sampled", 8, "Sampled"),
             ),
-            GREEN,
+            color=GREEN,
         ),
     ),
     (

@@ -39,12 +39,12 @@ class Spec:
 
 # Measured in both renderers, the larger of the two, with the title: (width, height).
 _SIZES = {
-    "DDIMSchedule": (340, 466), "DDIMScheduleFromConfig": (400, 520), "DDIMFitSteps": (380, 420),
-    "DDIMModelSampling": (230, 110), "DDIMCheckModel": (300, 260), "DDIMSampler": (325, 190), "DDIMSample": (330, 640),
-    "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 520), "DDIMSaveNoise": (270, 152),
+    "DDIMSchedule": (340, 466), "DDIMScheduleFromConfig": (400, 520), "DDIMFitSteps": (380, 500),
+    "DDIMModelSampling": (230, 110), "DDIMCheckModel": (300, 260), "DDIMSampler": (325, 190), "DDIMSample": (330, 616),
+    "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 480), "DDIMSaveNoise": (270, 152),
     "DDIMLoadNoise": (285, 180), "DDIMInterpolate": (270, 170), "DDIMDemoModel": (270, 120),
     "DDIMDemoPrompt": (270, 124), "DDIMDemoLatent": (270, 120), "DDIMDemoPicture": (270, 152),
-    "DDIMDemoEncode": (270, 124), "DDIMDemoDecode": (270, 150), "SaveImage": (420, 330),
+    "DDIMDemoEncode": (270, 124), "DDIMDemoDecode": (270, 150), "SaveImage": (350, 230),
     "CheckpointLoaderSimple": (320, 150), "CLIPTextEncode": (320, 190), "EmptyLatentImage": (320, 170),
     "LoadImage": (320, 400), "VAEEncode": (230, 100), "VAEDecode": (230, 100), "SetLatentNoiseMask": (230, 100),
 }  # fmt: skip

@@ -16,10 +16,10 @@ TITLE = 36  # height of a node's title in the renderer with the larger one
 GAP = 28  # between nodes
 MARGIN = 16  # of a group around its nodes
 GROUP_TITLE = 44
-BETWEEN_GROUPS = 36
-NOTE_WIDTH = 400
+BETWEEN_GROUPS = 28
+NOTE_WIDTH = 360
 NOTE_COLOR, NOTE_GROUND = "#223", "#2b3548"
-VIEW = (1440, 790)  # of the canvas in a window of 1600 x 950, without the bars
+VIEW = (1470, 820)  # of the canvas in a window of 1600 x 950, without the bars
 NAMESPACE = uuid.UUID("7de7e9ee-78c9-4395-8256-7103bd85547b")
 
 
@@ -43,7 +43,7 @@ def workflow_of(template: Template) -> dict[str, Any]:
         "groups": frames,
         "config": {},
         "extra": {
-            "ds": {"scale": scale, "offset": [round(80 / scale), round(90 / scale)]},
+            "ds": {"scale": scale, "offset": [round(72 / scale), round(88 / scale)]},
             "frontendVersion": "1.58.1",
             "linearData": {
                 "inputs": [[ids[key], widget, {"description": words}] for key, widget, words in template.form],
@@ -57,7 +57,7 @@ def workflow_of(template: Template) -> dict[str, Any]:
 def _layout(template: Template) -> tuple[dict[str, list[int]], list[dict[str, Any]], tuple[int, int]]:
     """Return the place of every box, the groups' frames, and width and height of all of it."""
     places: dict[str, list[int]] = {}
-    frames = []
+    frames: list[dict[str, Any]] = []
     left, bottom = NOTE_WIDTH + BETWEEN_GROUPS, 0
     for number, each in enumerate(template.groups, start=1):
         right, lowest = _place(each, left, places)
@@ -179,6 +179,6 @@ def _note(template: Template, number: int, height: int) -> dict[str, Any]:
 
 
 def _note_height(text: str) -> int:
-    """Return about the height of a text in the note: 45 characters a line."""
-    lines = sum(max(1, -(-len(line) // 45)) + 0.5 for line in text.splitlines() if line.strip())
+    """Return about the height of a text in the note: 40 characters a line."""
+    lines = sum(max(1, -(-len(line) // 40)) + 0.5 for line in text.splitlines() if line.strip())
     return round(80 + 22 * lines)
