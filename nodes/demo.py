@@ -183,7 +183,12 @@ class DDIMDemoDecode:
         return {
             "required": {"latent": socket(LATENT, "From DDIM KSampler or another sampler.")},
             "optional": {
-                "columns": integer(0, 0, 100, "0: one image per latent. Otherwise one grid with this many in a row."),
+                "columns": integer(
+                    0,
+                    0,
+                    100,
+                    "0: one image per latent. Otherwise one grid with this many in a row, or all if there are fewer.",
+                ),
                 "scale": integer(4, 1, 32, "How many times larger each pixel is drawn."),
             },
         }
@@ -197,7 +202,7 @@ class DDIMDemoDecode:
             )
         images = (samples.float() / 2 + 0.5).clamp(0, 1)
         if columns:
-            images = _grid(images, columns)
+            images = _grid(images, min(columns, len(images)))
         enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
         return (enlarged.permute(0, 2, 3, 1).contiguous(),)
 

@@ -12,12 +12,18 @@ from pathlib import Path
 from .running import run
 from .venv import interpreter
 
-__all__ = ["clean", "link_for_types", "once_for_each_capability"]
+__all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability"]
+
+
+def build_site(root: Path, arguments: Sequence[str]) -> int:
+    """Build the documentation site in ``build/site``; a warning is an error."""
+    command = [str(interpreter(root)), "-m", "mkdocs", "build", "--strict", "--quiet", *arguments]
+    return run(command, root, {**os.environ, "NO_MKDOCS_2_WARNING": "1"})  # else the theme advertises its successor
 
 
 def clean(root: Path, arguments: Sequence[str]) -> int:
     """Remove the virtual environment and what runs have written."""
-    for name in (".venv", "output", "user", "temp"):
+    for name in (".venv", "build", "output", "user", "temp"):
         shutil.rmtree(root / name, ignore_errors=True)
     return 0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from host.cli.engine_options import PoolDescription
+from host.cli.console import say
+from host.cli.options.engines import PoolDescription
 from host.engines.contract import Engine, EngineError, EngineLost
 from host.workers.contract import Pool
 
@@ -65,7 +65,7 @@ class OpenedPool:
                 self._changed.wait(_WAKE_SECONDS)
                 if time.monotonic() > silent_until:
                     silent_until = math.inf
-                    sys.stderr.write("starting the workers; a ComfyUI takes a while\n")
+                    say("starting the workers; a ComfyUI takes a while")
             if self._waiting:
                 return self._waiting[0]
             raise self._error or EngineError("no worker is ready")

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from host.cli.console import is_quiet
 from host.prompt_format import Prompt, node_title
 
 __all__ = ["ProgressBars", "bar_if_slow"]
@@ -42,7 +43,9 @@ class ProgressBars:
     def _update(self, node_id: str, value: float, total: float) -> None:
         bar = self._bars.get(node_id)
         if bar is None:
-            bar = self._bars[node_id] = tqdm(total=total, desc=self._title(node_id), unit="step", file=sys.stderr)
+            bar = self._bars[node_id] = tqdm(
+                total=total, desc=self._title(node_id), unit="step", file=sys.stderr, disable=is_quiet()
+            )
         bar.total = total
         bar.update(value - bar.n)
 
@@ -63,7 +66,7 @@ def bar_if_slow(text: str) -> Iterator[Callable[[int, int], None]]:
     Args:
         text: What is being done.
     """
-    with tqdm(desc=text, unit="", file=sys.stderr, delay=1.0, leave=False) as bar:
+    with tqdm(desc=text, unit="", file=sys.stderr, delay=1.0, leave=False, disable=is_quiet()) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from host import context, folders
-from host.cli.engine_options import PoolDescription, describe_pool
+from host.cli.console import say, told_if_slow
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.interrupts import on_interrupt
+from host.cli.options.engines import PoolDescription, describe_pool
+from host.cli.options.run import choose_folders, require_writable
 from host.cli.pools import OpenedPool, make_pool
 from host.cli.progress_bars import ProgressBars, bar_if_slow
-from host.cli.run_options import choose_folders, require_writable
 from host.cli.sweeps.command import begin_sweep, run_sweep
 from host.cli.sweeps.dry_run import print_plan
 from host.cli.sweeps.resume import command_to_keep, find_sweep, restore_options
@@ -33,10 +34,10 @@ from host.sweep.planning import PlanError, Planned, make_plan
 from host.validation import Validation
 from host.workflows import WorkflowError, read_workflow
 
-__all__ = ["run_command"]
+__all__ = ["call"]
 
 
-def run_command(args: argparse.Namespace) -> int:
+def call(args: argparse.Namespace) -> int:
     """Check everything, then run. Returns the exit code."""
     chosen = choose_folders(args)
     context.use_folders(chosen)
@@ -58,7 +59,7 @@ def run_command(args: argparse.Namespace) -> int:
             print_plan(planned.plan, planned.notes, description, chosen.output)
             return OK
         for note in planned.notes:
-            sys.stderr.write(f"note: {note}\n")
+            say(f"note: {note}")
         if planned.plan.axes:
             return _sweep(args, planned, pool, description, chosen)
         if description.is_embedded and not description.address and args.threads is None and not args.exact:
@@ -72,7 +73,8 @@ def _load_registry(description: PoolDescription, pool: OpenedPool) -> Registry:
     """Return the node classes of the engine."""
     try:
         if description.is_embedded:
-            return load_pack(folders.ROOT)
+            with told_if_slow("loading the nodes ..."):
+                return load_pack(folders.ROOT)
         from host.engines.object_info import registry_from
 
         return registry_from(pool.first().object_info())

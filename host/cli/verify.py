@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from host import folders
-from host.cli.engine_options import add_engine_options, engine_specs
+from host.cli.console import say
 from host.cli.exit_codes import BAD_INPUT, INTERRUPTED, OK, UsageError
 from host.cli.interrupts import on_interrupt
+from host.cli.options.engines import engine_specs
 from host.cli.progress_bars import ProgressBars
 from host.engines.contract import EngineError
 from host.engines.spec import EngineSpec
@@ -22,20 +23,13 @@ from host.verify.rerun import Rerunner, StoppedError, groups_of
 from host.verify.saved_picture import ContactSheetError, SavedPicture, UnverifiableError, read_picture
 from host.verify.verdicts import Verdict
 
-__all__ = ["add_options"]
+__all__ = ["call"]
 
 _DIFFERENT = 1
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options to its parser; `args.call(args)` runs it."""
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNG with the prompt that made it")
-    parser.add_argument("--input-directory", metavar="DIR", help="where LoadImage reads (default: input)")
-    add_engine_options(parser, workers=False, address=False)
-    parser.set_defaults(call=_verify)
-
-
-def _verify(args: argparse.Namespace) -> int:
+def call(args: argparse.Namespace) -> int:
+    """Verify the pictures, and print what was found. Returns the exit code."""
     spec = _only_engine(args)
     chosen = folders.default_folders(folders.ROOT)
     if args.input_directory:
@@ -48,7 +42,7 @@ def _verify(args: argparse.Namespace) -> int:
         with Rerunner(spec, chosen) as rerunner, on_interrupt(rerunner.interrupt):
             for number, group in enumerate(groups, 1):
                 if len(groups) > 1:
-                    sys.stderr.write(f"run {number} of {len(groups)}\n")
+                    say(f"run {number} of {len(groups)}")
                 bars = ProgressBars(group.prompt)
                 try:
                     found = rerunner.verdicts(group, bars.show_event)
@@ -78,7 +72,7 @@ def _read_pictures(paths: Sequence[str], verdicts: list[Verdict]) -> list[SavedP
         try:
             pictures.append(read_picture(Path(path)))
         except ContactSheetError:
-            sys.stderr.write(f"{path} is the contact sheet of a sweep; its pictures are verified one by one\n")
+            say(f"{path} is the contact sheet of a sweep; its pictures are verified one by one")
         except UnverifiableError as error:
             verdicts.append(Verdict(path, "unverified", str(error)))
     _print(verdicts)

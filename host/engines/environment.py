@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "describe_packs", "describe_process", "file_digest", "processor_name"]
+__all__ = ["describe", "describe_packs", "describe_process", "file_digest", "pack_version", "processor_name"]
 
 # Folders of a pack whose code does not take part when a node runs, or that hold no code.
 _NOT_NODES = frozenset({"host", "tests", "bench", "docs", "input", "output", "temp", "user", "models", "node_modules"})
@@ -76,7 +76,7 @@ def describe_process(packs: Iterable[Path], *, exact: bool = False) -> dict[str,
         libraries |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
     return describe(
         "embedded",
-        _version(ROOT),
+        pack_version(ROOT),
         devices or ["cpu"],
         threads=torch.get_num_threads(),
         exact=exact,
@@ -101,11 +101,11 @@ def describe_packs(folders: Iterable[Path]) -> list[dict[str, Any]]:
     found = []
     for folder in folders:
         weights = {} if folder.is_file() else {path.name: file_digest(path) for path in _weights_files(folder)}
-        found.append({"version": _version(folder), "code": _code_digest(folder), "weights": weights})
+        found.append({"version": pack_version(folder), "code": _code_digest(folder), "weights": weights})
     return found
 
 
-def _version(pack: Path) -> str:
+def pack_version(pack: Path) -> str:
     """Return the `__version__` that a pack's door or a `version.py` of it names, without importing it."""
     candidates = [pack] if pack.is_file() else [pack / "__init__.py", *sorted(pack.glob("*/version.py"))]
     for path in candidates:

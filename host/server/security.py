@@ -12,8 +12,10 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import socket
 import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -23,7 +25,7 @@ from aiohttp.typedefs import Handler, Middleware
 from host.folders import FolderError
 from host.server.json_http import http_error, json_response
 
-__all__ = ["answer_errors", "same_site_only"]
+__all__ = ["answer_errors", "own_names", "same_site_only"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,33 @@ _HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
 }
+
+
+def own_names(listen: str, allowed: Iterable[str], data: Path) -> set[str]:
+    """Return the names under which browsers may call: the allowed ones, and this machine's if others can reach it.
+
+    Args:
+        listen: The address to listen on. Any but this machine's own is warned of.
+        allowed: Further names.
+        data: The folder that everybody who reaches the host can read and write.
+    """
+    names = {*allowed, listen}
+    if not _is_loopback(listen):
+        log.warning(
+            "listening on %s: everybody who reaches this machine can run prompts, and read and write its files "
+            "in %s; there is no password",
+            listen,
+            data,
+        )
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return names
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def same_site_only(names: Iterable[str]) -> Middleware:

@@ -33,6 +33,7 @@ from host.server.jobs.worker import Worker
 from host.server.log_buffer import LogBuffer, record_logs
 from host.server.memory import return_large_blocks
 from host.server.routes.system import FEATURES
+from host.server.security import own_names
 from host.server.state import Host
 from host.server.websockets import WebSockets
 from host.workers.contract import Pool
@@ -110,7 +111,7 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str], pool: Poo
         context.use_folders(folders)
         host = _assemble(registry, folders, settings, stack.enter_context(record_logs()), pool)
         runner = web.AppRunner(
-            make_app(host, _host_names(settings)),
+            make_app(host, own_names(settings.listen, settings.allowed_names, settings.data)),
             access_log=None,
             shutdown_timeout=_STOP_SECONDS,
             keepalive_timeout=MAX_HEADER_SECONDS,
@@ -118,10 +119,11 @@ async def _serve(registry: Registry, settings: Settings, out: IO[str], pool: Poo
         stack.push_async_callback(_stop, host, runner)
         await runner.setup()
         _exclude_from_garbage_collection()
-        address = await _listen(runner, settings)
+        address, *elsewhere = await _listen(runner, settings)
         stop = _stop_event()
         host.worker.start()
         out.write(f"The visual editor and the API are at {address}\n")
+        out.writelines(f"Other machines reach them at {other}\n" for other in elsewhere)
         out.flush()
         await stop.wait()
         log.info("stopping")
@@ -232,29 +234,8 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _host_names(settings: Settings) -> set[str]:
-    """Return the names under which browsers may call: the allowed ones, and this machine's if others can reach it."""
-    names = {*settings.allowed_names, settings.listen}
-    if not _is_loopback(settings.listen):
-        log.warning(
-            "listening on %s: everybody who reaches this machine can run prompts, and read and write its files "
-            "in %s; there is no password",
-            settings.listen,
-            settings.data,
-        )
-        names |= {socket.gethostname(), socket.getfqdn()}
-    return names
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-async def _listen(runner: web.AppRunner, settings: Settings) -> str:
-    """Start to listen. Returns the host's address."""
+async def _listen(runner: web.AppRunner, settings: Settings) -> list[str]:
+    """Start to listen. Returns URLs of the host: for this machine first, then for others if they can reach it."""
     site = web.TCPSite(runner, settings.listen, settings.port)
     try:
         await site.start()
@@ -264,7 +245,31 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> str:
             "with --port (0 takes a free one)"
         ) from error
     name, port = runner.addresses[0][:2]
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return _reachable_at(name, port)
+
+
+def _reachable_at(name: str, port: int) -> list[str]:
+    """Return URLs of a socket that can be opened: for this machine, and for others if it listens everywhere.
+
+    Args:
+        name: The numeric address that the socket is bound to.
+        port: Its port.
+    """
+    address = ipaddress.ip_address(name)
+    hosts = [name]
+    if address.is_unspecified:
+        hosts = ["127.0.0.1", _address_in_network()] if address.version == 4 else ["::1", socket.gethostname()]
+    return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host in hosts]
+
+
+def _address_in_network() -> str:
+    """Return this machine's address as other machines see it, or its name if it is in no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documents; only a route is chosen, nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 # -- stopping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from host.sweep.values import AxisOption, Column, ValuesError, read_axes
 from host.validation import Validation, error_line, validate
 from host.validation.links import upstream
 from host.workflows import OverrideError, OverrideTarget, Workflow, find_target, replace_values
+from host.workflows.examples import runnable_examples
 
 __all__ = ["PlanError", "Planned", "make_plan"]
 
@@ -29,6 +31,7 @@ _MISSING_NODES = (
     "this host has this project's nodes and LoadImage, SaveImage, PreviewImage; --engine comfyui:PATH or "
     "http://HOST:PORT runs the nodes of a ComfyUI"
 )
+_MISSING_THERE = "install the packs that have them in the ComfyUI that runs the jobs"
 
 
 class PlanError(ValueError):
@@ -111,7 +114,18 @@ def _require_known_classes(prompt: Prompt, registry: Registry, name: str) -> Non
         if not (isinstance(node.get("class_type"), str) and node["class_type"] in registry.nodes)
     ]
     if unknown:
-        raise PlanError("\n  ".join([f"{name} cannot be run:", *_first_lines(unknown), _MISSING_NODES]))
+        raise PlanError("\n  ".join([f"{name} cannot be run:", *_first_lines(unknown), *_ways_out(registry)]))
+
+
+def _ways_out(registry: Registry) -> Iterator[str]:
+    """Yield what can be done where a node's class is not known."""
+    if registry.is_described:
+        yield _MISSING_THERE
+        return
+    yield _MISSING_NODES
+    if examples := runnable_examples(registry):
+        folders = sorted({f"{path.parent.name}{os.sep}" for path in examples})
+        yield f"examples that run here, in {', '.join(folders)}: {', '.join(path.stem for path in examples)}"
 
 
 def _first_lines(lines: list[str]) -> list[str]:

@@ -138,7 +138,8 @@ def _find_input(prompt: Prompt, target: str, registry: Registry) -> tuple[str, s
         label, name = target[:position], target[position + 1 :]
         nodes = _find_nodes(prompt, label)
         if len(nodes) > 1:
-            raise OverrideError(f"{len(nodes)} nodes are called {show(label)}; name one by its id: {_listed(nodes)}")
+            called = _listed([_described(node_id, prompt[node_id], label) for node_id in nodes])
+            raise OverrideError(f"{len(nodes)} nodes are called {show(label)}; name one by its id: {called}")
         for node_id in nodes:
             if _input_spec(prompt[node_id], name, registry) is not None:
                 return node_id, name
@@ -148,7 +149,7 @@ def _find_input(prompt: Prompt, target: str, registry: Registry) -> tuple[str, s
             )
     if failures:
         raise OverrideError(failures[0])
-    nodes = [_node_label(node_id, node) for node_id, node in prompt.items()]
+    nodes = [f"node {_described(node_id, node)}" for node_id, node in prompt.items()]
     raise OverrideError(f"no node is called {show(target.rpartition('.')[0])}; there are {_listed(nodes)}")
 
 
@@ -162,6 +163,14 @@ def _find_nodes(prompt: Prompt, label: str) -> list[str]:
 
 def _node_label(node_id: str, node: PromptNode) -> str:
     return shorten(f"node {node_id} ({node.get('class_type')})", _MAX_LABEL_CHARACTERS)
+
+
+def _described(node_id: str, node: PromptNode, known: str = "") -> str:
+    """Return a node's id with its title and its class, without the one that is known."""
+    title, class_type = node_title(node), node.get("class_type")
+    parts = [f'"{title}"'] if isinstance(title, str) and title not in ("", known, class_type) else []
+    parts += [f"({class_type})"] if class_type != known else []
+    return shorten(" ".join([node_id, *parts]), _MAX_LABEL_CHARACTERS)
 
 
 def _listed(names: list[str]) -> str:

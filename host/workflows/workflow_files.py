@@ -45,12 +45,18 @@ def read_workflow(source: str | os.PathLike[str] | bytes, registry: Registry) ->
     Raises:
         WorkflowError: There is no such file, or it contains no workflow.
     """
-    data = source if isinstance(source, bytes) else _read_file(Path(source))
+    if isinstance(source, bytes):
+        return _from_bytes(source, "the file", registry)
+    return _from_bytes(_read_file(Path(source)), str(source), registry)
+
+
+def _from_bytes(data: bytes, name: str, registry: Registry) -> Workflow:
+    """Read the content of a file. `name` is what errors call the file."""
     if len(data) > MAX_WORKFLOW_BYTES:
         raise WorkflowError(f"a workflow file has at most {_MAX_MIB} MiB, got {len(data) >> 20} MiB")
     if data.startswith(_PNG_SIGNATURE):
-        return _from_png(data, registry)
-    return _from_json(_parse(data, "the file"), registry)
+        return _from_png(data, name, registry)
+    return _from_json(_parse(data, name), name, registry)
 
 
 def _read_file(path: Path) -> bytes:
@@ -71,14 +77,19 @@ def _parse(text: bytes | str, where: str) -> Any:
         raise WorkflowError(f"{where} nests too deeply") from None
     except UnicodeDecodeError:
         raise WorkflowError(f"{where} is neither JSON nor a PNG picture") from None
-    except ValueError as error:  # also a number of thousands of digits
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise WorkflowError(f"{where} is empty; expected a workflow, in JSON or in a PNG picture") from None
+        place = f"{where}, line {error.lineno}, column {error.colno}"
+        raise WorkflowError(f"{place}: not valid JSON: {error.msg}") from error
+    except ValueError as error:  # a number of thousands of digits
         raise WorkflowError(f"{where} is not valid JSON: {error}") from error
 
 
-def _from_json(value: Any, registry: Registry) -> Workflow:
+def _from_json(value: Any, name: str, registry: Registry) -> Workflow:
     """Recognize the format by its keys."""
     if not isinstance(value, dict):
-        raise WorkflowError(f"a workflow is a JSON object, got {type(value).__name__}")
+        raise WorkflowError(f"{name}: a workflow is a JSON object, got {type(value).__name__}")
     if isinstance(value.get("nodes"), list):
         return Workflow(to_prompt(value, registry), {"workflow": value})
     if isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
@@ -86,7 +97,7 @@ def _from_json(value: Any, registry: Registry) -> Workflow:
     if value and all(isinstance(node, dict) and "class_type" in node for node in value.values()):
         return Workflow(value, {})
     raise WorkflowError(
-        "the JSON is not a workflow: neither nodes by id, each with a class_type (the API's format), nor "
+        f"{name}: the JSON is not a workflow: neither nodes by id, each with a class_type (the API's format), nor "
         "an object with 'nodes' and 'links' (the editor's format)"
     )
 
@@ -98,17 +109,19 @@ def _extra_pnginfo(body: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _from_png(data: bytes, registry: Registry) -> Workflow:
+def _from_png(data: bytes, name: str, registry: Registry) -> Workflow:
     """Read the text chunks of a PNG. The pixels are not decoded."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            texts = {name: picture.info.get(name) for name in ("prompt", "workflow")}
+            texts = {key: picture.info.get(key) for key in ("prompt", "workflow")}
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise WorkflowError(f"the PNG cannot be read: {error}") from error
-    found = {name: _parse(text, f"the picture's '{name}'") for name, text in texts.items() if isinstance(text, str)}
+        raise WorkflowError(f"{name}: the PNG cannot be read: {error}") from error
+    found = {key: _parse(text, f"{name}, its text '{key}'") for key, text in texts.items() if isinstance(text, str)}
     extra = {"workflow": found["workflow"]} if isinstance(found.get("workflow"), dict) else {}
     if isinstance(found.get("prompt"), dict):
-        return Workflow(_from_json(found["prompt"], registry).prompt, extra)
+        return Workflow(_from_json(found["prompt"], name, registry).prompt, extra)
     if extra:
-        return Workflow(_from_json(extra["workflow"], registry).prompt, extra)
-    raise WorkflowError("the picture contains no workflow: it has neither a 'prompt' nor a 'workflow' text chunk")
+        return Workflow(_from_json(extra["workflow"], name, registry).prompt, extra)
+    raise WorkflowError(
+        f"{name}: the picture contains no workflow: it has neither a 'prompt' nor a 'workflow' text chunk"
+    )

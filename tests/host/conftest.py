@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from host import context
+from host.cli import main
 from host.execution import Executor, RunResult
 from host.folders import Folders, default_folders
 from host.packs import Registry, load_pack, pack_module_name
@@ -111,3 +113,21 @@ def node(kind: str, title: str | None = None, /, **inputs: Any) -> dict[str, Any
 def _node() -> Callable[..., dict[str, Any]]:
     """`node("ToyAdd", a=["1", 0], b=2.0)`."""
     return node
+
+
+@pytest.fixture
+def run(monkeypatch, toy_pack, tmp_path, folders, capsys):
+    """Run a graph with options; gives (exit code, stdout, stderr)."""
+    monkeypatch.setattr("host.folders.ROOT", toy_pack)
+
+    def call(graph, *options, out=tmp_path / "out"):
+        file = tmp_path / "graph.json"
+        file.write_text(graph if isinstance(graph, str) else json.dumps(graph))
+        try:
+            code = main(["run", str(file), "--output-directory", str(out), *options])
+        except SystemExit as error:
+            code = error.code
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return call

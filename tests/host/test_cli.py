@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from host.engines.digests import content_digest
 from host.engines.picture_metadata import made_with, read_texts
 
 ROOT = Path(__file__).resolve().parents[2]
+FINISHED = re.compile(r"finished in \d+\.\d s\n")
 
 
 def node(kind, title=None, **inputs):
@@ -28,27 +30,9 @@ def node(kind, title=None, **inputs):
 GRAPH = {
     "1": node("ToyImage", "Grey v1.5", grey=0.5, size=8, count=1),
     "2": node("SaveImage", images=["1", 0], filename_prefix="grey"),
-    "3": node("ToyNumber", value=1.0, seed=0, mode="plain"),
+    "3": node("ToyNumber", "Which digits", value=1.0, seed=0, mode="plain"),
     "4": node("ToyNumber", value=1.0, seed=0, mode="plain"),
 }
-
-
-@pytest.fixture
-def run(monkeypatch, toy_pack, tmp_path, folders, capsys):
-    """Run a graph with options; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("host.folders.ROOT", toy_pack)
-
-    def call(graph, *options, out=tmp_path / "out"):
-        file = tmp_path / "graph.json"
-        file.write_text(graph if isinstance(graph, str) else json.dumps(graph))
-        try:
-            code = main(["run", str(file), "--output-directory", str(out), *options])
-        except SystemExit as error:
-            code = error.code
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return call
 
 
 def wrote(folder: Path) -> list[str]:
@@ -57,7 +41,7 @@ def wrote(folder: Path) -> list[str]:
 
 def test_each_file_is_named_on_a_line(run, tmp_path):
     code, out, err = run({**GRAPH, "1": node("ToyImage", grey=0.5, size=8, count=2)})
-    assert (code, err) == (0, "")
+    assert code == 0 and FINISHED.fullmatch(err)
     assert out.splitlines() == [str(tmp_path / "out" / f"grey_0000{i}_.png") for i in (1, 2)]
     assert wrote(tmp_path / "out") == ["grey_00001_.png", "grey_00002_.png"]
 
@@ -84,7 +68,7 @@ def test_steps_are_shown_as_a_bar(run):
     ],
 )
 def test_a_value_is_set_by_id_title_or_class(run, tmp_path, option, node_id, name, value):
-    code, out, err = run(GRAPH, "--set", option)
+    code, out, err = run(GRAPH, "--set", option, "--quiet")
     assert (code, err) == (0, "")
     with Image.open(out.splitlines()[-1]) as picture:
         kept = json.loads(picture.info["prompt"])
@@ -96,9 +80,9 @@ def test_a_value_is_set_by_id_title_or_class(run, tmp_path, option, node_id, nam
     [
         ("nonsense", "expects NODE.INPUT=VALUE"),
         ("a=b.c", "expects NODE.INPUT=VALUE"),
-        ("9.grey=1", "no node is called '9'; there are node 1 (ToyImage), node 2"),
+        ("9.grey=1", """no node is called '9'; there are node 1 "Grey v1.5" (ToyImage), node 2 (SaveImage)"""),
         ("1.gray=1", "node 1 (ToyImage) has no input 'gray'; it has grey, size, count"),
-        ("ToyNumber.value=1", "2 nodes are called 'ToyNumber'; name one by its id: 3, 4"),
+        ("ToyNumber.value=1", """2 nodes are called 'ToyNumber'; name one by its id: 3 "Which digits", 4\n"""),
         ("1.size=big", "the input 'size' takes a whole number, got 'big'"),
         ("1.grey=dark", "the input 'grey' takes a number, got 'dark'"),
         ("3.negate=maybe", "the input 'negate' takes true or false, got 'maybe'"),
@@ -121,8 +105,9 @@ def test_a_value_that_does_not_fit_is_refused_before_anything_is_written(run, tm
 @pytest.mark.parametrize(
     ("graph", "messages"),
     [
-        ("{", ["not valid JSON"]),
-        ("[]", ["a workflow is a JSON object"]),
+        ('{\n  "1": {"class_type": }\n}', ["graph.json, line 2, column 23: not valid JSON: Expecting value"]),
+        ("", ["graph.json is empty; expected a workflow"]),
+        ("[]", ["graph.json: a workflow is a JSON object"]),
         ({"1": node("Nope"), "2": node("No2")}, ["node 1: no class 'Nope'", "node 2: no class 'No2'"]),
         ({**GRAPH, "3": 5}, ["the JSON is not a workflow"]),
         ({"prompt": {"1": 5}}, ["node 1 must be an object"]),
@@ -229,8 +214,16 @@ def command(root: Path, *arguments: str) -> list[str]:
 def test_the_pack_around_the_host_is_loaded_whatever_its_folder_is_called(project, tmp_path):
     (project / "graph.json").write_text(json.dumps(GRAPH))
     done = subprocess.run(command(project, "graph.json"), cwd=project, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0 and re.fullmatch(rf"(loading .* \.\.\.\n)*{FINISHED.pattern}", done.stderr)
     assert done.stdout.splitlines() == [str(project / "output" / "grey_00001_.png")]
+
+
+def test_the_host_runs_from_any_folder_by_its_own(project, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(GRAPH))
+    named = [sys.executable, str(project / "host"), "run", "mine.json", "--output-directory", "here", "--quiet"]
+    done = subprocess.run(named, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [str(tmp_path / "here" / "grey_00001_.png")]
 
 
 def test_ctrl_c_stops_between_steps_and_leaves_no_half_file(project):

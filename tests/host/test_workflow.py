@@ -74,8 +74,10 @@ def test_a_picture_with_the_editors_graph_alone(registry):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not valid JSON"),
-        (b"{", "not valid JSON"),
+        (b"", "the file is empty; expected a workflow"),
+        (b" \n", "the file is empty"),
+        (b"{", "the file, line 1, column 2: not valid JSON: Expecting property name"),
+        (b'{\n  "1": {,\n', "the file, line 2, column 9: not valid JSON: Expecting property name"),
         (b"\xff\xfe\x00\x01", "neither JSON nor a PNG|not valid JSON"),
         (b"[1, 2]", "a workflow is a JSON object, got list"),
         (b'{"a": ' + b"9" * 5000 + b"}", "the file is not valid JSON"),
@@ -85,8 +87,8 @@ def test_a_picture_with_the_editors_graph_alone(registry):
         (b'{"a":' * 100_000, "nests too deeply|not valid JSON"),
         (b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9, "the PNG cannot be read"),
         (picture(), "the picture contains no workflow"),
-        (picture(prompt="9" * 5000), "the picture's 'prompt' is not valid JSON"),
-        (picture(prompt="{"), "the picture's 'prompt' is not valid JSON"),
+        (picture(prompt="9" * 5000), "the file, its text 'prompt' is not valid JSON"),
+        (picture(prompt="{"), "the file, its text 'prompt', line 1, column 2: not valid JSON"),
         (picture(prompt="[]", workflow="3"), "the picture contains no workflow"),
     ],
 )

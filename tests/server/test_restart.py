@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from host.server import serving
-from host.server.serving import Settings
+from host.server import security, serving
 from tests.server.support import ROOT, HostProcess, failing_graph, graph
 
 
@@ -153,13 +154,38 @@ def test_a_port_that_is_taken(server, toy_pack, tmp_path):
     assert "cannot listen on 127.0.0.1" in said and "--port" in said
 
 
+def test_listening_everywhere_names_an_address_to_open_here_and_one_for_others(toy_pack, tmp_path):
+    host = HostProcess(tmp_path / "data", [toy_pack], options=["--listen", "0.0.0.0"])
+    try:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", host.address)
+        assert host.get("/queue").status == 200
+        port = host.address.rpartition(":")[2]
+        said = host.process.stdout.readline()
+        assert re.fullmatch(rf"Other machines reach them at http://(?!0\.0\.0\.0)[\w.-]+:{port}\n", said)
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize(
+    ("bound", "urls"),
+    [
+        ("127.0.0.1", ["http://127.0.0.1:80"]),
+        ("10.0.0.7", ["http://10.0.0.7:80"]),
+        ("::1", ["http://[::1]:80"]),
+        ("::", ["http://[::1]:80", f"http://{socket.gethostname()}:80"]),
+    ],
+)
+def test_urls_of_an_address(bound, urls):
+    assert serving._reachable_at(bound, 80) == urls
+
+
 def test_listening_elsewhere_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
-        assert "0.0.0.0" in serving._host_names(Settings(Path("data"), listen="0.0.0.0"))
+        assert {"0.0.0.0", "shop"} < security.own_names("0.0.0.0", ["shop"], Path("data"))
     assert "everybody who reaches this machine" in caplog.text
     caplog.clear()
-    serving._host_names(Settings(Path("data")))
-    serving._host_names(Settings(Path("data"), listen="localhost"))
+    security.own_names("127.0.0.1", [], Path("data"))
+    security.own_names("localhost", [], Path("data"))
     assert not caplog.records
 
 

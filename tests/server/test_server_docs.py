@@ -22,7 +22,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs/server.md").read_text()
 
 
 def test_the_example_program_runs(server, tmp_path):
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (program,) = re.findall(r"```python\n(import json.*?)```", PAGE, re.DOTALL)
     (tmp_path / "prompt.json").write_text(json.dumps(graph(0.123, prefix="docs")))
     program = program.replace("http://127.0.0.1:8188", server.address)
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, check=True, timeout=200)

@@ -189,7 +189,7 @@ def test_values_of_json_lines_are_what_one_would_write(write):
         ("t.jsonl", "[1]\n", "line 1: expected a JSON object with a key for each input, got [1]"),
         ("t.jsonl", '{"a": 1}\n{"b": 1}\n', "line 2: expected the keys of the first line; ['a', 'b'] differ"),
         ("t.jsonl", '{"a": null}\n', "line 1: 'a' is null"),
-        ("t.jsonl", "{\n", "line 1: not valid JSON"),
+        ("t.jsonl", '{"a": 1}\n{"a" 2}\n', "t.jsonl, line 2, column 6: not valid JSON: Expecting ':' delimiter"),
         ("t.jsonl", '{"a": ' * 5000 + "\n", "line 1: not valid JSON"),
     ],
 )

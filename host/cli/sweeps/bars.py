@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+from host.cli.console import is_quiet
 from host.error_format import shorten
 
 __all__ = ["SweepBars"]
@@ -30,7 +31,7 @@ class SweepBars:
     def __init__(self, total: int, done: int = 0) -> None:
         self._jobs = tqdm(
             total=total, initial=done, desc="jobs", unit="job", file=sys.stderr, bar_format=_JOBS, dynamic_ncols=True,
-            mininterval=0.1 if sys.stderr.isatty() else 5.0, smoothing=0.1, position=0,
+            mininterval=0.1 if sys.stderr.isatty() else 5.0, smoothing=0.1, position=0, disable=is_quiet(),
         )  # fmt: skip
         self._workers: dict[str, tqdm] = {}
         self._failed = 0
@@ -39,8 +40,8 @@ class SweepBars:
         """A worker is ready."""
         if worker not in self._workers and len(self._workers) < _MAX_WORKER_BARS:
             self._workers[worker] = tqdm(
-                total=1, desc=f"{worker}: ready", file=sys.stderr, bar_format=_IDLE, leave=False, disable=None,
-                dynamic_ncols=True, position=len(self._workers) + 1,
+                total=1, desc=f"{worker}: ready", file=sys.stderr, bar_format=_IDLE, leave=False,
+                disable=is_quiet() or None, dynamic_ncols=True, position=len(self._workers) + 1,
             )  # fmt: skip
 
     def worker_gone(self, worker: str, reason: str) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host.cli.engine_options import PoolDescription
+from host.cli.console import say
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.interrupts import on_interrupt
+from host.cli.options.engines import PoolDescription
+from host.cli.options.run import require_writable
 from host.cli.pools import OpenedPool
 from host.cli.progress_bars import bar_if_slow
-from host.cli.run_options import require_writable
 from host.cli.sweeps.bars import SweepBars
 from host.engines.contract import EngineError
 from host.folders import Folders
@@ -106,9 +107,9 @@ def run_sweep(
         inputs.check()
     except EngineError as error:
         raise UsageError(error) from error
-    sys.stderr.write(f"{started.id}: {len(plan):,} jobs into {started.folder}\n")
+    say(f"{started.id}: {len(plan):,} jobs into {started.folder}")
     if hint := idle_cores_hint(description):
-        sys.stderr.write(f"{hint}\n")
+        say(hint)
     done = sum(1 for record in journal.results() if _is_done(record, started.folder, retry_failed))
     bars = SweepBars(len(plan), done)
     can_differ = bool(description.address) or (len(description.specs) > 1 and not description.is_embedded)

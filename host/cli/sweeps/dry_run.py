@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from host.cli.engine_options import PoolDescription
+from host.cli.options.engines import PoolDescription
 from host.engines.spec import EngineSpec
 from host.error_format import shorten
 from host.sweep.file_names import safe_name, value_text

@@ -11,9 +11,9 @@ from pathlib import Path
 from host.atomic_files import claim_name, flush_to_disk, temporary_file
 from host.cli.exit_codes import INTERRUPTED, NODE_RAISED, OK, UsageError
 from host.cli.interrupts import on_interrupt
+from host.cli.options.run import require_writable
 from host.cli.pools import OpenedPool
 from host.cli.progress_bars import ProgressBars
-from host.cli.run_options import require_writable
 from host.engines.contract import EngineError, EngineLost, JobResult, OutputFile
 from host.folders import FolderError, Folders, requested_path
 from host.sweep.input_files import InputFiles

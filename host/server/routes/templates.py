@@ -11,16 +11,15 @@ from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST, Host
 from host.server.threads import in_thread
+from host.workflows.examples import EXAMPLE_FOLDERS, example_files
 
 __all__ = ["ROUTES"]
-
-_EXAMPLE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
 
 
 @in_thread
 def get_templates(request: web.Request) -> web.Response:
     """Return the names of every pack's examples."""
-    found = {name: _examples(pack) for name, pack in request.app[HOST].registry.pack_directories.items()}
+    found = {name: example_files(pack) for name, pack in request.app[HOST].registry.pack_directories.items()}
     return json_response({name: [path.stem for path in paths] for name, paths in found.items() if paths})
 
 
@@ -46,11 +45,7 @@ def _examples_folder(host: Host, pack: str) -> Path | None:
     root = host.registry.pack_directories.get(pack)
     if root is None:
         return None
-    return next((root / name for name in _EXAMPLE_FOLDERS if (root / name).is_dir()), None)
-
-
-def _examples(pack: Path) -> list[Path]:
-    return sorted(path for name in _EXAMPLE_FOLDERS for path in (pack / name).glob("*.json"))
+    return next((root / name for name in EXAMPLE_FOLDERS if (root / name).is_dir()), None)
 
 
 ROUTES = [

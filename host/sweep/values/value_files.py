@@ -150,6 +150,9 @@ def _read_json_lines(text: str, file: str) -> tuple[list[str], list[list[str]]]:
 def _parse_line(line: str, file: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
+    except json.JSONDecodeError as error:
+        place = f"{file}, line {number}, column {error.colno}"
+        raise ValueFileError(f"{place}: not valid JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise ValueFileError(f"{file}, line {number}: not valid JSON: {shorten(str(error), 200)}") from None
     if not isinstance(value, dict) or not value:

@@ -9,22 +9,35 @@ from dataclasses import replace
 from pathlib import Path
 
 from host import folders
-from host.cli.engine_options import add_engine_options
 from host.cli.exit_codes import UsageError
+from host.cli.options.engines import add_engine_options
 from host.folders import Folders
 
-__all__ = ["add_run_options", "choose_folders", "require_writable"]
+__all__ = ["add_options", "choose_folders", "require_writable"]
 
-_VALUES = """
-VALUES is one value, a range a..b or a..b:step, a list x,y,z of values and ranges, or @FILE: a value on each line, or
-the column of a .csv or .jsonl file. Quotes keep a comma: 'Node.text="a, b",c'. Several options are combined in every
+_EPILOG = """\
+VALUES is one value, a range a..b or a..b:step, a list x,y,z of values and
+ranges, or @FILE: a value on each line, or the column of a .csv or .jsonl file.
+Quotes keep a comma: 'Node.text="a, b",c'. Several options are combined in every
 way, the last one varying fastest; --zip and inputs from one file vary together.
+
+examples:
+  python -m host run example_workflows/digits.json
+  python -m host run picture.png --output-directory again
+  python -m host run example_workflows/digits.json --set DDIMSample.seed=0..7 --set DDIMSample.cfg=1.5,3 --workers 2
+  python -m host run portrait.json --engine comfyui:~/ComfyUI
+
+exit codes:
+  0    success
+  1    a node raised an error, in a sweep in at least one job; finished files are kept
+  2    invalid input: every problem is listed, and nothing was run or written
+  130  Ctrl-C; finished files are kept
 """
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
-    parser.epilog = _VALUES
+    parser.epilog = _EPILOG
     parser.add_argument(
         "workflow",
         metavar="FILE",
