@@ -55,6 +55,17 @@ PIXEL = f"""
 """
 
 
+def stop(editor, node: int, sheet: dict | None = None) -> None:
+    """Stop the run; ``sheet`` is what the host has of it."""
+    address = "**/ddim/replay/of/*"
+    editor.page.route(address, lambda route: route.fulfill(json=sheet or {}))
+    try:
+        with editor.page.expect_response(address):
+            editor.evaluate(STOP, node)
+    finally:
+        editor.page.unroute(address)
+
+
 def report(editor, node: int, name: str, *colours: str, **more) -> None:
     editor.evaluate(REPORT, [node, name, list(colours), more])
 
@@ -77,12 +88,8 @@ def test_the_replay_fills_while_the_node_runs_and_stays_when_it_is_stopped(edito
     editor.page.get_by_alt_text("Live sampling preview").wait_for(state="hidden")
     size = editor.evaluate("(id) => app.graph.getNodeById(id).computeSize()[1]", node)
     editor.wait("([id, height]) => app.graph.getNodeById(id).size[1] <= height + 1", [node, size])
-    editor.page.route("**/ddim/replay/of/*", lambda route: route.fulfill(json={}))
-    try:
-        editor.evaluate(STOP, node)
-        wait_text(editor, node, REPLAY, "Stopped at step 3 of 8.")
-    finally:
-        editor.page.unroute("**/ddim/replay/of/*")
+    stop(editor, node)
+    wait_text(editor, node, REPLAY, "Stopped at step 3 of 8.")
     panel(editor, "replay").locator("input").focus()
     editor.page.keyboard.press("Home")
     assert colour(editor, node, 20) == [20, 0, 0]
@@ -107,8 +114,10 @@ def test_a_run_of_the_demo_model_fills_the_replay(editor, example):
     editor.run()
     wait_text(editor, node, REPLAY, "t 49")
     assert editor.evaluate("window.__live") >= 2
-    after = editor.evaluate("(id) => [app.graph.getNodeById(id).size[1], Object.keys(app.nodePreviewImages)]", node)
-    assert after[0] <= height + 1 and str(node) not in after[1]
+    assert str(node) not in editor.evaluate("Object.keys(app.nodePreviewImages)")
+    fits = "([id, height]) => { const node = app.graph.getNodeById(id);"
+    fits += " return node.size[1] <= Math.max(height, node.computeSize()[1]) + 1; }"
+    editor.wait(fits, [node, height])
 
 
 @ONE_RENDERER
@@ -116,10 +125,8 @@ def test_without_previews_the_panel_says_which_step_runs(editor):
     node = one_node(editor, "DDIMSample")
     editor.evaluate(SEND, [node, 5, 20, 0])
     wait_text(editor, node, REPLAY, "Step 5 of 20 runs.")
-    editor.page.route("**/ddim/replay/of/*", lambda route: route.fulfill(json={}))
-    editor.evaluate(STOP, node)
+    stop(editor, node)
     wait_text(editor, node, REPLAY, "Stopped at step 5 of 20.")
-    editor.page.unroute("**/ddim/replay/of/*")
 
 
 @ONE_RENDERER
@@ -132,13 +139,9 @@ def test_what_the_node_kept_of_a_stopped_run_is_shown(editor):
         "sheet": "whole", "columns": 2, "rows": 1, "width": 40, "height": 40, "steps": 20, "frames": [frame],
         "partial": True, "prompt_id": "x", "node": str(node),
     }  # fmt: skip
-    editor.page.route("**/ddim/replay/of/*", lambda route: route.fulfill(json=sheet))
-    try:
-        editor.evaluate(SEND, [node, 1, 20, 0])
-        editor.evaluate(STOP, node)
-        wait_text(editor, node, REPLAY, "Stopped at step 1 of 20. Step 1 of 20: t 999")
-    finally:
-        editor.page.unroute("**/ddim/replay/of/*")
+    editor.evaluate(SEND, [node, 1, 20, 0])
+    stop(editor, node, sheet)
+    wait_text(editor, node, REPLAY, "Stopped at step 1 of 20. Step 1 of 20: t 999")
 
 
 def test_a_run_is_compared_with_the_one_before(editor):
