@@ -47,7 +47,7 @@ _ROWS = (
         "demo",
         "run the example workflow; prints where the pictures are",
         "host",
-        (("-m", "host", "run", "example_workflows/digits.json", "--output-directory", "output"),),
+        (("-m", "host", "run", "example_workflows/Start here - digits.json", "--output-directory", "output"),),
     ),
     Task("serve", "open the visual editor on 127.0.0.1", "host", (("-m", "host", "serve"),)),
     Task(

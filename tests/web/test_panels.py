@@ -31,7 +31,7 @@ def test_plot_is_drawn_before_any_run_and_follows_edits(editor):
 
 def test_the_plot_keeps_the_levels_of_the_model_of_the_last_run(editor, repo_root):
     """A flow model's levels are no input's value: a run brings them, and edits are planned over them."""
-    workflow = json.loads((repo_root / "example_workflows/flow_model.json").read_text())
+    workflow = json.loads((repo_root / "example_workflows/Flow model - sample and edit.json").read_text())
     editor.load(workflow)
     node = next(each["id"] for each in workflow["nodes"] if each["type"] == "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps, t 999 to 49")
