@@ -155,7 +155,7 @@ class DDIMDemoEncode:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Turns images into the demo model's latents: resized to 32x32, values from -1 to 1. A part of them can be marked "
+        "Turns images into the demo model's latents: resized to 32x32, values from -1 to 1. Can mark a part of them "
         "for inpainting."
     )
     SEARCH_ALIASES = ["ddim demo", "encode", "image to latent", "vae"]

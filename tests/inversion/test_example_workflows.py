@@ -101,13 +101,18 @@ def test_a_3_becomes_an_8_and_keeps_tone_and_slant(pictures: Any) -> None:
     assert float(kept) > 0.4, (slant(before), slant(after))
 
 
+def set_steps(node: dict[str, Any], steps: int) -> None:
+    """Give a node that plans steps another number of them."""
+    if node["class_type"] in ("DDIMSchedule", "DDIMInvert", "DDIMSample"):
+        node["inputs"]["steps"] = steps
+
+
 def few(prompt: dict[str, Any]) -> None:
     """Four pictures in fewer steps."""
     for node in prompt.values():
         if node["class_type"] == "DDIMDemoPicture":
             node["inputs"]["digits"] = "3333"
-        if node["class_type"] == "DDIMSchedule":
-            node["inputs"]["steps"] = 20
+        set_steps(node, 20)
 
 
 def test_proximal_guidance_keeps_more_of_the_paper_than_the_same_edit_without_it(pictures: Any) -> None:
@@ -139,8 +144,7 @@ def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
                 node["inputs"]["cfg"] = 1.0
             if node["class_type"] == "DDIMDemoPicture":
                 node["inputs"]["digits"] = "33"
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 12
+            set_steps(node, 12)
 
     shown = pictures("Edit a picture - a 3 becomes an 8", as_it_was)
     assert levels(shown["after"], shown["before"]) <= 1.01
@@ -149,15 +153,14 @@ def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
 def test_the_flow_model_draws_digits_edits_them_and_gives_them_back(pictures: Any) -> None:
     def cheaper(prompt: dict[str, Any]) -> None:
         for node in prompt.values():
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 12
+            set_steps(node, 12)
 
     def as_it_was(prompt: dict[str, Any]) -> None:
         cheaper(prompt)
         for node in prompt.values():
             if node["class_type"] == "DDIMDemoPrompt" and node["inputs"]["digits"] == "8":
                 node["inputs"]["digits"] = "3"
-            if node["class_type"] == "DDIMSample" and not node["inputs"]["add_noise"]:
+            if node["class_type"] == "DDIMSample" and "variance_noise" in node["inputs"]:
                 node["inputs"]["cfg"] = 1.0
 
     shown, judge = pictures("Flow model - sample and edit", cheaper), train_judge()
@@ -221,8 +224,7 @@ def test_a_shared_file_of_noise_gives_the_picture_back(pictures: Any, folder: Pa
 def test_all_three_ways_of_guidance_draw_the_digits_and_cfg_plus_plus_keeps_colours_in_range(pictures: Any) -> None:
     def cheaper(prompt: dict[str, Any]) -> None:
         for node in prompt.values():
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 10
+            set_steps(node, 10)
 
     shown, judge = pictures("Guidance - CFG, CFG++, interval", cheaper), train_judge()
     for name in ("cfg", "cfg_plus_plus", "interval"):
