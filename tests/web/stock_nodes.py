@@ -9,10 +9,14 @@ from typing import Any
 
 SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m", "ddpm", "ddim"]
 SCHEDULERS = ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal"]
+CHECKPOINTS = ["some.safetensors"]
 _SEED = ["INT", {"default": 0, "min": 0, "max": 0xFFFFFFFFFFFFFFFF, "control_after_generate": True}]
 _STEPS = ["INT", {"default": 20, "min": 1, "max": 10000}]
 _CFG = ["FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0, "step": 0.1, "round": 0.01}]
 _DENOISE = ["FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}]
+_SIDE = ["INT", {"default": 512, "min": 16, "max": 16384, "step": 8}]
+_COUNT = ["INT", {"default": 1, "min": 1, "max": 4096}]
+_TEXT = ["STRING", {"multiline": True, "dynamicPrompts": True}]
 _WIRES = {"positive": ["CONDITIONING"], "negative": ["CONDITIONING"], "latent_image": ["LATENT"]}
 
 
@@ -61,6 +65,12 @@ STOCK = {
             {"SIGMAS": "SIGMAS"},
         ),
         _node("FlipSigmas", {"sigmas": ["SIGMAS"]}, {"SIGMAS": "SIGMAS"}),
+        _node("CheckpointLoaderSimple", {"ckpt_name": [CHECKPOINTS]}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
+        _node("CLIPTextEncode", {"text": _TEXT, "clip": ["CLIP"]}, {"CONDITIONING": "CONDITIONING"}),
+        _node("EmptyLatentImage", {"width": _SIDE, "height": _SIDE, "batch_size": _COUNT}, {"LATENT": "LATENT"}),
+        _node("VAEEncode", {"pixels": ["IMAGE"], "vae": ["VAE"]}, {"LATENT": "LATENT"}),
+        _node("VAEDecode", {"samples": ["LATENT"], "vae": ["VAE"]}, {"IMAGE": "IMAGE"}),
+        _node("SetLatentNoiseMask", {"samples": ["LATENT"], "mask": ["MASK"]}, {"LATENT": "LATENT"}),
     )
 }  # fmt: skip
 
