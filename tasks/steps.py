@@ -14,8 +14,8 @@ from .venv import interpreter
 
 __all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", "run_tests"]
 
-# Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay together,
-# because they share servers.
+# Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
+# together, because they share servers.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
