@@ -12,7 +12,11 @@ from pathlib import Path
 from .running import run
 from .venv import interpreter
 
-__all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability"]
+__all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", "run_tests"]
+
+# Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
+# together, because they share servers.
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
 def build_site(root: Path, arguments: Sequence[str]) -> int:
@@ -53,8 +57,20 @@ def once_for_each_capability(root: Path, arguments: Sequence[str]) -> int:
         return listed.returncode or 1
     for name in names:
         print(f"ATEN_CPU_CAPABILITY={name}", flush=True)
-        tests = [python, "-m", "pytest", "-q", "tests/core", *arguments]
+        tests = [python, "-m", "pytest", "-q", *IN_PARALLEL, "tests/core", *arguments]
         code = run(tests, root, {**os.environ, "ATEN_CPU_CAPABILITY": name})
         if code:
             return code
     return 0
+
+
+def run_tests(root: Path, arguments: Sequence[str]) -> int:
+    """Run every test, those of the browser apart; with arguments, what they name, in one process.
+
+    Playwright leaves its event loop running in a process, where tests that run their own could not follow.
+    """
+    pytest = [str(interpreter(root)), "-m", "pytest", "-q"]
+    if arguments:
+        return run([*pytest, *arguments], root)
+    codes = [run([*pytest, *IN_PARALLEL, "-m", part], root) for part in ("not browser", "browser")]
+    return max(codes)

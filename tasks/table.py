@@ -9,7 +9,7 @@ from pathlib import Path
 from .address import set_address
 from .browser import ensure_browser
 from .release import show_release
-from .steps import build_site, clean, link_for_types, once_for_each_capability
+from .steps import build_site, clean, link_for_types, once_for_each_capability, run_tests
 from .versions import run_newest, run_oldest
 
 __all__ = ["TASKS", "Step", "Task"]
@@ -54,7 +54,7 @@ _ROWS = (
         "test",
         "every test but those that need a GPU or a ComfyUI checkout (skips are listed at the end)",
         "test",
-        (ensure_browser, ("-m", "pytest", "-q")),
+        (ensure_browser, run_tests),
     ),
     Task(
         "fuzz",

@@ -212,7 +212,7 @@ FROM_CONFIG = Template(
 
 
 def _three_ways() -> tuple[Group, ...]:
-    ways = {
+    ways: dict[str, tuple[str, dict[str, object]]] = {
         "cfg": ("cfg 7.5 in every step", {"cfg": 7.5}),
         "cfg_plus_plus": ("CFG++ at 0.6", {"cfg": 0.6, "guidance_mode": "cfg++"}),
         "interval": ("cfg 7.5, only from 20 to 60 %", {"cfg": 7.5, "guidance_start": 0.2, "guidance_end": 0.6}),

@@ -55,7 +55,7 @@ def test_there_are_commands_in_the_recipes() -> None:
 
 def test_every_template_that_the_recipes_name_exists() -> None:
     tables = RECIPES[: RECIPES.index("## Stable Diffusion 1.5")]
-    named = set(re.findall(r"\| `(\w+)` \|$", tables, re.MULTILINE))
+    named = set(re.findall(r"\| \*([^*|]+)\* \|$", tables, re.MULTILINE))
     there = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
     assert len(named) >= 8 and named <= there, named - there
 
