@@ -39,7 +39,7 @@ class Spec:
 
 # Measured in both renderers, the larger of the two, with the title: (width, height).
 _SIZES = {
-    "DDIMSchedule": (340, 466), "DDIMScheduleFromConfig": (400, 520), "DDIMFitSteps": (380, 500),
+    "DDIMSchedule": (340, 545), "DDIMScheduleFromConfig": (400, 520), "DDIMFitSteps": (380, 500),
     "DDIMModelSampling": (230, 110), "DDIMCheckModel": (300, 260), "DDIMSampler": (325, 190), "DDIMSample": (330, 616),
     "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 480), "DDIMSaveNoise": (270, 152),
     "DDIMLoadNoise": (285, 180), "DDIMInterpolate": (270, 170), "DDIMDemoModel": (270, 120),
