@@ -54,7 +54,7 @@ def test_a_run_reports_what_it_took_from_the_model(editor, example):
     )
     wait_text(editor, schedule, PLOT, "when the graph runs")
     editor.run()
-    wait_text(editor, schedule, PLOT, "Noise levels from the MODEL; its output is read as v_prediction.")
+    wait_text(editor, schedule, PLOT, "Noise levels from the MODEL; prediction type: v_prediction.")
 
 
 @pytest.mark.parametrize("editor", ["canvas"], indirect=True)
