@@ -47,14 +47,14 @@ EDM_CONFIG = ddim.SigmaConfig(ddim.VARIANCE_EXPLODING, tuple(((LOW + RAMP * (HIG
 
 # workflow -> the pictures that it saves, in their order on the combined picture
 WORKFLOWS = {
-    "invert_and_reconstruct": ("inversion/original", "inversion/plain", "inversion/exact"),
-    "edit_3_into_8": ("edit/before", "edit/after"),
-    "edit_by_proximal_guidance": ("proximal/before", "proximal/after"),
-    "edit_guidance": ("edit_guidance/before", "edit_guidance/after"),
-    "interpolate_inverted_digits": ("interpolation/frames",),
-    "share_noise_file": ("shared/digits",),
-    "fitted_steps": ("fitted/trailing_5", "fitted/fitted_5", "fitted/trailing_20"),
-    "flow_model": ("flow/sampled", "flow/before", "flow/after"),
+    "Invert and reconstruct": ("inversion/original", "inversion/plain", "inversion/exact"),
+    "Edit a picture - a 3 becomes an 8": ("edit/before", "edit/after"),
+    "Edit a picture - keep the background": ("proximal/before", "proximal/after"),
+    "Edit a picture - add and remove": ("edit_guidance/before", "edit_guidance/after"),
+    "Interpolate between pictures": ("interpolation/frames",),
+    "Share an inverted picture": ("shared/digits",),
+    "Few steps - fitted to the model": ("fitted/trailing_5", "fitted/fitted_5", "fitted/trailing_20"),
+    "Flow model - sample and edit": ("flow/sampled", "flow/before", "flow/after"),
 }
 GAP = 6
 THUMBNAIL = 384

@@ -14,9 +14,13 @@ __all__ = ["DDIMError", "NoBetasError", "check_choice", "check_integer", "check_
 class DDIMError(ValueError):
     """An invalid argument; the message says what was expected, what was given and what to do."""
 
+    __module__ = "ddim"  # where it is public: a host shows it, and as a part of a node pack that would be a folder
+
 
 class NoBetasError(DDIMError, AttributeError):
     """Betas of a model that has none were asked for; ``hasattr`` is False for them."""
+
+    __module__ = "ddim"
 
 
 def show(value: Any, limit: int = 80) -> str:

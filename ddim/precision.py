@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +107,13 @@ def _rank(count: int, ratio: float, dtype: torch.dtype) -> tuple[int, float]:
 
     torch.quantile multiplies in the dtype of the values, which rounds the rank of a long float32 row; so does this.
     """
-    as_torch = np.float32 if dtype == torch.float32 and count <= _LONGEST_FLOAT32_RANK else np.float64
-    rank = as_torch(ratio) * as_torch(count - 1)
+    in_float32 = dtype == torch.float32 and count <= _LONGEST_FLOAT32_RANK
+    rank = _float32(_float32(ratio) * (count - 1)) if in_float32 else ratio * (count - 1)
     low = int(rank)
-    return low, float(rank - as_torch(low))
+    return low, rank - low
+
+
+def _float32(value: float) -> float:
+    """The float32 that is nearest to a number; in plain Python, which ``torch.compile`` can trace in every release."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(float(round(mantissa * 2.0**24)), exponent - 24)

@@ -14,7 +14,7 @@ from .weights_file import DemoModel
 
 __all__ = ["GUIDANCE_RESCALE", "GUIDANCE_SCALE", "draw_digits", "initial_noise", "make_scheduler"]
 
-GUIDANCE_SCALE = 1.5  # as in example_workflows/digits.json
+GUIDANCE_SCALE = 1.5  # as in example_workflows/Start here - digits.json
 GUIDANCE_RESCALE = 0.7
 
 

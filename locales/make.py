@@ -2,7 +2,8 @@
 
 An input of one name means the same on every node, so its words stand once in ``terms.<language>.json``: under
 ``inputs`` by name (or by ``Node.name`` where a node means something else), under ``outputs`` likewise, under ``nodes``
-by id. English comes from the nodes themselves. Run from the repository: ``python locales/make.py``.
+by id. English comes from the nodes themselves; there, ``terms.en.json`` holds the labels that are not simply the id in
+words. Run from the repository: ``python locales/make.py``.
 
 The editor compiles some of these texts as messages and shows others as they are, depending on its version, so none may
 hold a mark of its message language.
@@ -42,42 +43,48 @@ def node_definitions(nodes: dict[str, type], names: dict[str, str], language: st
         KeyError: for a node, input or output that has no words in this language.
         ValueError: for a text with a mark of the editor's message language.
     """
-    if language == "en":
-        return {node: _english(kind, names[node]) for node, kind in nodes.items()}
     terms = json.loads((HERE / f"terms.{language}.json").read_text(encoding="utf-8"))
+    if language == "en":
+        return {node: _english(kind, names[node], terms) for node, kind in nodes.items()}
     return {node: _translated(node, kind, terms) for node, kind in nodes.items()}
 
 
-def _english(kind: type, name: str) -> dict[str, Any]:
+def _english(kind: type, name: str, terms: dict[str, dict[str, str]]) -> dict[str, Any]:
+    def words(group: str, name: str, tip: str) -> dict[str, str]:
+        label = terms[group].get(name, name.replace("_", " "))
+        return {"name": _plain(label), "tooltip": _named(_plain(tip), terms["inputs"])}
+
     outputs = zip(_output_names(kind), kind.OUTPUT_TOOLTIPS, strict=True)
     return {
         "display_name": _plain(name),
-        "description": _plain(kind.DESCRIPTION),
-        "inputs": {name: {"name": name, "tooltip": _plain(tip)} for name, tip in _input_tips(kind).items()},
-        "outputs": {str(i): {"name": name, "tooltip": _plain(tip)} for i, (name, tip) in enumerate(outputs)},
+        "description": _named(_plain(kind.DESCRIPTION), terms["inputs"]),
+        "inputs": {name: words("inputs", name, tip) for name, tip in _input_tips(kind).items()},
+        "outputs": {str(i): words("outputs", name, tip) for i, (name, tip) in enumerate(outputs)},
     }
 
 
 def _translated(node: str, kind: type, terms: dict[str, Any]) -> dict[str, Any]:
+    labels = {name: label for name, (label, _) in terms["inputs"].items()}
+
     def words(group: str, name: str) -> dict[str, str]:
         found = terms[group].get(f"{node}.{name}") or terms[group][name]
-        return {"name": _plain(found[0]), "tooltip": _named(_plain(found[1]), terms["inputs"])}
+        return {"name": _plain(found[0]), "tooltip": _named(_plain(found[1]), labels)}
 
     title, description = terms["nodes"][node]
     return {
         "display_name": _plain(title),
-        "description": _named(_plain(description), terms["inputs"]),
+        "description": _named(_plain(description), labels),
         "inputs": {name: words("inputs", name) for name in _input_tips(kind)},
         "outputs": {str(i): words("outputs", name) for i, name in enumerate(_output_names(kind))},
     }
 
 
-def _named(text: str, inputs: dict[str, list[str]]) -> str:
+def _named(text: str, labels: dict[str, str]) -> str:
     """Put the label that a node shows before each id of an input in a text, as web/common/words.mjs does."""
 
     def labelled(found: re.Match[str]) -> str:
         name = found.group()
-        return name if name not in inputs or name in ALSO_VALUES else f"{inputs[name][0]} ({name})"
+        return name if name not in labels or name in ALSO_VALUES else f"{labels[name]} ({name})"
 
     return INPUT_ID.sub(labelled, text)
 

@@ -23,6 +23,16 @@ SAMPLED_AS = ("v_prediction", "flow")
 
 SEPARATORS = "spaces and commas are ignored"
 
+WHOLE = "everything"
+_ALL, _FIRST, _SECOND = slice(None), slice(SIZE // 2), slice(SIZE // 2, None)
+PARTS = {  # rows and columns of the part that is painted again
+    WHOLE: (_ALL, _ALL),
+    "upper half": (_FIRST, _ALL),
+    "lower half": (_SECOND, _ALL),
+    "left half": (_ALL, _FIRST),
+    "right half": (_ALL, _SECOND),
+}
+
 
 class DDIMDemoModel:
     """Loads the small diffusion model that comes with the pack."""
@@ -144,7 +154,10 @@ class DDIMDemoEncode:
     """Images to the demo model's latents."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Turns images into the demo model's latents: resized to 32x32, values from -1 to 1."
+    DESCRIPTION = (
+        "Turns images into the demo model's latents: resized to 32x32, values from -1 to 1. Can mark a part of them "
+        "for inpainting."
+    )
     SEARCH_ALIASES = ["ddim demo", "encode", "image to latent", "vae"]
     RETURN_TYPES = (LATENT,)
     RETURN_NAMES = ("latent",)
@@ -153,15 +166,25 @@ class DDIMDemoEncode:
 
     @classmethod
     def INPUT_TYPES(cls) -> InputTypes:
-        return {"required": {"image": socket(IMAGE, "Images of any size; square ones keep their shape.")}}
+        tooltip = "Which part of each picture a sampler paints again; the rest comes back as it is."
+        return {
+            "required": {"image": socket(IMAGE, "Images of any size; square ones keep their shape.")},
+            "optional": {"repaint": choice(tuple(PARTS), WHOLE, tooltip)},
+        }
 
-    def encode(self, image: Tensor) -> tuple[Latent]:
+    def encode(self, image: Tensor, repaint: str = WHOLE) -> tuple[Latent]:
         if image.ndim != 4 or image.shape[-1] < 3:
             raise DDIMError(f"image must be (batch, height, width, 3 colours), got {tuple(image.shape)}")
         pixels = image[..., :3].permute(0, 3, 1, 2).float()
         if pixels.shape[-2:] != (SIZE, SIZE):
             pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
-        return ({"samples": pixels * 2 - 1},)
+        latent: Latent = {"samples": pixels * 2 - 1}
+        if repaint != WHOLE:
+            mask = torch.zeros(len(pixels), SIZE, SIZE)
+            rows, columns = PARTS[repaint]
+            mask[:, rows, columns] = 1.0
+            latent["noise_mask"] = mask
+        return (latent,)
 
 
 class DDIMDemoDecode:
@@ -183,7 +206,12 @@ class DDIMDemoDecode:
         return {
             "required": {"latent": socket(LATENT, "From DDIM KSampler or another sampler.")},
             "optional": {
-                "columns": integer(0, 0, 100, "0: one image per latent. Otherwise one grid with this many in a row."),
+                "columns": integer(
+                    0,
+                    0,
+                    100,
+                    "0: one image per latent. Otherwise one grid with this many in a row, or all if there are fewer.",
+                ),
                 "scale": integer(4, 1, 32, "How many times larger each pixel is drawn."),
             },
         }
@@ -197,7 +225,7 @@ class DDIMDemoDecode:
             )
         images = (samples.float() / 2 + 0.5).clamp(0, 1)
         if columns:
-            images = _grid(images, columns)
+            images = _grid(images, min(columns, len(images)))
         enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
         return (enlarged.permute(0, 2, 3, 1).contiguous(),)
 

@@ -146,10 +146,8 @@ def _run(request: SamplingRequest, settings: SamplerSettings) -> dict[str, Any]:
     replay = Replay(request.schedule, partial(backend.latent_to_rgb, request.model))
     with partial_kept(replay):
         latent, denoised = backend.run(request, partial(run_ddim, settings=settings, on_step=replay.add))
-    shown = {
-        "ddim_replay": replay.sheets(backend.folder("temp")),
-        "ddim_notes": levels_note(request.schedule, backend.model_facts(request.model)),
-    }
+    notes = levels_note(request.schedule, backend.model_facts(request.model))
+    shown = {"ddim_replay": replay.sheets(backend.folder("temp")), "ddim_notes": notes}
     return {"ui": shown, "result": (latent, denoised, replay.frames())}
 
 

@@ -12,12 +12,22 @@ from pathlib import Path
 from .running import run
 from .venv import interpreter
 
-__all__ = ["clean", "link_for_types", "once_for_each_capability"]
+__all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", "run_tests"]
+
+# Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
+# together, because they share servers.
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+
+
+def build_site(root: Path, arguments: Sequence[str]) -> int:
+    """Build the documentation site in ``build/site``; a warning is an error."""
+    command = [str(interpreter(root)), "-m", "mkdocs", "build", "--strict", "--quiet", *arguments]
+    return run(command, root, {**os.environ, "NO_MKDOCS_2_WARNING": "1"})  # else the theme advertises its successor
 
 
 def clean(root: Path, arguments: Sequence[str]) -> int:
     """Remove the virtual environment and what runs have written."""
-    for name in (".venv", "output", "user", "temp"):
+    for name in (".venv", "build", "output", "user", "temp"):
         shutil.rmtree(root / name, ignore_errors=True)
     return 0
 
@@ -47,8 +57,20 @@ def once_for_each_capability(root: Path, arguments: Sequence[str]) -> int:
         return listed.returncode or 1
     for name in names:
         print(f"ATEN_CPU_CAPABILITY={name}", flush=True)
-        tests = [python, "-m", "pytest", "-q", "tests/core", *arguments]
+        tests = [python, "-m", "pytest", "-q", *IN_PARALLEL, "tests/core", *arguments]
         code = run(tests, root, {**os.environ, "ATEN_CPU_CAPABILITY": name})
         if code:
             return code
     return 0
+
+
+def run_tests(root: Path, arguments: Sequence[str]) -> int:
+    """Run every test, those of the browser apart; with arguments, what they name, in one process.
+
+    Playwright leaves its event loop running in a process, where tests that run their own could not follow.
+    """
+    pytest = [str(interpreter(root)), "-m", "pytest", "-q"]
+    if arguments:
+        return run([*pytest, *arguments], root)
+    codes = [run([*pytest, *IN_PARALLEL, "-m", part], root) for part in ("not browser", "browser")]
+    return max(codes)

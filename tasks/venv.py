@@ -11,7 +11,7 @@ import sys
 import venv
 from pathlib import Path
 
-__all__ = ["SETUPS", "interpreter", "is_stale", "pip_command", "set_up"]
+__all__ = ["SETUPS", "interpreter", "is_stale", "make_environment", "pip_command", "set_up"]
 
 WINDOWS = sys.platform == "win32"
 LISTS = ("pyproject.toml", "constraints.txt")
@@ -19,21 +19,22 @@ LISTS = ("pyproject.toml", "constraints.txt")
 # Name of a set-up -> the extras of pyproject.toml that it installs.
 SETUPS = {
     "host": "host",
-    "test": "host,train,test",
-    "bench": "host,train,test,bench",
-    "lint": "lint",
+    "test": "host,train,test,docs",
+    "bench": "host,train,test,bench,docs",
+    "lint": "lint,docs",
     "train": "train,host",
 }
 
 
-def interpreter(root: Path, windows: bool = WINDOWS) -> Path:
-    """The Python of the virtual environment, whether it is there or not.
+def interpreter(root: Path, windows: bool = WINDOWS, folder: str = ".venv") -> Path:
+    """The Python of a virtual environment, whether it is there or not.
 
     Args:
         root: Folder of the repository.
         windows: Whether the layout is that of Windows.
+        folder: Name of the virtual environment.
     """
-    return root / ".venv" / ("Scripts/python.exe" if windows else "bin/python")
+    return root / folder / ("Scripts/python.exe" if windows else "bin/python")
 
 
 def is_stale(stamp: Path, sources: list[Path]) -> bool:
@@ -46,6 +47,13 @@ def pip_command(root: Path, extras: str, windows: bool = WINDOWS) -> list[str]:
     target = f".[{extras}]" if extras else "."
     pip = [str(interpreter(root, windows)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     return [*pip, "-c", "constraints.txt", "--editable", target]
+
+
+def make_environment(root: Path, folder: str) -> None:
+    """Make an empty virtual environment, if it is not there yet."""
+    if not interpreter(root, folder=folder).exists():
+        print(f"Setting up {folder} (the first time takes a minute or two) ...", flush=True)
+        venv.create(root / folder, with_pip=True, symlinks=not WINDOWS)
 
 
 def _install(root: Path, extras: str, stamp: Path) -> int:
@@ -67,9 +75,7 @@ def set_up(root: Path, name: str) -> int:
     """
     if not name:
         return 0
-    if not interpreter(root).exists():
-        print("Setting up .venv (the first time takes a minute or two) ...", flush=True)
-        venv.create(root / ".venv", with_pip=True, symlinks=not WINDOWS)
+    make_environment(root, ".venv")
     base = root / ".venv" / ".base"
     if is_stale(base, [root / each for each in LISTS]) and (code := _install(root, "", base)):
         return code

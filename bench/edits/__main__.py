@@ -92,8 +92,6 @@ def main(arguments: list[str] | None = None) -> int:
     shown = measure(parsed.scans)
     parsed.images.mkdir(parents=True, exist_ok=True)
     sheet(shown).save(parsed.images / "edits.png", optimize=True)
-    help_page = {name: shown[name] for name in ("before", "ddim", "variance_noise, LEDITS++")}
-    sheet(help_page, 8).save(ROOT / "web" / "docs" / "pictures" / "edit_guidance.png", optimize=True)
     return 0
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from demo import DemoModel, load_demo_model
 from demo.data import draw_tones, load_scans, render, stroke_masks
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
-__all__ = ["WIDTH", "conditional", "demo", "digits", "real_digits", "strip", "strips"]
+__all__ = ["INK", "TEXT", "WIDTH", "conditional", "demo", "digits", "real_digits", "sheet", "stacked"]
 
-WIDTH = 7.2  # inches at 100 dots per inch
+WIDTH = 606  # of a picture on a help page, which is 300 wide there: six pictures of 32 pixels, three times as large
+TEXT, GAP, COLUMNS = 24, 6, 6
+INK = (128, 128, 128)  # readable on white and on black
 
 
 @lru_cache(maxsize=1)
@@ -52,18 +54,58 @@ def real_digits(count: int = 6) -> tuple[Tensor, list[int]]:
     return render(stroke_masks(scans.scans[:count]), tones), scans.labels[:count].tolist()
 
 
-def strip(ax: Axes, pictures: Tensor, label: str = "") -> None:
-    """Draw pictures side by side in one row, with a label at the left."""
-    row = torch.cat(list(torch.nn.functional.pad(pictures, (1, 1, 1, 1), value=1.0)), dim=-1)
-    ax.imshow(((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_frame_on(False)
-    ax.set_ylabel(label, rotation=0, ha="right", va="center")
+def sheet(
+    rows: Mapping[str, Tensor], *, width: int = WIDTH, most: int = COLUMNS, above: Sequence[str] = ()
+) -> Image.Image:
+    """Draw rows of pictures on a transparent ground, each below its label.
+
+    Args:
+        rows: Pictures (N, 3, H, W) in [-1, 1] by label; an empty label takes no room.
+        width: Width of the sheet in pixels.
+        most: The most pictures of a line; if there are more in a row, it takes several lines.
+        above: A word above each picture of the first row.
+
+    Returns:
+        The sheet, RGBA.
+    """
+    font = ImageFont.load_default(TEXT)
+    parts: list[Image.Image] = []
+    for row, (label, pictures) in enumerate(rows.items()):
+        if label.strip():
+            parts.append(_words({0: label}, width, font))
+        lines = math.ceil(len(pictures) / most)
+        columns = math.ceil(len(pictures) / lines)
+        side = (width - GAP * (columns - 1)) // columns
+        if above and row == 0:
+            parts.append(_words({i * (side + GAP): word for i, word in enumerate(above)}, width, font))
+        parts += [_line(pictures[i * columns : (i + 1) * columns], side, width) for i in range(lines)]
+    return stacked(parts)
 
 
-def strips(rows: dict[str, Tensor], height: float = 0.75) -> None:
-    """Draw a figure of labelled rows."""
-    _, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, height * len(rows)), squeeze=False)
-    for ax, (label, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-        strip(ax, pictures, label)
+def stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    """Put pictures below each other."""
+    drawn = Image.new("RGBA", (max(part.width for part in parts), sum(part.height for part in parts) - GAP))
+    top = 0
+    for part in parts:
+        drawn.paste(part, (0, top))
+        top += part.height
+    return drawn
+
+
+def _words(words: Mapping[int, str], width: int, font: Any) -> Image.Image:
+    drawn = Image.new("RGBA", (width, round(TEXT * 1.5)))
+    pen = ImageDraw.Draw(drawn)
+    for left, word in words.items():
+        pen.text((left, drawn.height / 2), word, INK, font, anchor="lm")
+    return drawn
+
+
+def _line(pictures: Tensor, side: int, width: int) -> Image.Image:
+    """Enlarge pictures without smoothing, and put them side by side with a gap."""
+    height = round(side * pictures.shape[-2] / pictures.shape[-1])
+    drawn = Image.new("RGBA", (width, height + GAP))
+    levels = ((pictures.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    for column, picture in enumerate(levels.permute(0, 2, 3, 1).numpy()):
+        large = Image.fromarray(picture).resize((side, height), Image.Resampling.NEAREST)
+        drawn.paste(large, (column * (side + GAP), 0))
+    return drawn

@@ -34,7 +34,7 @@ from demo.judge import read_digits, train_judge
 Model = Callable[[Tensor, Tensor], Tensor]
 
 STEPS, CLASSES, SCANS, SEED = 10, 10, 5, 2
-WORKFLOW = {"guidance": ("guidance/cfg", "guidance/cfg_plus_plus", "guidance/interval")}
+WORKFLOW = {"Guidance - CFG, CFG++, interval": ("guidance/cfg", "guidance/cfg_plus_plus", "guidance/interval")}
 
 
 @dataclass(frozen=True)

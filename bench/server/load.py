@@ -58,7 +58,9 @@ def load_table(host: HostProcess, prompts: int, clients: int) -> None:
 
 def _small_prompt() -> dict[str, Any]:
     """Return the example workflow with one digit and one step."""
-    prompt = copy.deepcopy(dict(read_workflow(ROOT / "example_workflows/digits.json", load_pack(ROOT)).prompt))
+    prompt = copy.deepcopy(
+        dict(read_workflow(ROOT / "example_workflows/Start here - digits.json", load_pack(ROOT)).prompt)
+    )
     changes = {"DDIMDemoLatent": {"batch_size": 1}, "DDIMSchedule": {"steps": 1}, "DDIMDemoDecode": {"columns": 1}}
     for node in prompt.values():
         node["inputs"] |= changes.get(node["class_type"], {})

@@ -48,15 +48,13 @@ def invert(
 ) -> Inversion:
     """Find the noise from which the scheduler's plan samples ``x0``.
 
-    ======================  ====================================  ================================================
-    method                  model calls (S steps, K refinements)  sampling from the result gives
-    ======================  ====================================  ================================================
-    ``ddim``                S                                     ``x0``, with an error that shrinks with the steps
-    ``fixed_point``         up to (K + 2) S                       ``x0`` more closely, never worse than ``ddim``
-    ``edict``               2 S                                   ``x0`` to rounding, with :func:`reconstruct`
-    ``variance_noise``      S                                     ``x0`` to rounding
-    ``bdia``                S                                     ``x0`` to rounding, with :func:`reconstruct`
-    ======================  ====================================  ================================================
+    Model calls for S steps and K refinements, and what sampling from the result gives:
+
+    - ``ddim``: S calls; ``x0`` with an error that shrinks with the steps.
+    - ``fixed_point``: up to (K + 2) S calls; ``x0`` more closely, never worse than ``ddim``.
+    - ``edict``: 2 S calls; ``x0`` to rounding, with :func:`reconstruct`.
+    - ``bdia``: S calls; ``x0`` to rounding, with :func:`reconstruct`.
+    - ``variance_noise``: S calls; ``x0`` to rounding.
 
     All but ``variance_noise`` need eta 0. For guidance pass a guided model (:func:`ddim.guided_model`).
 

@@ -23,8 +23,8 @@ __all__ = ["main"]
 
 _EXAMPLES = """\
 examples:
-  python -m host run example_workflows/digits.json
-  python -m host run example_workflows/digits.json --set DDIMSample.seed=7 --output-directory out
+  python -m host run example_workflows/api/digits.json
+  python -m host run example_workflows/api/digits.json --set DDIMSample.seed=7 --output-directory out
   python -m host serve --port 8188
   python -m host verify output/digits_00001_.png
 

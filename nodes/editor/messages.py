@@ -45,19 +45,20 @@ NOTES = {
 
 
 def message(
-    code: str, level: str, apply: Mapping[str, str | bool] | None = None, **values: str | int | float
+    code: str, level: str, values: Mapping[str, str | int] | None = None, apply: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Return a message as the editor gets it.
 
     Args:
         code: A key of :data:`MESSAGES`.
         level: ``"note"``, ``"warning"`` (can be run, but gives bad images) or ``"error"`` (cannot be run).
-        apply: Inputs of the node, and the values with which the message is gone; None if nothing simple helps.
         values: What the text names.
+        apply: Inputs of the node, and the values with which the message is gone; None if nothing simple helps.
 
     Returns:
         ``code`` and ``values`` for a translation, the English ``text``, ``level``, and ``apply`` if there is one.
     """
+    values = dict(values or {})
     shown = {"code": code, "values": values, "text": MESSAGES[code].format(**values), "level": level}
     return shown if apply is None else {**shown, "apply": dict(apply)}
 
@@ -73,7 +74,7 @@ def misread(schedule: Schedule, measured: str | None) -> list[dict[str, Any]]:
     if measured is None or read_as is None or measured == read_as:
         return []
     apply = {"prediction_type": measured} if measured in PREDICTION_TYPES else None
-    return [message("measured_type", "warning", apply, measured=measured, prediction_type=read_as)]
+    return [message("measured_type", "warning", {"measured": measured, "prediction_type": read_as}, apply)]
 
 
 def levels_note(schedule: Schedule, facts: ModelFacts) -> list[dict[str, Any]]:
@@ -93,7 +94,7 @@ def levels_note(schedule: Schedule, facts: ModelFacts) -> list[dict[str, Any]]:
     if abs(levels[farthest] - own[farthest]) < SAME_LEVEL:
         return []
     values = {"alpha_bar": f"{levels[farthest]:.4g}", "model_alpha_bar": f"{own[farthest]:.4g}"}
-    return [message("other_levels", "warning", timestep=farthest, **values)]
+    return [message("other_levels", "warning", {"timestep": farthest, **values})]
 
 
 def schedule_warnings(schedule: Schedule, *, spaced: bool) -> list[dict[str, Any]]:
@@ -111,12 +112,12 @@ def schedule_warnings(schedule: Schedule, *, spaced: bool) -> list[dict[str, Any
         return []
     if noise.kind == VARIANCE_PRESERVING and planned_output(schedule) == "epsilon":
         apply = {"prediction_type": "v_prediction"}
-        return [message("epsilon_at_zero_snr", "error", apply)] if visits_zero_snr(schedule) else []
+        return [message("epsilon_at_zero_snr", "error", apply=apply)] if visits_zero_snr(schedule) else []
     first, last = schedule.plan.timesteps[0], len(noise) - 1
     if not spaced or schedule.plan.first != 0 or first == last:
         return []
     if noise.kind != VARIANCE_PRESERVING:
         first, last = (round(float(noise.times[t])) for t in (first, last))
     apply = {"timestep_spacing": "trailing"}
-    values = {"spacing": config.timestep_spacing, "first": first, "last": last}
-    return [message("last_step_never_visited", "warning", apply, **values)]
+    values: dict[str, str | int] = {"spacing": config.timestep_spacing, "first": first, "last": last}
+    return [message("last_step_never_visited", "warning", values, apply)]

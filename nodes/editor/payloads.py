@@ -70,7 +70,9 @@ def schedule_report(
         "final_alpha_bar": finite(schedule.alpha_bars[-1]),
         "warnings": [*misread(schedule, measured), *schedule_warnings(schedule, spaced=spaced)],
         "model_levels": model_levels,
-        "notes": [] if model_levels is None else [message(NOTES[noise.kind], "note", prediction_type=prediction_type)],
+        "notes": []
+        if model_levels is None
+        else [message(NOTES[noise.kind], "note", {"prediction_type": prediction_type})],
     }
 
 
@@ -110,7 +112,9 @@ def fit_report(
         warnings.append(message("fit_no_paste", "warning"))
     else:
         part = end > END
-        notes = [message("fit_paste_part", "note", steps=len(schedule.plan)) if part else message("fit_paste", "note")]
+        notes = [
+            message("fit_paste_part", "note", {"steps": len(schedule.plan)}) if part else message("fit_paste", "note")
+        ]
     return {
         "steps": len(schedule.plan),
         "grid": grid,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...ddim import NOISE_PATHS, DDIMError, Inversion, Schedule, VarianceNoise, invert, model_calls, rescale_noise_cfg
-from ..backend import Denoised, Run, SamplingRequest, current, guided_x0
+from ..backend import Denoised, Run, SamplingRequest, current, guided_x0, with_output_of
 from ..editor import inversion_report
 from ..inputs import LATENT, VARIANCE_NOISE, Input, InputTypes, applies, inputs, number, planned_here
 from ..schedules import plan_of_model
@@ -129,7 +129,8 @@ class DDIMInvert:
                 "without it, and mask the sampling instead (Set Latent Noise Mask after DDIM Invert)"
             )
         backend = current()
-        schedule = schedule or plan_of_model(backend.model_facts(model), steps, timestep_spacing, denoise=1.0)
+        facts = backend.model_facts(model)
+        schedule = schedule or plan_of_model(facts, steps, timestep_spacing, denoise=1.0)
         if guidance_rescale:
             model = backend.with_output_patch(model, partial(rescale_noise_cfg, guidance_rescale=guidance_rescale))
         settings = InversionSettings(
@@ -145,7 +146,8 @@ class DDIMInvert:
             model, positive, negative, latent_image, schedule, cfg, seed, add_noise=False, guidance=guidance
         )
         latent, _ = backend.run(request, partial(_invert_run, settings=settings, keep=found.append))
-        inversion = _for_socket(found[0], latent["samples"], schedule)
+        # Whoever samples a saved inversion reads the output of the network as it was read here.
+        inversion = _for_socket(found[0], latent["samples"], with_output_of(schedule, facts.prediction_type))
         marked, recorded = mark_inverted(latent, method), RecordedNoise.from_inversion(inversion)
         return {"ui": _shown(inversion), "result": (marked, recorded, float(inversion.residual.max().sqrt()))}
 

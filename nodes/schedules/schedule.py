@@ -7,7 +7,7 @@ from typing import Any
 from ...ddim import SchedulerConfig
 from ..backend import ModelFacts, current, measured_prediction_type, schedule_sigmas
 from ..editor import remember, schedule_report
-from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs
+from ..inputs import DDIM_SCHEDULE, SIGMAS, InputTypes, inputs, unless_linked
 from ..values import FROM_MODEL, Model
 from .planning import describe, parse_timesteps, plan_part, plan_steps, plan_timesteps, settle_output, with_model_levels
 
@@ -55,24 +55,11 @@ class DDIMSchedule:
     def INPUT_TYPES(cls) -> InputTypes:
         return {
             "required": {},
-            "optional": inputs(
-                "steps",
-                "timestep_spacing",
-                "denoise",
-                "prediction_type",
-                "rescale_betas_zero_snr",
-                "beta_schedule",
-                "beta_start",
-                "beta_end",
-                "num_train_timesteps",
-                "set_alpha_to_one",
-                "steps_offset",
-                "start_step",
-                "end_step",
-                "timesteps",
-                "parity",
-                "model",
-            ),
+            "optional": {
+                **inputs("steps", "timestep_spacing", "denoise", "prediction_type", "rescale_betas_zero_snr"),
+                **unless_linked(inputs("beta_schedule", "beta_start", "beta_end", "num_train_timesteps"), "model"),
+                **inputs("set_alpha_to_one", "steps_offset", "start_step", "end_step", "timesteps", "parity", "model"),
+            },
         }
 
     def build(

@@ -12,7 +12,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,19 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui_path: Path, comfyui_python: str, base: Path) -> Iterator[Server]:
+def server(start_server: Callable[[Path], AbstractContextManager[Server]], base: Path) -> Iterator[Server]:
+    with start_server(base) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start_server(comfyui_path: Path, comfyui_python: str) -> Callable[[Path], AbstractContextManager[Server]]:
+    """Starts a ComfyUI with a base directory: its packs are in ``custom_nodes`` there."""
+    return lambda base: _running(comfyui_path, comfyui_python, base)
+
+
+@contextmanager
+def _running(comfyui_path: Path, comfyui_python: str, base: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -267,7 +280,7 @@ SCHEDULE = {
     "steps": 8,
     "timestep_spacing": "trailing",
     "denoise": 1.0,
-    "prediction_type": "epsilon",
+    "prediction_type": "from model",
     "rescale_betas_zero_snr": False,
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,

@@ -141,7 +141,7 @@ def test_an_example_workflow_of_this_pack_runs_and_is_the_embedded_engines_pictu
     engine: ComfyUIEngine, tmp_path: Path
 ) -> None:
     registry = registry_from(engine.object_info())
-    workflow = read_workflow(ROOT / "example_workflows/digits.json", registry)
+    workflow = read_workflow(ROOT / "example_workflows/Start here - digits.json", registry)
     checked = validate(workflow.prompt, registry)
     assert checked.ok, checked
     result = engine.run(Job("digits", checked.prompt), silent)

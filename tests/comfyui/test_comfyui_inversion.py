@@ -173,3 +173,9 @@ def test_a_strip_shows_every_step_and_a_cancelled_run_keeps_its_own(server: Any)
     assert 0 < len(kept["frames"]) and kept["frames"][-1]["step"] < 1000
     with urllib.request.urlopen(f"{server.url}/ddim/replay/{kept['sheet']}", timeout=60) as answer:
         assert answer.read(4) == b"\x89PNG"
+
+
+def test_the_editor_gets_what_the_inputs_say_of_their_effect(server: Any) -> None:
+    declared = server.get("/object_info/DDIMInvert")["DDIMInvert"]["input"]["optional"]
+    assert declared["noise_path"][1]["ddim_applies"] == {"method": ["variance_noise"]}
+    assert declared["steps"][1]["ddim_unless_linked"] == ["schedule"]

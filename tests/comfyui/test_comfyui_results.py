@@ -77,9 +77,12 @@ def test_ddim_sample_is_diffusers_on_the_same_network(
     assert max(errors.values()) < 2e-4, errors
 
 
-def test_an_epsilon_model_is_refused_at_zero_snr(calls: Any) -> None:
+def test_an_epsilon_model_is_refused_at_zero_snr(calls: Any, network: Any, conditions: Any) -> None:
     with pytest.raises(RuntimeError, match="DDIMError.*v_prediction"):
-        calls.schedule(rescale_betas_zero_snr=True)
+        calls.schedule(rescale_betas_zero_snr=True, prediction_type="epsilon")
+    schedule, _ = calls.schedule(rescale_betas_zero_snr=True)  # what the output is, the MODEL says when it runs
+    with pytest.raises(RuntimeError, match="DDIMError.*v_prediction"):
+        calls.sample(model=network, **conditions, latent_image=EMPTY, schedule=schedule)
 
 
 @pytest.mark.parametrize("zero_snr", [False, True])

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network
 
 WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "example_workflows").glob("*.json"))
 SMALL = {"width": 64, "height": 64}  # of empty latents and scaled pictures: a random network is as slow as a real one
-GIVES_PICTURES_BACK = {"share_noise_file"}
+GIVES_PICTURES_BACK = {"Share an inverted picture"}
 NEWER_KEYS = {"is_input_list", "has_intermediate_output", "search_aliases"}  # 0.3.64's /object_info has not
 
 

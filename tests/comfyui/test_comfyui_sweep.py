@@ -104,7 +104,7 @@ def test_stock_nodes_on_two_workers_give_what_one_gives(start: Callable[..., Any
 
 
 def test_an_example_of_this_pack_in_the_editors_format(start: Callable[..., Any], tmp_path: Path) -> None:
-    workflow = json.loads((ROOT / "example_workflows/digits.json").read_text())
+    workflow = json.loads((ROOT / "example_workflows/Start here - digits.json").read_text())
     finish(start(workflow, "--set", "DDIMSchedule.steps=2..4", "--set", "DDIMSample.seed=1,2", "--workers", "2"))
     made = pictures(sweep_folder(tmp_path))
     assert len(made) == 6 and len(set(made.values())) == 6
@@ -162,7 +162,7 @@ def test_two_that_run_already_are_a_pool(
 
 
 def test_one_that_is_killed_costs_no_job(start: Callable[..., Any], tmp_path: Path) -> None:
-    workflow = json.loads((ROOT / "example_workflows/digits.json").read_text())
+    workflow = json.loads((ROOT / "example_workflows/Start here - digits.json").read_text())
     process = start(workflow, "--set", "DDIMSample.seed=0..7", "--set", "DDIMSchedule.steps=10", "--workers", "2")
     end = time.monotonic() + 600
     while not (killable := comfyuis(tmp_path)) or not list(tmp_path.glob("out/*/0*.png")):
@@ -187,7 +187,7 @@ def comfyuis(tmp_path: Path) -> list[int]:
 
 
 def test_ctrl_c_stops_between_steps_and_leaves_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
-    workflow = json.loads((ROOT / "example_workflows/digits.json").read_text())
+    workflow = json.loads((ROOT / "example_workflows/Start here - digits.json").read_text())
     process = start(workflow, "--set", "DDIMSample.seed=0..99", "--set", "DDIMSchedule.steps=20", "--workers", "2")
     end = time.monotonic() + 600
     while not list(tmp_path.glob("out/*/0*.png")):

@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_pictures_of_a_comfyui_come_out_again(comfyui_path, comfyui_python, tmp_path, capsys):
     registry = load_pack(ROOT)
-    prompt = validate(read_workflow(ROOT / "example_workflows/digits.json", registry).prompt, registry).prompt
+    prompt = validate(
+        read_workflow(ROOT / "example_workflows/Start here - digits.json", registry).prompt, registry
+    ).prompt
     small = json.loads(json.dumps(prompt))
     for node in small.values():
         if node["class_type"] == "DDIMDemoLatent":

@@ -22,6 +22,9 @@ from torch import Tensor
 
 from ddim import DDIMScheduler, keyed_noise
 
+# Of torch's own pickling, before 2.6.
+pytestmark = pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")
+
 HALF = (torch.float16, torch.bfloat16)
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
 SHAPE = (2, 4, 8, 8)

@@ -54,7 +54,7 @@ def test_samples_are_the_digits_asked_for(judge, samples: torch.Tensor) -> None:
 
 
 def test_the_guidance_that_is_measured_is_the_workflow_s(repo_root: Path) -> None:
-    workflow = json.loads((repo_root / "example_workflows" / "digits.json").read_text())
+    workflow = json.loads((repo_root / "example_workflows" / "Start here - digits.json").read_text())
     sampler = next(node for node in workflow["nodes"] if node["type"] == "DDIMSample")
     named = sampler["widgets_values_named"]
     assert (GUIDANCE_SCALE, GUIDANCE_RESCALE) == (named["cfg"], named["guidance_rescale"])

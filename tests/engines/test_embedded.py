@@ -278,7 +278,7 @@ print(torch.get_num_threads(), facts["threads"], facts["exact"], cuda.matmul.all
 
 def test_the_demo_workflow_gives_the_same_picture_alone_and_after_others(tmp_path):
     registry = load_pack(ROOT)
-    checked = validate(read_workflow(ROOT / "example_workflows/digits.json", registry).prompt, registry)
+    checked = validate(read_workflow(ROOT / "example_workflows/Start here - digits.json", registry).prompt, registry)
     assert checked.ok
     sampler = next(id for id, entry in checked.prompt.items() if entry["class_type"] == "DDIMSample")
     latent = next(id for id, entry in checked.prompt.items() if entry["class_type"] == "DDIMDemoLatent")

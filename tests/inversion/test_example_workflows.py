@@ -85,14 +85,14 @@ def tones(images: Tensor) -> Tensor:
 
 
 def test_a_picture_comes_back_from_recorded_noise_and_not_from_the_plain_one(pictures: Any) -> None:
-    shown = pictures("invert_and_reconstruct")
+    shown = pictures("Invert and reconstruct")
     assert levels(shown["exact"], shown["original"]) <= 1.01
     plain = (shown["plain"] - shown["original"]).square().mean()
     assert 1e-4 < float(plain) < 0.1
 
 
 def test_a_3_becomes_an_8_and_keeps_tone_and_slant(pictures: Any) -> None:
-    shown = pictures("edit_3_into_8")
+    shown = pictures("Edit a picture - a 3 becomes an 8")
     before, after = shown["before"][0], shown["after"][0]
     judge = train_judge()
     assert int((read_digits(judge, after) == 8).sum()) >= 7
@@ -101,13 +101,18 @@ def test_a_3_becomes_an_8_and_keeps_tone_and_slant(pictures: Any) -> None:
     assert float(kept) > 0.4, (slant(before), slant(after))
 
 
+def set_steps(node: dict[str, Any], steps: int) -> None:
+    """Give a node that plans steps another number of them."""
+    if node["class_type"] in ("DDIMSchedule", "DDIMInvert", "DDIMSample"):
+        node["inputs"]["steps"] = steps
+
+
 def few(prompt: dict[str, Any]) -> None:
     """Four pictures in fewer steps."""
     for node in prompt.values():
         if node["class_type"] == "DDIMDemoPicture":
             node["inputs"]["digits"] = "3333"
-        if node["class_type"] == "DDIMSchedule":
-            node["inputs"]["steps"] = 20
+        set_steps(node, 20)
 
 
 def test_proximal_guidance_keeps_more_of_the_paper_than_the_same_edit_without_it(pictures: Any) -> None:
@@ -117,14 +122,14 @@ def test_proximal_guidance_keeps_more_of_the_paper_than_the_same_edit_without_it
             if node["class_type"] == "DDIMSample":
                 node["inputs"]["proximal"] = "off"
 
-    with_it, plain = (pictures("edit_by_proximal_guidance", change) for change in (few, without))
+    with_it, plain = (pictures("Edit a picture - keep the background", change) for change in (few, without))
     moved = [float((tones(each["after"][0]) - tones(each["before"][0])).abs().mean()) for each in (with_it, plain)]
     assert moved[0] < 0.7 * moved[1], moved
     assert int((read_digits(train_judge(), with_it["after"][0]) == 8).sum()) >= 2
 
 
 def test_edit_guidance_replaces_a_digit_without_a_prompt_for_the_picture(pictures: Any) -> None:
-    shown = pictures("edit_guidance", few)
+    shown = pictures("Edit a picture - add and remove", few)
     before, after = shown["before"][0], shown["after"][0]
     assert int((read_digits(train_judge(), after) == 8).sum()) >= 3
     assert float((tones(after) - tones(before)).abs().mean()) < 0.15
@@ -139,33 +144,31 @@ def test_the_same_prompt_gives_the_picture_back_exactly(pictures: Any) -> None:
                 node["inputs"]["cfg"] = 1.0
             if node["class_type"] == "DDIMDemoPicture":
                 node["inputs"]["digits"] = "33"
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 12
+            set_steps(node, 12)
 
-    shown = pictures("edit_3_into_8", as_it_was)
+    shown = pictures("Edit a picture - a 3 becomes an 8", as_it_was)
     assert levels(shown["after"], shown["before"]) <= 1.01
 
 
 def test_the_flow_model_draws_digits_edits_them_and_gives_them_back(pictures: Any) -> None:
     def cheaper(prompt: dict[str, Any]) -> None:
         for node in prompt.values():
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 12
+            set_steps(node, 12)
 
     def as_it_was(prompt: dict[str, Any]) -> None:
         cheaper(prompt)
         for node in prompt.values():
             if node["class_type"] == "DDIMDemoPrompt" and node["inputs"]["digits"] == "8":
                 node["inputs"]["digits"] = "3"
-            if node["class_type"] == "DDIMSample" and not node["inputs"]["add_noise"]:
+            if node["class_type"] == "DDIMSample" and "variance_noise" in node["inputs"]:
                 node["inputs"]["cfg"] = 1.0
 
-    shown, judge = pictures("flow_model", cheaper), train_judge()
+    shown, judge = pictures("Flow model - sample and edit", cheaper), train_judge()
     assert int((read_digits(judge, shown["sampled"][0]) == torch.arange(8)).sum()) >= 7
     before, after = shown["before"][0], shown["after"][0]
     assert int((read_digits(judge, after) == 8).sum()) >= 7
     assert float((tones(after) - tones(before)).abs().mean()) < 0.1
-    back = pictures("flow_model", as_it_was)
+    back = pictures("Flow model - sample and edit", as_it_was)
     assert levels(back["after"], back["before"]) <= 1.01
 
 
@@ -175,13 +178,13 @@ def test_five_fitted_steps_come_nearer_to_twenty_than_five_even_ones(pictures: A
             if node["class_type"] == "DDIMFitSteps":
                 node["inputs"]["method"] = "fast"
 
-    shown = pictures("fitted_steps", cheaper)
+    shown = pictures("Few steps - fitted to the model", cheaper)
     even, fitted = (float((shown[name] - shown["trailing_20"]).square().mean()) for name in ("trailing_5", "fitted_5"))
     assert fitted < 0.5 * even
 
 
 def test_between_two_digits_every_frame_is_a_picture(pictures: Any, call_picture: Any) -> None:
-    frames = pictures("interpolate_inverted_digits")["frames"]
+    frames = pictures("Interpolate between pictures")["frames"]
     assert frames.shape[:2] == (3, 9)
     for column, (digits, scan) in ((0, ("307", 3)), (-1, ("852", 2))):
         assert float((frames[:, column] - call_picture(digits, scan)).square().mean()) < 5e-3
@@ -200,7 +203,7 @@ def call_picture() -> Callable[[str, int], Tensor]:
 
 
 def test_a_shared_file_of_noise_gives_the_picture_back(pictures: Any, folder: Path, call_picture: Any) -> None:
-    shown = pictures("share_noise_file")["digits"]
+    shown = pictures("Share an inverted picture")["digits"]
     assert levels(shown[0], call_picture("27", 1)) <= 1.01
     (written,) = (folder / "output" / "noise").glob("*.safetensors")
     whole = 21 * 2 * 3 * SIDE * SIDE * 4  # latent and twenty steps in float32
@@ -214,17 +217,16 @@ def test_a_shared_file_of_noise_gives_the_picture_back(pictures: Any, folder: Pa
             del prompt[key]
 
     written.rename(folder / "input" / "gift.safetensors")
-    again = pictures("share_noise_file", from_a_friend)["digits"]
+    again = pictures("Share an inverted picture", from_a_friend)["digits"]
     assert torch.equal(again, shown)
 
 
 def test_all_three_ways_of_guidance_draw_the_digits_and_cfg_plus_plus_keeps_colours_in_range(pictures: Any) -> None:
     def cheaper(prompt: dict[str, Any]) -> None:
         for node in prompt.values():
-            if node["class_type"] == "DDIMSchedule":
-                node["inputs"]["steps"] = 10
+            set_steps(node, 10)
 
-    shown, judge = pictures("guidance", cheaper), train_judge()
+    shown, judge = pictures("Guidance - CFG, CFG++, interval", cheaper), train_judge()
     for name in ("cfg", "cfg_plus_plus", "interval"):
         assert int((read_digits(judge, shown[name][0]) == torch.arange(10)).sum()) >= 7, name
     at_limit = {name: float((image.abs() > 0.99).float().mean()) for name, image in shown.items()}

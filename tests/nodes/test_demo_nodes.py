@@ -53,6 +53,8 @@ def test_a_grid_is_laid_row_by_row(call: Any) -> None:
     assert grid.shape == (1, 128, 192, 3)
     cells = grid[0, ::64, ::64, 0]
     assert torch.allclose(cells, torch.tensor([[0.0, 0.25, 0.5], [0.75, 1.0, 0.0]]), atol=1e-6)
+    wide = call("DDIMDemoDecode", latent={"samples": pictures}, columns=100, scale=2)[0]
+    assert torch.equal(wide, call("DDIMDemoDecode", latent={"samples": pictures}, columns=len(pictures), scale=2)[0])
     single = call("DDIMDemoDecode", latent={"samples": pictures}, columns=0, scale=2)[0]
     assert single.shape == (5, 64, 64, 3)
 

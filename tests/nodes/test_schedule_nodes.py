@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ddim import TIMESTEP_SPACINGS, DDIMError, make_plan
+from ddim import TIMESTEP_SPACINGS, DDIMError, Schedule, make_plan
 
 COUNTS = [*range(1, 61), 100, 250, 999, 1000]
 SDXL = {
@@ -325,3 +325,15 @@ def test_a_run_whose_levels_are_the_model_s_says_nothing(call: Any, nodes: Any, 
     run = {"model": model, "positive": prompt, "negative": prompt, "latent_image": latent, "cfg": 1.0}
     schedule, _ = call("DDIMSchedule", steps=2)
     assert nodes["DDIMSample"]().sample(**run, schedule=schedule)["ui"]["ddim_notes"] == []
+
+
+def test_a_kept_inversion_says_what_the_network_s_output_was(call: Any, exact_model: Any) -> None:
+    """Its file is read without the MODEL, and maybe for another that was loaded as something else."""
+    model, _ = exact_model(prediction_type="v_prediction")
+    prompt, latent = call("DDIMDemoPrompt", digits="8")[0], {"samples": torch.zeros(1, 3, 8, 8)}
+    schedule, _ = call("DDIMSchedule", steps=3)
+    given = {"model": model, "positive": prompt, "negative": prompt, "latent_image": latent}
+    for link in ({}, {"schedule": schedule}):
+        recorded = call("DDIMInvert", **given, **link, steps=3)[1]
+        assert recorded.inversion.schedule.config.prediction_type == "v_prediction"
+        assert type(recorded.inversion.schedule) is Schedule

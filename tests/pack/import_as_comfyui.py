@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-STAND_INS = {"comfy", "folder_paths", "latent_preview", "server"}
+STAND_INS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "server"}
 ROUTES: list[str] = []
 
 

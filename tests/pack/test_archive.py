@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.architecture.test_layers import COMFYUI
 from tests.pack.archive import ROOT, comfy_node, copy_of_the_repository, unpacked
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ PICTURES = {".png", ".jpg", ".webp", ".gif", ".svg"}
 
 # What the code may import: the standard library, the list in requirements.txt, what ComfyUI itself has, and, only where
 # one asks for it, the rest. The file of the other host is not loaded in ComfyUI.
-OF_COMFYUI = {"comfy", "folder_paths", "server", "latent_preview", "PIL", "aiohttp", "tqdm"}
+OF_COMFYUI = COMFYUI | {"PIL", "aiohttp", "tqdm"}
 ON_REQUEST = {
     "ddim/diffusers.py": {"diffusers"},
     "ddim/schedule/flow_sigmas.py": {"scipy"},

@@ -41,7 +41,7 @@ def make_pack(folder: Path) -> Path:
     (pack / "web/docs/ToyPicture.md").write_text("# Toy Picture\n\nOne colour.\n")
     (pack / "locales/fr/nodeDefs.json").write_text(json.dumps({"ToyPicture": {"display_name": "Image jouet"}}))
     (pack / "example_workflows/toy.json").write_text(json.dumps(editor_workflow()))
-    (pack / "subgraphs/Toy stage.json").write_text(json.dumps(editor_workflow()))
+    (pack / "subgraphs/Toy stage.json").write_text(json.dumps(blueprint()))
     Image.new("RGB", (64, 64), (200, 120, 40)).save(pack / "example_workflows/toy.jpg")
     return pack
 
@@ -65,6 +65,25 @@ def failing_graph() -> dict:
         "2": {"class_type": "ToyFail", "inputs": {"image": ["1", 0], "message": "on purpose"}},
         "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
     }
+
+
+def blueprint() -> dict:
+    """A subgraph without a node inside, as the editor publishes one."""
+    key = str(uuid.UUID(int=2))
+    node = {
+        "id": 1, "type": key, "pos": [0, 0], "size": [200, 60], "flags": {}, "order": 0, "mode": 0, "inputs": [],
+        "outputs": [], "title": "Toy stage", "properties": {"proxyWidgets": []}, "widgets_values": [],
+    }  # fmt: skip
+    inside = {
+        "id": key, "version": 1, "state": {"lastGroupId": 0, "lastNodeId": 1, "lastLinkId": 0, "lastRerouteId": 0},
+        "revision": 0, "config": {}, "name": "Toy stage", "inputNode": {"id": -10, "bounding": [0, 0, 120, 60]},
+        "outputNode": {"id": -20, "bounding": [400, 0, 120, 60]}, "inputs": [], "outputs": [], "widgets": [],
+        "nodes": [], "groups": [], "links": [], "extra": {},
+    }  # fmt: skip
+    return {
+        "revision": 0, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "version": 0.4,
+        "definitions": {"subgraphs": [inside]}, "extra": {},
+    }  # fmt: skip
 
 
 def editor_workflow(steps: int = 3, seconds: float = 0.0) -> dict:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.server.support import HostProcess, editor_workflow, graph, make_pack
+from tests.server.support import HostProcess, blueprint, editor_workflow, graph, make_pack
 
 
 def png(color=(10, 20, 30, 255), size=(8, 6), text: dict | None = None) -> bytes:
@@ -213,12 +213,27 @@ def test_templates(server):
     assert server.get("/api/workflow_templates/other/toy.json").status == 404
 
 
+def test_only_examples_that_can_run_are_offered(tmp_path):
+    (tmp_path / "packs").mkdir()
+    pack = make_pack(tmp_path / "packs")
+    unknown = editor_workflow()
+    unknown["nodes"][0]["type"] = "CheckpointLoaderSimple"
+    (pack / "example_workflows/With a checkpoint.json").write_text(json.dumps(unknown))
+    (pack / "example_workflows/broken.json").write_text("{")
+    host = HostProcess(tmp_path / "data", [pack])
+    try:
+        assert host.get("/workflow_templates").json == {"toy": ["toy"]}
+        assert host.get("/workflow_templates/toy/With%20a%20checkpoint.json").json == unknown
+    finally:
+        host.stop()
+
+
 def test_blueprints(server):
     (key,) = server.get("/api/global_subgraphs").json
     entry = {"source": "custom_node", "name": "Toy stage", "info": {"node_pack": "custom_nodes.toy"}}
     assert server.get("/api/global_subgraphs").json == {key: entry}
     found = server.get(f"/api/global_subgraphs/{key}").json
-    assert json.loads(found.pop("data")) == editor_workflow() and found == entry
+    assert json.loads(found.pop("data")) == blueprint() and found == entry
     assert server.get(f"/api/global_subgraphs/{'0' * 64}").status == 404
 
 

@@ -223,6 +223,7 @@ CASES = [
     *posts("POST /ddim/schedule"),
     *posts("POST /ddim/config"),
     Case("GET /ddim/replay/{name}", "no sheet", lambda host, _: host.get("/ddim/replay/" + "x" * 4_000), 404),
+    Case("GET /ddim/replay/of/{name}", "no run", lambda host, _: host.get("/ddim/replay/of/" + "x" * 4_000), 404),
     *posts("POST /settings"),
     *posts("POST /settings/{id}", "/settings/large", (413, 200, 400)),
     Case(

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import running, venv
+import ddim
+from tasks import running, venv, versions
 from tasks.__main__ import main
+from tasks.release import changes
 from tasks.steps import clean, link_for_types
 from tasks.table import TASKS, Task
+from tasks.versions import lower_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the interpreter is a link")
@@ -86,7 +89,7 @@ def test_a_set_up_is_done_once_and_again_when_the_lists_change(folder: Path, ins
     assert [command[-1] for command in installed] == [".", ".[host]"]
     assert venv.set_up(folder, "host") == 0 and len(installed) == 2
     assert venv.set_up(folder, "lint") == 0
-    assert [command[-1] for command in installed[2:]] == [".[lint]"]
+    assert [command[-1] for command in installed[2:]] == [".[lint,docs]"]
     later = time.time() + 5
     os.utime(folder / "pyproject.toml", (later, later))
     for stamp in (".base", ".host"):  # so that the order does not depend on the clock's resolution
@@ -179,3 +182,40 @@ def test_clean_removes_what_runs_have_written_and_nothing_else(folder: Path) -> 
 def test_the_repository_is_linked_for_the_type_check(folder: Path) -> None:
     assert link_for_types(folder, []) == link_for_types(folder, []) == 0
     assert (folder / ".venv" / "types" / "pack").resolve() == folder
+
+
+def test_the_oldest_libraries_are_the_lower_bounds_of_the_list() -> None:
+    assert lower_bounds("# why\ntorch>=2.5\nnumpy>=1.24  # because\n\n") == ["torch==2.5", "numpy==1.24"]
+    names = [each.partition("==")[0] for each in lower_bounds((ROOT / "requirements.txt").read_text())]
+    assert names == ["torch", "numpy", "safetensors"]
+    with pytest.raises(ValueError, match="NAME>=VERSION"):
+        lower_bounds("torch\n")
+
+
+def test_tests_with_other_libraries_have_an_environment_of_their_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(versions, "run", lambda command, root: ran.append(list(command)) or 0)
+    monkeypatch.setattr(versions, "make_environment", lambda root, name: (root / name).mkdir(exist_ok=True))
+    (folder / "requirements.txt").write_text("torch>=2.5\n")
+    for _ in range(2):
+        assert versions.run_oldest(folder, ["-x"]) == 0
+    python = str(venv.interpreter(folder, folder=".venv-oldest"))
+    assert [command[1:3] for command in ran] == [["-m", "pip"], ["-m", "pytest"], ["-m", "pytest"]]
+    assert {command[0] for command in ran} == {python} and "torch==2.5" in ran[0]
+    assert ran[1][-2:] == ["tests/core", "-x"]
+
+
+def test_a_release_says_what_is_new() -> None:
+    text = "# Changelog\n\n## Unreleased\n\n- a\n\n## 0.2.0\n\n- b\n- c\n\n## 0.1.0\n\n"
+    assert changes(text, "0.2.0") == "- b\n- c"
+    for missing in ("0.1.0", "0.3.0"):
+        with pytest.raises(ValueError, match=f"## {missing}"):
+            changes(text, missing)
+
+
+def test_a_tag_must_name_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["release", f"v{ddim.__version__}"]) == 0
+    assert main(["release", "v99.0.0"]) == 2
+    assert f"must be v{ddim.__version__}" in capsys.readouterr().err

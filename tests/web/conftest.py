@@ -89,4 +89,4 @@ def fresh_editor(browser: Browser, web_host: HostProcess) -> Iterator[Callable[.
 @pytest.fixture(scope="session")
 def example() -> dict:
     """The workflow with which the editor opens."""
-    return json.loads((ROOT / "example_workflows/digits.json").read_text())
+    return json.loads((ROOT / "example_workflows/Start here - digits.json").read_text())

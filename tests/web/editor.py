@@ -46,6 +46,7 @@ class Editor:
         browser: the shared browser.
         address: the host's.
         renderer: "canvas", or "vue" for Nodes 2.0.
+        density: pixels of a screenshot for a pixel of the page.
 
     Attributes:
         page: Playwright's page.
@@ -53,11 +54,11 @@ class Editor:
         outside: requests to any other machine.
     """
 
-    def __init__(self, browser: Browser, address: str, renderer: str = "canvas") -> None:
+    def __init__(self, browser: Browser, address: str, renderer: str = "canvas", density: float = 1) -> None:
         self.address = address
         self.errors: list[str] = []
         self.outside: list[str] = []
-        self.context = browser.new_context(viewport={"width": 1600, "height": 950})
+        self.context = browser.new_context(viewport={"width": 1600, "height": 950}, device_scale_factor=density)
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(120_000)
         self.page.on("console", self._on_console)

@@ -113,6 +113,9 @@ test("the preset that sets the most is the one that values are", () => {
   const known = [{ name: "a", inputs: { x: 1 } }, { name: "b", inputs: { x: 1, y: "v" } }, { name: "c", inputs: { x: 2 } }];
   const named = (values) => matching(known, (name) => values[name])?.name;
   assert.deepEqual([named({ x: 1, y: "v" }), named({ x: 1, y: "w" }), named({ x: 2 }), named({ x: 3 })], ["b", "a", "c", undefined]);
+  const twins = [{ name: "a", inputs: { x: 1 } }, { name: "b", inputs: { x: 1 } }];
+  assert.deepEqual(["", "b", "c"].map((chosen) => matching(twins, () => 1, chosen).name), ["a", "b", "a"]);
+  assert.equal(matching(twins, () => 2, "b"), undefined);
 });
 
 test("an input has no effect if its condition is not met, and has if the value is not known", () => {

@@ -13,7 +13,7 @@ CHECK = "ddim_model_check_report"
 
 
 def test_the_panel_says_what_the_demo_model_predicts_and_what_to_set(editor, repo_root):
-    workflow = json.loads((repo_root / "example_workflows/guidance.json").read_text())
+    workflow = json.loads((repo_root / "example_workflows/Guidance - CFG, CFG++, interval.json").read_text())
     editor.load(workflow)
     (node,) = (each["id"] for each in workflow["nodes"] if each["type"] == "DDIMCheckModel")
     assert text(editor, node, CHECK) == "Run the graph to find out what the MODEL predicts."

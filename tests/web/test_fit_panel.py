@@ -15,7 +15,7 @@ FIT = "ddim_fit_report"
 @pytest.fixture
 def fitted(editor, repo_root):
     """The example workflow after a quick run; the editor, the node, and what the node told."""
-    workflow = json.loads((repo_root / "example_workflows/fitted_steps.json").read_text())
+    workflow = json.loads((repo_root / "example_workflows/Few steps - fitted to the model.json").read_text())
     editor.load(workflow)
 
     def nodes(kind: str) -> list[int]:

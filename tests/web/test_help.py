@@ -42,9 +42,17 @@ def test_every_page_is_of_a_node_and_shows_pictures_that_are_there(pack):
     assert shown == {f"pictures/{path.name}" for path in (DOCS / "pictures").iterdir()}
 
 
+def test_pages_have_no_tables(pack):
+    """In the panel, 300 pixels wide, the columns of a table hold a word each."""
+    for page in DOCS.rglob("*.md"):
+        assert not re.search(r"^\|", page.read_text(encoding="utf-8"), re.MULTILINE), page
+
+
 def test_pictures_are_pictures_and_small():
     for path in (DOCS / "pictures").iterdir():
         with Image.open(path) as image:
             image.load()
-            assert image.width <= 1000 and image.format == "PNG"
+            assert image.format == "PNG"
+            assert image.width in range(600, 612), "twice the width of the help panel"
+            assert "transparency" in image.info, "the panel may be light or dark"
         assert path.stat().st_size < 60_000, path

@@ -145,9 +145,9 @@ def test_nodes_2_fold_by_themselves(editor):
     node = one_node(editor, "DDIMSchedule")
     frame = editor.page.locator(f'[data-node-id="{node}"]')
     assert frame.get_by_text("More settings").count() == 0
-    assert frame.get_by_text("beta_end").count() == 0
+    assert frame.get_by_text("beta end").count() == 0
     frame.get_by_text("Show advanced inputs").click()
-    frame.get_by_text("beta_end").wait_for()
+    frame.get_by_text("beta end").wait_for()
 
 
 def test_sockets_and_wires_have_colours_of_their_own(editor):
@@ -169,50 +169,39 @@ def test_sockets_and_wires_have_colours_of_their_own(editor):
         editor.set_setting("Comfy.ColorPalette", "dark")
 
 
+GREYED = "(id) => app.graph.getNodeById(id).widgets.filter((w) => w.disabled).map((w) => w.name).sort()"
+LINK = """([id, kind, output, input]) => {
+    const source = LiteGraph.createNode(kind);
+    source.pos = [60, 80];
+    app.graph.add(source);
+    source.connect(source.outputs.findIndex((each) => each.type === output), app.graph.getNodeById(id), input);
+}"""
+
+
+def wait_greyed(editor, node: int, *names: str) -> None:
+    editor.wait(f"([id, names]) => String(({GREYED})(id)) === names", [node, ",".join(sorted(names))])
+
+
 def test_inputs_without_effect_are_greyed_and_say_why(editor):
-    """Declared here as the nodes declare it."""
-    editor.evaluate(
-        """() => {
-            const { required = {}, optional = {} } = LiteGraph.registered_node_types.DDIMInvert.nodeData.input;
-            const inputs = { ...required, ...optional };
-            const [one, two] = [inputs.refinements[1], inputs.eta[1]];
-            window.__declared = [one, { ...one }, two, { ...two }];
-            one.ddim_applies = { method: ["fixed_point"] };
-            two.ddim_unless_linked = ["schedule"];
-        }"""
-    )
-    try:
-        node = one_node(editor, "DDIMInvert")
-        widgets = "app.graph.getNodeById(id).widgets"
-        disabled = f"(id) => ({widgets}).filter((w) => w.disabled).map((w) => w.name)"
-        tip = f"([id, name]) => ({widgets}).find((w) => w.name === name).tooltip"
-        editor.wait(f"(id) => String(({disabled})(id)) === 'refinements'", node)
-        assert editor.evaluate(tip, [node, "refinements"]) == "Used only if method is: fixed_point."
-        editor.set_widget(node, "method", "fixed_point")
-        editor.wait(f"(id) => ({disabled})(id).length === 0", node)
-        assert not editor.evaluate(tip, [node, "refinements"])
-        editor.evaluate(
-            """(id) => {
-                const source = LiteGraph.createNode("DDIMSchedule");
-                source.pos = [60, 80];
-                app.graph.add(source);
-                const slot = source.outputs.findIndex((output) => output.type === "DDIM_SCHEDULE");
-                source.connect(slot, app.graph.getNodeById(id), "schedule");
-            }""",
-            node,
-        )
-        editor.wait(f"(id) => String(({disabled})(id)) === 'eta'", node)
-        assert editor.evaluate(tip, [node, "eta"]) == "Not used while schedule is connected."
-    finally:
-        editor.evaluate(
-            """() => {
-                const [one, first, two, second] = window.__declared;
-                for (const [now, before] of [[one, first], [two, second]]) {
-                    for (const key of Object.keys(now)) delete now[key];
-                    Object.assign(now, before);
-                }
-            }"""
-        )
+    node = one_node(editor, "DDIMInvert")
+    tip = "([id, name]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).tooltip"
+    wait_greyed(editor, node, "refinements")
+    assert "is: fixed_point." in editor.evaluate(tip, [node, "refinements"])
+    editor.set_widget(node, "method", "fixed_point")
+    wait_greyed(editor, node, "eta", "seed", "noise_path", "noise_precision")
+    assert not editor.evaluate(tip, [node, "refinements"])
+    editor.evaluate(LINK, [node, "DDIMSchedule", "DDIM_SCHEDULE", "schedule"])
+    wait_greyed(editor, node, "eta", "seed", "noise_path", "noise_precision", "steps", "timestep_spacing")
+    assert editor.evaluate(tip, [node, "steps"]).startswith("Not used while ")
+
+
+def test_a_model_greys_the_betas_of_a_schedule(editor):
+    node = one_node(editor, "DDIMSchedule")
+    wait_greyed(editor, node)
+    editor.evaluate(LINK, [node, "DDIMDemoModel", "MODEL", "model"])
+    wait_greyed(editor, node, "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+    editor.evaluate("(id) => app.graph.getNodeById(id).disconnectInput('model')", node)
+    wait_greyed(editor, node)
 
 
 def test_selecting_a_node_with_the_properties_open_leaves_its_plot_alone(editor):

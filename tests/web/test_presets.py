@@ -98,3 +98,16 @@ def test_an_advice_about_an_input_that_the_node_lacks_has_no_button(editor):
     advise(editor, node, apply={"add_noise": False})
     assert "An advice." in text(editor, node, PLOT)
     assert panel(editor, "plot").get_by_role("button").count() == 0
+
+
+def test_every_preset_of_the_pack_can_be_chosen(editor):
+    node = one_node(editor, "DDIMSchedule")
+    wait_text(editor, node, PLOT, "20 steps")
+    menu = panel(editor, "plot").get_by_label("Presets")
+    names = [name for name in menu.locator("option").evaluate_all("(all) => all.map((o) => o.value)") if name]
+    assert len(names) >= 8
+    for name in names:
+        menu.select_option(name)
+        editor.page.wait_for_timeout(300)
+        assert menu.input_value() == name, "marked as another one"
+        assert panel(editor, "plot").locator(".ddim-error, .ddim-stale").count() == 0

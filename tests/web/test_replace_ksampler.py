@@ -6,57 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.web.stock_nodes import STOCK
+from tests.web.stock_nodes import BUILD, CHOOSE, DESCRIBE, STOCK
 
 pytestmark = pytest.mark.browser
 ONE_RENDERER = pytest.mark.parametrize("editor", ["canvas"], indirect=True)
 
-# Builds nodes by name, {name: [type, {widget: value}]}, and links [from, output, to, input]; answers their ids.
-BUILD = """
-async ([nodes, links, definitions]) => {
-  for (const [name, definition] of Object.entries(definitions)) {
-    if (!LiteGraph.registered_node_types[name]) await app.registerNodeDef(name, definition);
-  }
-  app.graph.clear();
-  const made = {};
-  for (const [name, [type, values]] of Object.entries(nodes)) {
-    const node = (made[name] = LiteGraph.createNode(type));
-    node.pos = [60 + 320 * Object.keys(made).length, 80];
-    app.graph.add(node);
-    for (const [widget, value] of Object.entries(values)) node.widgets.find((w) => w.name === widget).value = value;
-  }
-  for (const [from, output, to, input] of links) {
-    made[from].connect(output, made[to], made[to].inputs.findIndex((i) => i.name === input));
-  }
-  app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
-  return Object.fromEntries(Object.entries(made).map(([name, node]) => [name, Number(node.id)]));
-}
-"""
-CHOOSE = """
-([id, words]) => {
-  const node = [app.graph, ...app.rootGraph.subgraphs.values()].flatMap((g) => g.nodes).find((n) => Number(n.id) === id);
-  const items = app.canvas.getNodeMenuOptions(node).filter((item) => item?.content?.includes(words));
-  if (items.length !== 1) throw new Error(`${items.length} entries with ${words}`);
-  items[0].callback();
-}
-"""
-# A node as its links and widgets show it: {widget: value}, and {input: [origin's title or type, output]}.
-DESCRIBE = """
-(kind) => {
-  const node = [app.rootGraph, ...app.rootGraph.subgraphs.values()].flatMap((g) => g.nodes).find((n) => n.type === kind);
-  if (!node) return null;
-  const values = Object.fromEntries(node.widgets.filter((w) => !w.element).map((w) => [w.name, w.value]));
-  const wires = {};
-  node.inputs.forEach((input, i) => {
-    const link = node.getInputLink(i);
-    const origin = link && node.graph.getNodeById(link.origin_id);
-    if (link) wires[input.name] = [origin?.type ?? "subgraph", link.origin_slot];
-  });
-  const targets = [...node.graph.links.values()].filter((l) => String(l.origin_id) === String(node.id))
-    .map((l) => [l.origin_slot, node.graph.getNodeById(l.target_id)?.type ?? "subgraph"]);
-  return { values, wires, targets, title: node.title, pos: [...node.pos], width: node.size[0], mode: node.mode };
-}
-"""
 AROUND = {
     "model": ["DDIMDemoModel", {}], "yes": ["DDIMDemoPrompt", {}], "no": ["DDIMDemoPrompt", {}],
     "latent": ["DDIMDemoLatent", {}], "decode": ["DDIMDemoDecode", {}],
@@ -98,6 +52,8 @@ def test_a_ksampler_keeps_wires_and_values(editor):
     assert after["wires"] == before["wires"] and after["targets"] == [[0, "DDIMDemoDecode"]]
     assert (after["title"], after["pos"], after["mode"]) == ("My sampler", before["pos"], 4)
     assert after["width"] >= before["width"]
+    more = "app.graph.nodes.find((n) => n.type === 'DDIMSample').widgets.find((w) => w.name === 'more_settings').label"
+    assert "More settings" in editor.evaluate(more)  # the advanced inputs stay folded
     editor.page.get_by_text("Not used by DDIM: sampler_name euler_ancestral, scheduler ddim_uniform").first.wait_for()
     undo(editor)  # one step
     editor.wait("app.graph.nodes.some((node) => node.type === 'KSampler')")

@@ -59,7 +59,7 @@ def test_a_run_reports_what_it_took_from_the_model(editor, example):
 
 @pytest.mark.parametrize("editor", ["canvas"], indirect=True)
 def test_an_inversion_says_how_well_each_picture_comes_back(editor):
-    editor.load(json.loads((ROOT / "example_workflows/invert_and_reconstruct.json").read_text()))
+    editor.load(json.loads((ROOT / "example_workflows/Invert and reconstruct.json").read_text()))
     kinds = {node["id"]: node["type"] for node in editor.evaluate("app.graph.serialize().nodes")}
     schedule, digits = (
         next(i for i, kind in kinds.items() if kind == f"DDIM{name}") for name in ("Schedule", "DemoPicture")

@@ -91,7 +91,10 @@ function fill(fresh, node, values, from, lost) {
     if (widget) widget.value = value;
   }
   for (const [name, freshName] of Object.entries(from)) if (!moveInput(node, name, fresh, freshName)) lost.push(name);
-  for (const widget of fresh.widgets ?? []) if (!widget.element) widget.callback?.(widget.value);
+  for (const name of [...Object.keys(values), ...Object.values(from)]) {
+    const widget = widgetOf(fresh, name);
+    widget?.callback?.(widget.value);
+  }
 }
 
 function removeUnused(node) {

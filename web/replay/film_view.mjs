@@ -39,7 +39,7 @@ export class FilmView {
     this.compare = toggle(say("replay.compare"), "A|B");
     this.caption = html("output", { class: "ddim-readout", "aria-live": "polite" }, hint);
     this.controls = html("div", { class: "ddim-controls" }, this.button, this.slider, this.compare);
-    this.parts = [this.holder, this.wipe, this.controls, this.caption];
+    this.parts = [this.holder, this.controls, this.caption];
     this.slider.addEventListener("input", () => (this.stop(), this.draw()));
     this.wipe.addEventListener("input", () => this.draw());
     this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
@@ -76,7 +76,8 @@ export class FilmView {
   setComparing(comparing) {
     this.comparing = comparing;
     this.compare.hidden = !this.before;
-    this.wipe.hidden = !comparing;
+    if (comparing) this.holder.after(this.wipe);
+    else this.wipe.remove();
     this.compare.setAttribute("aria-pressed", String(comparing));
     this.draw();
   }

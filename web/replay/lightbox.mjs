@@ -15,12 +15,12 @@ export function enlarge(view) {
   const large = new FilmView();
   large.offer(view.before);
   large.show(film, view.at);
-  large.wipe.value = view.wipe.value;
-  large.setComparing(view.comparing);
   const close = html("button", { type: "button", class: "ddim-close", "aria-label": say("replay.close"), title: say("replay.close") }, "✕");
   const head = html("header", { class: "ddim-head" }, html("span", {}, film.about ?? say("replay.title")), close);
   const dialog = html("dialog", { class: "ddim-panel ddim-lightbox", "aria-label": say("replay.title") }, head, ...large.parts);
   dialog.classList.toggle("ddim-pixels", large.sharp);
+  large.wipe.value = view.wipe.value;
+  large.setComparing(view.comparing);
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside the dialog's content
   dialog.addEventListener("keydown", (event) => {

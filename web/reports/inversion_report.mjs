@@ -1,7 +1,7 @@
 // @ts-check
 // The round-trip error of each image of an inversion, as numbers and bars.
 
-import { addPanel, chain, fitNode } from "../common/node_panel.mjs";
+import { addPanel, chain, fitNode, widenNode } from "../common/node_panel.mjs";
 import { html, messages, naturalHeight, panel } from "../common/panel.mjs";
 import { say } from "../common/text.mjs";
 import { figure } from "../common/words.mjs";
@@ -9,6 +9,7 @@ import { figure } from "../common/words.mjs";
 export const INVERSION = "ddim_inversion_report";
 const EMPTY_HEIGHT = 44;
 const MAX_ROWS = 16;
+const WIDTH = 320;
 
 /** Put the report on an inversion node. */
 export function attachInversion(node) {
@@ -17,6 +18,7 @@ export function attachInversion(node) {
   element.append(html("output", { class: "ddim-readout" }, say("inversion.empty")));
   let height = EMPTY_HEIGHT;
   addPanel(node, INVERSION, element, () => height, 600);
+  widenNode(node, WIDTH);
   node.ddimInversion = (report) => {
     element.replaceChildren(...contents(report));
     requestAnimationFrame(() => {
@@ -35,25 +37,22 @@ export function showInversion(node, output) {
 }
 
 function contents(report) {
-  const errors = report.round_trip_error;
-  const worst = Math.max(...errors.map((error) => error ?? 0), 0);
-  const head = html("header", { class: "ddim-head" }, say("inversion.head", { method: report.method, images: report.images }));
-  const rows = errors.slice(0, MAX_ROWS).map((error, i) => row(i, error, worst));
+  const { method, images, round_trip_error: errors, share = [], verdict } = report;
+  const head = html("header", { class: "ddim-head" }, say("inversion.head", { method, images }));
+  const rows = errors.slice(0, MAX_ROWS).map((error, i) => row(i, error, share[i]));
   const table = html("table", { class: "ddim-errors" }, html("caption", {}, say("inversion.caption")), ...rows);
   const more = errors.length - rows.length;
+  const worst = errors.includes(null) ? null : Math.max(...errors);
   const notes = [
-    say(`inversion.${verdict(worst)}`),
     ...(more > 0 ? [say("inversion.more", { more, worst: figure(worst) })] : []),
-    ...(report.notes ?? []).map((note) => say(`inversion.after_${report.method}`, {}, note)),
+    ...(report.notes ?? []).map((note) => say(`inversion.after_${method}`, {}, note)),
   ];
-  return [head, table, messages(notes.map((text) => ({ level: "note", text })))];
+  const judged = verdict ? [{ level: verdict === "far" ? "warning" : "note", text: say(`inversion.${verdict}`) }] : [];
+  return [head, table, messages([...judged, ...notes.map((text) => ({ level: "note", text }))])];
 }
 
-/** Key of the verdict for the largest error. The limits suit latents and pixels: both have magnitudes of about 1. */
-const verdict = (worst) => (worst < 1e-3 ? "exact" : worst < 0.03 ? "near" : "far");
-
-function row(index, error, worst) {
-  const share = worst > 0 && error !== null ? error / worst : 0;
+/** @param {number} [share] length of the bar, by the node: 0 for an image that comes back exactly */
+function row(index, error, share = 0) {
   const bar = html("span", { class: "ddim-bar", style: `width:${(100 * share).toFixed(1)}%` });
   return html("tr", {}, html("th", { scope: "row" }, say("inversion.image", { number: index + 1 })),
     html("td", { class: "ddim-bars", "aria-hidden": "true" }, bar), html("td", { class: "ddim-number" }, figure(error)));

@@ -5,9 +5,15 @@ import { closeTo } from "../common/words.mjs";
 
 /** @typedef {{name: string, title: string, inputs: Record<string, any>}} Preset */
 
-/** The preset with these values, or undefined; of several, the one that sets the most. @param {Preset[]} known */
-export function matching(known, valueOf) {
+/**
+ * The preset with these values, or undefined; of several, the one that was chosen, or else the one that sets the most.
+ * @param {Preset[]} known
+ * @param {(name: string) => any} valueOf value of an input
+ * @param {string} [chosen] name of a preset
+ */
+export function matching(known, valueOf, chosen = "") {
   const same = ({ inputs }) => Object.entries(inputs).every(([name, value]) => closeTo(valueOf(name), value));
   const size = ({ inputs }) => Object.keys(inputs).length;
-  return known.filter(same).sort((one, other) => size(other) - size(one))[0];
+  const found = known.filter(same).sort((one, other) => size(other) - size(one));
+  return found.find(({ name }) => name === chosen) ?? found[0];
 }

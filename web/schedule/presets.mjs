@@ -19,7 +19,7 @@ export function presetMenu(node) {
   /** @type {import("./matching.mjs").Preset[]} */
   let known = [];
   const update = () => {
-    const name = matching(known, (input) => widgetOf(node, input)?.value)?.name ?? "";
+    const name = matching(known, (input) => widgetOf(node, input)?.value, select.value)?.name ?? "";
     if (select.value !== name) select.value = name;
   };
   presets().then((found) => {

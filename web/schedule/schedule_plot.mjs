@@ -48,7 +48,7 @@ class Plot {
     this.widget = addPanel(node, PLOT, this.element, () => this.minHeight, () => this.maxHeight());
     widenNode(node, WIDTH);
     new ResizeObserver(() => {
-      this.element.style.maxHeight = `${this.maxHeight() - 20}px`; // Nodes 2.0 would stretch it with the node
+      this.bound();
       this.drawing.draw(this.report, this.element.classList.contains("ddim-stale"));
     }).observe(this.drawing.figure);
   }
@@ -57,6 +57,11 @@ class Plot {
   maxHeight() {
     const room = this.report ? Math.max(0, TALLEST * (this.node.size[0] - 40) - PLOT_HEIGHT) : 0;
     return Math.round(this.minHeight + room);
+  }
+
+  /** Nodes 2.0 would stretch the panel with the node. */
+  bound() {
+    this.element.style.maxHeight = this.report ? `${this.maxHeight() - 20}px` : "";
   }
 
   /** The widget values that the plot depends on, as JSON, so that unchanged values are not requested again. */
@@ -128,7 +133,7 @@ class Plot {
       if (Math.abs(height - this.minHeight) < 2) return;
       this.minHeight = height;
       this.element.style.minHeight = `${height - 20}px`;
-      this.element.style.maxHeight = `${this.maxHeight() - 20}px`;
+      this.bound();
       fitNode(this.node);
     });
   }

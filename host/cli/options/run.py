@@ -22,9 +22,9 @@ Quotes keep a comma: 'Node.text="a, b",c'. Several options are combined in every
 way, the last one varying fastest; --zip and inputs from one file vary together.
 
 examples:
-  python -m host run example_workflows/digits.json
+  python -m host run example_workflows/api/digits.json
   python -m host run picture.png --output-directory again
-  python -m host run example_workflows/digits.json --set DDIMSample.seed=0..7 --set DDIMSample.cfg=1.5,3 --workers 2
+  python -m host run example_workflows/api/digits.json --set DDIMSample.seed=0..7 --set DDIMSample.cfg=1.5,3 --workers 2
   python -m host run portrait.json --engine comfyui:~/ComfyUI
 
 exit codes:

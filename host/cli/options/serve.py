@@ -13,7 +13,7 @@ __all__ = ["add_options"]
 _EPILOG = """\
 examples:
   python -m host serve
-  python -m host serve --port 0 --open example_workflows/edit_3_into_8.json
+  python -m host serve --port 0 --open "example_workflows/Edit a picture - a 3 becomes an 8.json"
   python -m host serve --workers 2
 
 exit codes:

@@ -11,15 +11,19 @@ from host.server.file_responses import serve_file
 from host.server.json_http import http_error, json_response
 from host.server.state import HOST, Host
 from host.server.threads import in_thread
-from host.workflows.examples import EXAMPLE_FOLDERS, example_files
+from host.workflows.examples import EXAMPLE_FOLDERS, example_files, runs_here
 
 __all__ = ["ROUTES"]
 
 
 @in_thread
 def get_templates(request: web.Request) -> web.Response:
-    """Return the names of every pack's examples."""
-    found = {name: example_files(pack) for name, pack in request.app[HOST].registry.pack_directories.items()}
+    """Return the names of every pack's examples that this host has the nodes for; the others could only open broken."""
+    registry = request.app[HOST].registry
+    found = {
+        name: [path for path in example_files(pack) if runs_here(path, registry)]
+        for name, pack in registry.pack_directories.items()
+    }
     return json_response({name: [path.stem for path in paths] for name, paths in found.items() if paths})
 
 

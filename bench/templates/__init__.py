@@ -1,0 +1,1 @@
+"""The example workflows and blueprints, written from descriptions: ``python -m bench.templates``."""
