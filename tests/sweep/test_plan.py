@@ -121,7 +121,7 @@ def test_a_million_jobs_are_planned_without_making_them(plan):
         ("3.negate=yes,no,perhaps", "the input 'negate' takes true or false, got 'perhaps'"),
         ("1.size=big", "--set 1.size=big: the input 'size' takes a whole number, got 'big'"),
         ("1.size=99", "node 1 (ToyImage), input 'size': Value 99 bigger than max of 64"),
-        ("9.size=1,2", "--set 9.size=1,2: no node is called '9'; there are node 1 (ToyImage)"),
+        ("9.size=1,2", """--set 9.size=1,2: no node is called '9'; there are node 1 "Grey v1.5" (ToyImage)"""),
         ("1.sise=1,2", "node 1 (ToyImage) has no input 'sise'; it has grey, size, count"),
         ("2.images=1,2", "the input 'images' takes a IMAGE from another node"),
     ],
