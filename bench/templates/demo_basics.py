@@ -72,7 +72,7 @@ START = Template(
 )
 
 ZERO_SNR = Template(
-    "Zero SNR - black that is black",
+    "Zero SNR - a v-prediction model",
     (
         group(
             "1  Model and prompt",
@@ -81,30 +81,36 @@ ZERO_SNR = Template(
         group(
             "2  Two schedules",
             (
-                Box("leading", "DDIMSchedule", {"timestep_spacing": "leading"}, title="Leading, plain betas"),
-                Box("trailing", "DDIMSchedule", {"rescale_betas_zero_snr": True}, title="Trailing, zero SNR"),
+                Box(
+                    "ordinary",
+                    "DDIMSchedule",
+                    {"steps": 10, "timestep_spacing": "leading", "prediction_type": "epsilon"},
+                    {},
+                    "Usual",
+                ),
+                Box("trained", "DDIMSchedule", {"steps": 10, "rescale_betas_zero_snr": True}, {}, "As it was trained"),
             ),
             color=YELLOW,
         ),
         group(
             "3  Sample",
-            (sampler("grey", "latent", {"seed": 7, "cfg": 1.5}, "Starts too late", "leading.schedule"),),
-            (sampler("full", "latent", {"seed": 7, "cfg": 1.5}, "Starts from pure noise", "trailing.schedule"),),
+            (sampler("wrong", "latent", {"seed": 7, "cfg": 1.5}, "Read as an ordinary model", "ordinary.schedule"),),
+            (sampler("right", "latent", {"seed": 7, "cfg": 1.5}, "Read as it was trained", "trained.schedule"),),
             color=PURPLE,
         ),
         group(
             "4  Compare",
             (
-                *shown("before", "grey.latent", "zero_snr/grey", 10, "Towards grey"),
-                *shown("after", "full.latent", "zero_snr/full", 10, "Every tone"),
+                *shown("before", "wrong.latent", "zero_snr/before", 10, "Read as an ordinary model"),
+                *shown("after", "right.latent", "zero_snr/after", 10, "Read as it was trained"),
             ),
             color=GREEN,
         ),
     ),
     (
         ("positive", "digits", "Digits to draw"),
-        ("grey", "seed", "Seed of the first"),
-        ("full", "seed", "Seed of the second"),
+        ("wrong", "seed", "Seed of the first"),
+        ("right", "seed", "Seed of the second"),
     ),
     ("before", "after"),
 )
