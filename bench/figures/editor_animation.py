@@ -31,6 +31,7 @@ WIDTHS = {"DDIMSchedule": 330, "DDIMSample": 330, "SaveImage": 230}
 _ARRANGE = """
 ([widths, gap]) => {
   const of = (type) => app.graph.nodes.find((node) => node.type === type);
+  for (const group of [...app.graph.groups]) app.graph.remove(group);
   for (const node of app.graph.nodes.filter((node) => node.type === "MarkdownNote")) app.graph.remove(node);
   let x = 0;
   for (const [type, width] of Object.entries(widths)) {
