@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.templates import checkpoints, demo_basics, demo_inversion
+from bench.templates import checkpoints, demo_basics, demo_edits, demo_inversion
 from bench.templates.blueprints import BLUEPRINTS, blueprint_of
 from bench.templates.written import workflow_of
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = (*demo_basics.TEMPLATES, *demo_inversion.TEMPLATES, *checkpoints.TEMPLATES)
+TEMPLATES = (*demo_basics.TEMPLATES, *demo_edits.TEMPLATES, *demo_inversion.TEMPLATES, *checkpoints.TEMPLATES)
 
 
 def documents() -> dict[Path, str]:
