@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import urllib.error
 import uuid
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from host.workflows import read_workflow
 pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]  # a random network is as slow as a real one
 
 WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "example_workflows").glob("*.json"))
+BLUEPRINTS = sorted((Path(__file__).resolve().parents[2] / "subgraphs").glob("*.json"))
 SMALL = {"width": 64, "height": 64}  # of empty latents and scaled pictures: a random network is as slow as a real one
 GIVES_PICTURES_BACK = {"Share an inverted picture"}
 NEWER_KEYS = {"is_input_list", "has_intermediate_output", "search_aliases"}  # 0.3.64's /object_info has not
@@ -68,6 +70,19 @@ def nodes_of_the_pack(embedded: Registry) -> set[str]:
 def test_templates_scripts_and_help_are_served(server: Any, nodes_of_the_pack: set[str]) -> None:
     assert set(server.get("/workflow_templates")["ddim-nodes"]) == {path.stem for path in WORKFLOWS}
     assert any(path.startswith("/extensions/ddim-nodes/") for path in server.get("/extensions"))
+
+
+def test_blueprints_are_offered_as_they_are(server: Any) -> None:
+    try:
+        offered = server.get("/global_subgraphs")
+    except urllib.error.HTTPError:
+        pytest.skip("this ComfyUI has no blueprints of packs")
+    ours = {key: entry["name"] for key, entry in offered.items() if "ddim-nodes" in entry["info"]["node_pack"]}
+    assert set(ours.values()) == {path.stem for path in BLUEPRINTS}
+    for key, name in ours.items():
+        told = json.loads(server.get(f"/global_subgraphs/{key}")["data"])
+        (known,) = (json.loads(path.read_text(encoding="utf-8")) for path in BLUEPRINTS if path.stem == name)
+        assert told == known
 
 
 def test_the_pack_was_loaded_without_complaint(server: Any, base: Path) -> None:
