@@ -72,7 +72,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(run_here, tmp_path):
-    code, out, err = run_here("grey.json", "--set", "1.grey=0..1:0.01", "--set", "ToyImage.size=4,8", "--dry-run", "--quiet")
+    code, out, err = run_here(
+        "grey.json", "--set", "1.grey=0..1:0.01", "--set", "ToyImage.size=4,8", "--dry-run", "--quiet"
+    )
     assert (code, err) == (0, "")
     assert out.startswith("grey: 202 jobs\n")
     assert "1.grey, node 1: 101 values: 0, 0.01, 0.02" in out and "... 1\n" in out

@@ -289,14 +289,18 @@ def arguments(*rest: object) -> list[str]:
 
 def test_another_version_of_the_nodes_is_named(project, tmp_path):
     (project / "graph.json").write_text(json.dumps(GRAPH))
-    done = subprocess.run(arguments("run", "graph.json", "--quiet"), cwd=project, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        arguments("run", "graph.json", "--quiet"), cwd=project, capture_output=True, text=True, timeout=240
+    )
     assert (done.returncode, done.stderr) == (0, "")
     picture = Path(done.stdout.splitlines()[0])
     door = project / "__init__.py"
     code = door.read_text()
     door.write_text(code.replace("shades = torch.linspace(level", "shades = torch.linspace(level + 3 / 255"))
     assert door.read_text() != code
-    done = subprocess.run(arguments("verify", picture, "--quiet"), cwd=project, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        arguments("verify", picture, "--quiet"), cwd=project, capture_output=True, text=True, timeout=240
+    )
     door.write_text(code)
     assert done.returncode == 1 and done.stderr == ""
     first, *rest = done.stdout.splitlines()
