@@ -17,6 +17,11 @@ __all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", 
 # Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
 # together, because they share servers.
 IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+PARTS = {
+    "not browser and not cluster": IN_PARALLEL,
+    "browser": IN_PARALLEL,  # apart: Playwright leaves its event loop running, and other tests run their own
+    "cluster": (),  # one after the other: two Ray clusters on one machine get in each other's way
+}
 
 
 def build_site(root: Path, arguments: Sequence[str]) -> int:
@@ -65,12 +70,8 @@ def once_for_each_capability(root: Path, arguments: Sequence[str]) -> int:
 
 
 def run_tests(root: Path, arguments: Sequence[str]) -> int:
-    """Run every test, those of the browser apart; with arguments, what they name, in one process.
-
-    Playwright leaves its event loop running in a process, where tests that run their own could not follow.
-    """
+    """Run every test, in three parts; with arguments, what they name, in one process."""
     pytest = [str(interpreter(root)), "-m", "pytest", "-q"]
     if arguments:
         return run([*pytest, *arguments], root)
-    codes = [run([*pytest, *IN_PARALLEL, "-m", part], root) for part in ("not browser", "browser")]
-    return max(codes)
+    return max(run([*pytest, *options, "-m", part], root) for part, options in PARTS.items())

@@ -131,6 +131,7 @@ def test_prompts_that_ran_when_the_host_ended_run_with_the_next_one(toy_pack, tm
     assert host.stop() == 0
 
 
+@pytest.mark.cluster
 def test_prompts_run_on_a_cluster(toy_pack, tmp_path):
     with ray_cluster(1, tmp_path) as cluster:
         host = HostProcess(

@@ -14,6 +14,7 @@ from host.workers.local import LocalPool
 from tests.sweep.support import Ears, ToyJobs, contents, wait_until
 from tests.workers.ray_support import ROOT, RayDriver, make_packs, ray_cluster
 
+pytestmark = pytest.mark.cluster
 JOBS = 60
 
 
