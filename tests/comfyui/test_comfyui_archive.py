@@ -38,7 +38,7 @@ def test_it_lists_every_node(archived: Any, pack: ModuleType) -> None:
 
 def test_it_brings_its_templates_and_its_extension(archived: Any) -> None:
     templates = archived.get("/workflow_templates")
-    assert "digits" in templates[FOLDER]
+    assert "Start here - digits" in templates[FOLDER]
     scripts = archived.get("/extensions")
     (script,) = [each for each in scripts if each.endswith("/ddim.js")]
     with urllib.request.urlopen(archived.url + script, timeout=60) as answer:
