@@ -142,7 +142,7 @@ def test_guidance_settings_that_cannot_be_are_refused(calls: Any, models: Any, c
 @pytest.mark.parametrize(
     "loaded_as, kind, advice",
     [
-        ("its own", "v_prediction", "keeps its own type"),
+        ("its own", "v_prediction", "leave prediction_type at 'from model'"),
         ("eps", "v_prediction", "It is loaded as epsilon: set prediction_type of DDIM Schedule to v_prediction."),
         ("flow", "flow_prediction", "connect the MODEL"),
     ],
