@@ -44,9 +44,9 @@ def web_host(packs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Ite
     host.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tabs(browser: Browser, web_host: HostProcess) -> Iterator[Callable[[str], Editor]]:
-    """The shared tab of a renderer."""
+    """The tab of a renderer that the tests of a file share: what one file opens and turns on is gone in the next."""
     opened: dict[str, Editor] = {}
 
     def tab(renderer: str) -> Editor:

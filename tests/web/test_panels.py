@@ -31,7 +31,12 @@ def test_plot_is_drawn_before_any_run_and_follows_edits(editor):
 
 def test_the_plot_keeps_the_levels_of_the_model_of_the_last_run(editor, repo_root):
     """A flow model's levels are no input's value: a run brings them, and edits are planned over them."""
-    workflow = json.loads((repo_root / "example_workflows/Flow model - sample and edit.json").read_text())
+    workflow = json.loads((repo_root / "example_workflows/Start here - digits.json").read_text())
+    for each in workflow["nodes"]:
+        if each["type"] == "DDIMDemoModel":
+            each |= {"widgets_values": ["flow"], "widgets_values_named": {"sampled_as": "flow"}}
+        if each["type"] == "DDIMDemoLatent":
+            each |= {"widgets_values": [1], "widgets_values_named": {"batch_size": 1}}
     editor.load(workflow)
     node = next(each["id"] for each in workflow["nodes"] if each["type"] == "DDIMSchedule")
     wait_text(editor, node, PLOT, "20 steps, t 999 to 49")
