@@ -43,7 +43,11 @@ class RayCluster:
             "RAY_health_check_period_ms": "1000",  # a node that was killed is missed sooner
             "SWEEP_NOTES": str(notes),
         }
-        command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), str(cpus)]
+        # Ray starts its workers by a shell that splits the interpreter's path at spaces.
+        environment_without_spaces = self.folder / "python"
+        environment_without_spaces.symlink_to(sys.prefix, target_is_directory=True)
+        python = environment_without_spaces / Path(sys.executable).relative_to(sys.prefix)
+        command = [str(python), str(Path(__file__).with_name("ray_cluster.py")), str(cpus)]
         self.log = (self.folder / "log.txt").open("w")
         self._process = subprocess.Popen(
             command, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
