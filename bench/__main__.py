@@ -64,6 +64,13 @@ def fitted_steps(quick: bool, images: Path) -> int:
     return tables(quick, images)
 
 
+def papers(quick: bool, images: Path) -> int:
+    """Measure the papers' tables again; the page goes to docs, for a quick run to output/papers."""
+    from bench.papers.__main__ import main as tables
+
+    return tables(["--quick"] if quick else [])
+
+
 def hosts(quick: bool, images: Path) -> None:
     """Measure our nodes inside ComfyUI, where there is a checkout, and in the embedded host."""
     from bench import comfyui_overhead, embedded_overhead
@@ -73,7 +80,7 @@ def hosts(quick: bool, images: Path) -> None:
 
 
 PARTS: dict[str, Callable[[bool, Path], int | None]] = {
-    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps, hosts)
+    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps, papers, hosts)
 }
 
 

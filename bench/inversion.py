@@ -63,10 +63,10 @@ THUMBNAIL = 384
 # -- the two models --------------------------------------------------------------------------------------------
 
 
-def demo_case() -> tuple[Config, Model, Tensor]:
-    """Return the demo model without a prompt, and real scans in [-1, 1] that it has not seen."""
+def demo_case(scans: int = SCANS) -> tuple[Config, Model, Tensor]:
+    """Return the demo model without a prompt, and real scans in [-1, 1] that it has not seen, so many of each digit."""
     demo = load_demo_model()
-    pictures = [held_out_picture(digit, scan) for scan in range(SCANS) for digit in range(10)]
+    pictures = [held_out_picture(digit, scan) for scan in range(scans) for digit in range(10)]
 
     @torch.inference_mode()
     def model(x: Tensor, t: Tensor) -> Tensor:

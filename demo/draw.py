@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -48,8 +49,9 @@ def draw_digits(
     *,
     guidance_scale: float = GUIDANCE_SCALE,
     guidance_rescale: float = GUIDANCE_RESCALE,
-    eta: float = 0.0,
+    eta: float | Literal["sigma_hat"] = 0.0,
     seed: int = 0,
+    image_indices: Sequence[int] | None = None,
     precision: torch.dtype = torch.float32,
     on_step: Callable[[], None] | None = None,
 ) -> Tensor:
@@ -60,10 +62,11 @@ def draw_digits(
         labels: (N,) int64, 0..9.
         noise: (N, 3, 32, 32) standard normal noise.
         scheduler: A scheduler with its steps set, see `make_scheduler`.
-        guidance_scale: Scale of classifier-free guidance; 1 means no guidance.
+        guidance_scale: Scale of classifier-free guidance; 1 means no guidance, and the network runs once a step.
         guidance_rescale: Strength of guidance rescale, in [0, 1].
-        eta: Amount of step noise, in [0, 1]; 0 is deterministic.
+        eta: Amount of step noise, in [0, 1], or ``"sigma_hat"``; 0 is deterministic.
         seed: Seed of the step noise if eta is above 0.
+        image_indices: Which image of the run each picture is, for its step noise; by default 0..N-1.
         precision: The network's dtype. bfloat16 takes a third of the time if the processor supports it. The state and
             the guidance are always float32.
         on_step: Called after each step.
@@ -75,6 +78,8 @@ def draw_digits(
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(x_t.device.type, precision, enabled=precision != torch.float32):
+            if guidance_scale == 1.0:  # then guidance and rescale return the conditional prediction as it is
+                return model.network(x_t, t.expand(len(labels)), labels).float()
             v = model.network(torch.cat([x_t, x_t]), t.expand(len(both)), both)
         v_text, v_none = v.float().chunk(2)
         return guide(v_none, v_text, guidance_scale, guidance_rescale)
@@ -84,5 +89,7 @@ def draw_digits(
             on_step()
 
     with torch.inference_mode():
-        pictures = sample(guided, noise, scheduler, eta=eta, seed=seed, callback=after_step)
+        pictures = sample(
+            guided, noise, scheduler, eta=eta, seed=seed, image_indices=image_indices, callback=after_step
+        )
     return pictures.clamp(-1.0, 1.0)

@@ -92,6 +92,12 @@ _ROWS = (
     ),
     Task("bench", "print every table (speed, accuracy, demo quality) and draw the plots", "bench", (("-m", "bench"),)),
     Task(
+        "papers",
+        "measure the papers' tables again and write docs/papers.md, within an hour; --quick: some minutes, no page there",
+        "bench",
+        (("-m", "bench.papers"),),
+    ),
+    Task(
         "lint",
         "style, types, and the links and references of the documentation",
         "lint",

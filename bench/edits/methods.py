@@ -55,19 +55,21 @@ class Edit:
         guidance: ``"cfg"``, ``"source"`` (negative-prompt inversion), ``"soft"`` or ``"hard"`` (ProxNPI), or
             ``"edit"`` (LEDITS++).
         threshold: The quantile of ``"soft"``, ``"hard"`` and ``"edit"``.
+        noise_path: Of the method ``"variance_noise"``, see `ddim.invert`.
     """
 
     invert: str
     scale: float
     guidance: str = "cfg"
     threshold: float = 0.0
+    noise_path: str = "edit_friendly"
 
     def __call__(self, prompts: Prompts, pictures: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Edit pictures ``(B, 3, H, W)`` of the digits ``source`` into ``target``, ``(B,)`` each."""
         is_edit, scheduler = self.guidance == "edit", prompts.schedule.scheduler()
         before = prompts.nothing(len(source)) if is_edit else prompts.model(source)
         found = ddim.invert(
-            before, pictures, scheduler, method=self.invert, seed=0, noise_path="edit_friendly", check=False
+            before, pictures, scheduler, method=self.invert, seed=0, noise_path=self.noise_path, check=False
         )
         return ddim.reconstruct(self._guided(prompts, before, source, target), found, scheduler)
 
