@@ -93,7 +93,7 @@ _ROWS = (
     Task("bench", "print every table (speed, accuracy, demo quality) and draw the plots", "bench", (("-m", "bench"),)),
     Task(
         "papers",
-        "measure the papers' tables again and write docs/papers.md, within an hour; --quick: some minutes, no page there",
+        "measure the papers' tables again, within an hour, for docs/papers.md; --quick: in minutes, for output/papers",
         "bench",
         (("-m", "bench.papers"),),
     ),

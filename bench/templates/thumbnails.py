@@ -20,7 +20,7 @@ from torch import Tensor
 
 import host.context
 from bench.figures.brand import NIGHT, PALE, WHITE, draw_ball, noised, sphere
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.folders import default_folders
 from host.packs import Registry, load_pack
 from host.validation import validate

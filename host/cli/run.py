@@ -27,7 +27,8 @@ from host.cli.sweeps.single_job import run_single_job
 from host.engines.contract import EngineError, EngineLost
 from host.engines.environment import describe_process
 from host.engines.stamping import stamp_files
-from host.execution import Executor, RunResult, node_events
+from host.execution import node_events
+from host.execution.executor import Executor, RunResult
 from host.folders import Folders
 from host.packs import PackError, Registry, load_pack
 from host.sweep.planning import PlanError, Planned, make_plan

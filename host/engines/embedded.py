@@ -29,7 +29,7 @@ from host.engines.environment import describe_process
 from host.engines.output_files import NamedFile, finished_file, named_files, renumbered, unnamed_files
 from host.engines.spec import EngineSpec
 from host.error_format import show
-from host.execution import Executor, RunResult
+from host.execution.executor import Executor, RunResult
 from host.folders import FolderError, default_folders, requested_path, split_annotation
 from host.packs import PackError, load_packs
 from host.validation import Validation, validate

@@ -15,8 +15,8 @@ from host.engines.digests import content_digest
 from host.engines.environment import describe_process
 from host.engines.output_files import NamedFile, made_with_facts, named_files
 from host.engines.picture_metadata import MADE_WITH, is_png, replace_texts
-from host.execution import Executor, RunResult
 from host.execution.events import Emit
+from host.execution.executor import Executor, RunResult
 from host.folders import FolderError, Folders, requested_path
 from host.pictures import PictureError
 from host.prompt_format import Prompt

@@ -1,5 +1,4 @@
-"""Running a prompt: order, cache, calls of nodes, and the events about it."""
+"""Running a prompt: order, cache, calls of nodes, and the events about it.
 
-from host.execution.executor import Executor, RunResult
-
-__all__ = ["Executor", "RunResult"]
+Nothing is imported here: the events are read by processes that run no node, and the executor imports torch.
+"""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.packs import Registry, load_pack
 from host.validation import validate
 from host.workflows import read_workflow

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from host import context
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.folders import default_folders
 from host.packs import Registry, load_pack
 from host.strict_json import dumps

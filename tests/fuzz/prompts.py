@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from host.error_format import ErrorInfo
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.strict_json import dumps
 from host.sweep.plan import SweepPlan
 from host.sweep.planning import PlanError, make_plan

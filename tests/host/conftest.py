@@ -15,7 +15,7 @@ import pytest
 
 from host import context
 from host.cli import main
-from host.execution import Executor, RunResult
+from host.execution.executor import Executor, RunResult
 from host.folders import Folders, default_folders
 from host.packs import Registry, load_pack, pack_module_name
 from host.validation import validate

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.validation import validate
 
 

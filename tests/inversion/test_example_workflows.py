@@ -16,7 +16,7 @@ from torch import Tensor
 
 import host.context
 from demo.judge import find_stroke, read_digits, train_judge
-from host.execution import Executor
+from host.execution.executor import Executor
 from host.folders import default_folders
 from host.packs import load_pack
 from host.validation import validate

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from host.execution import RunResult
+from host.execution.executor import RunResult
 from host.server.jobs import worker as worker_module
 from host.server.jobs.store import MAX_ATTEMPTS, TRUSTED_ATTEMPTS, JobStore
 from host.server.jobs.views import job_item

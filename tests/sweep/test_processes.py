@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ def reference(sweep_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return files
 
 
+@pytest.fixture(scope="module")
+def undisturbed(sweep_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, bytes]]:
+    """The files of eight jobs of which none is killed, though one says so; its words are in its picture."""
+
+    @cache
+    def files(where: str) -> dict[str, bytes]:
+        folder, notes = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("notes")
+        (notes / "killed").touch()  # once is over
+        jobs = ToyJobs(8, notes=str(notes), **{where: {"3": "kill-once killed"}})
+        assert DriverProcess(folder, sweep_pack, jobs, 1).end()["succeeded"] == 8
+        return contents(folder)
+
+    return files
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_files_do_not_depend_on_the_number_of_workers(workers, folder, sweep_pack, reference):
     jobs = logged(folder, JOBS)
@@ -42,17 +58,14 @@ def test_the_files_do_not_depend_on_the_number_of_workers(workers, folder, sweep
 
 @pytest.mark.parametrize("where", ["actions", "after_saving"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_job_whose_worker_is_killed_is_run_again(where, workers, folder, sweep_pack, tmp_path):
+def test_a_job_whose_worker_is_killed_is_run_again(where, workers, folder, sweep_pack, undisturbed):
     """In a node before a file is saved, and after it was saved and renamed but before anybody heard of it."""
     jobs = logged(folder, 8, **{where: {"3": "kill-once killed"}})
     outcome = DriverProcess(folder, sweep_pack, jobs, workers).end()
     assert (outcome["succeeded"], outcome["failed"]) == (8, 0)
     assert "job 3 is run again" in outcome["notices"][0] and "SIGKILL" in outcome["notices"][0]
     assert sorted(jobs.marks()) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    DriverProcess(undisturbed, sweep_pack, jobs, 1).end()  # nothing is killed a second time
-    assert contents(folder) == contents(undisturbed)
+    assert contents(folder) == undisturbed(where)
 
 
 def test_a_job_that_kills_every_worker_is_given_up_and_the_others_go_on(folder, sweep_pack):
@@ -85,7 +98,7 @@ def test_a_killed_driver_loses_nothing_and_leaves_nothing_running(folder, sweep_
     done = kills = 0
     while done < JOBS:
         driver = DriverProcess(folder, sweep_pack, jobs, 2)
-        limit = min(JOBS, len(contents(folder)) + 14)
+        limit = min(JOBS, len(contents(folder)) + 20)
         wait_until(lambda limit=limit: len(list(folder.glob("*.png"))) >= limit, "so many files")
         driver.kill()
         kills += 1
@@ -192,21 +205,13 @@ def test_a_full_disk_stops_the_sweep_and_nothing_is_recorded_that_is_not_there(f
     assert len(contents(copy)) == 20
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_two_workers_take_half_the_time(folder, sweep_pack):
-    """1.9 and more on an idle machine (`python -m bench.sweep`); here others may be at work."""
-    ratios = []
-    for attempt in range(4):
-        seconds = []
-        for workers in (1, 2):
-            place = folder / f"{attempt}-{workers}"
-            place.mkdir()
-            jobs = logged(folder, 6, actions={"*": "work 1.0"})
-            outcome = DriverProcess(place, sweep_pack, jobs, workers).end()
-            assert outcome["succeeded"] == 6
-            seconds.append(outcome["seconds"])
-        ratios.append(seconds[0] / seconds[1])
-        if ratios[-1] >= 1.5:
-            return
-    raise AssertionError(ratios)
+    """Jobs that wait, so that other work on the machine takes nothing from them; `bench.sweep` has jobs that work."""
+    seconds = []
+    for workers in (1, 2):
+        place = folder / str(workers)
+        place.mkdir()
+        outcome = DriverProcess(place, sweep_pack, logged(folder, 6, actions={"*": "sleep 1.0"}), workers).end()
+        assert outcome["succeeded"] == 6
+        seconds.append(outcome["seconds"])
+    assert 1.5 <= seconds[0] / seconds[1] <= 2.1, seconds

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from host.context import CancelFlag
-from host.execution import RunResult
 from host.execution.events import Emit
+from host.execution.executor import RunResult
 from host.prompt_format import Prompt
 
 __all__ = ["Runs"]

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from host.engines.contract import EngineError, EngineLost
-from host.execution import RunResult
+from host.execution.executor import RunResult
 from host.server.jobs.active_job import ActiveJob
 from host.server.jobs.client_events import ClientEvents
 from host.server.jobs.job import Job, Result

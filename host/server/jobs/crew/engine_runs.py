@@ -9,7 +9,7 @@ from typing import Any
 
 from host.context import CancelFlag
 from host.engines.contract import Emit, Engine, EngineError, EngineLost, Job
-from host.execution import RunResult
+from host.execution.executor import RunResult
 from host.execution.shown_files import ShownFile, shown_files
 from host.folders import Folders
 from host.packs import Registry, find_input, input_types
