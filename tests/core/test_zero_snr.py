@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from ddim import DDIMError, DDIMScheduler, make_schedule, sample
+from ddim import DDIMError, DDIMScheduler, make_plan, make_schedule, sample
+from ddim.step.equations import step_coefficients
+from ddim.step.levels import Levels
 
 ZERO_SNR = {"rescale_betas_zero_snr": True, "clip_sample": False, "timestep_spacing": "trailing"}
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "jsd", "laplace", "exp")
@@ -32,20 +34,32 @@ def test_the_last_level_is_exactly_zero_and_the_first_is_kept(beta_schedule: str
     ],
 )
 def test_no_step_is_nan_for_any_step_count_and_any_eta(spacing: str, prediction_type: str) -> None:
-    settings = {**ZERO_SNR, "timestep_spacing": spacing, "prediction_type": prediction_type}
-    scheduler = DDIMScheduler(**settings)
-    for steps in range(1, 1001):
+    """The half a million steps of all plans at once, by the function that fills a scheduler's table."""
+    scheduler = DDIMScheduler(**{**ZERO_SNR, "timestep_spacing": spacing, "prediction_type": prediction_type})
+    total, table = len(scheduler.noise_schedule), scheduler.noise_schedule.table.levels
+    pairs = torch.cat([torch.tensor(make_plan(steps, total, spacing).pairs) for steps in range(1, total + 1)])
+    assert len(pairs) == total * (total + 1) // 2
+    before, after = pairs[:, 0], torch.where(pairs[:, 1] < 0, total, pairs[:, 1])
+    at, to = (Levels(table.alpha[index], table.sigma[index]) for index in (before, after))
+    for eta in (0.0, 0.37, 1.0):
+        c = step_coefficients(at, to, prediction_type, eta)
+        for values in (c.step.x, c.step.m, c.direction, c.sigma, c.alpha_next):
+            assert bool(torch.as_tensor(values).isfinite().all()), eta
+
+
+def test_a_scheduler_steps_by_the_coefficients_of_all_plans() -> None:
+    scheduler = DDIMScheduler(**ZERO_SNR, prediction_type="v_prediction")
+    table = scheduler.noise_schedule.table.levels
+    for steps in (1, 2, 7, 61, 1000):
         scheduler.set_timesteps(steps)
-        # The radicand is delicate next to zero SNR and next to the end; the steps between are seen at one count in 50.
-        near = range(steps) if steps % 50 == 1 else {0, 1, steps - 1} & set(range(steps))
-        for i in near:
-            for eta in (0.0, 0.37, 1.0):
-                c = scheduler.coefficients(i, eta)
-                assert all(map(math.isfinite, (c.step.x, c.step.m, c.direction, c.sigma, c.alpha_next))), (
-                    steps,
-                    i,
-                    eta,
-                )
+        for i in {0, steps // 2, steps - 1}:
+            t, t_next = scheduler.plan.pairs[i]
+            at, to = (Levels(table.alpha[[index]], table.sigma[[index]]) for index in (t, t_next))
+            expected = step_coefficients(at, to, "v_prediction", 0.37)
+            c = scheduler.coefficients(i, 0.37)
+            assert [c.step.x, c.step.m, c.direction, c.sigma] == [
+                float(value) for value in (expected.step.x, expected.step.m, expected.direction, expected.sigma)
+            ]
 
 
 @pytest.mark.parametrize("steps", [6, 10, 24, 25, 28, 30, 50, 60])
