@@ -189,22 +189,22 @@ def test_a_job_that_fails_does_not_stop_the_others(run, home, tmp_path):
     assert f"--resume {folder.name} --retry-failed" in err
 
 
-def test_a_finished_sweep_is_not_run_again(run, tmp_path):
+def test_a_finished_sweep_is_not_run_again(run, run_here, tmp_path):
     code, _, err = run("grey.json", "--set", "1.grey=0,1")
     assert code == 0, err
     folder = only_folder(tmp_path / "out")
-    code, _, err = run("--resume")
+    code, _, err = run_here("--resume")
     assert code == 2 and "found no unfinished sweep" in err
-    code, out, err = run("--resume", folder.name, "--dry-run")
+    code, out, err = run_here("--resume", folder.name, "--dry-run")
     assert code == 0 and "2 of these jobs have a result" in out, err
     (folder / "1_grey=1.png").unlink()
     before = (folder / "0_grey=0.png").stat().st_mtime_ns
     code, out, err = run("grey.json", "--set", "1.grey=0,1", "--resume", folder.name)
     assert code == 0 and "2 of 2 jobs made; 1 in" in out, err
     assert (folder / "1_grey=1.png").is_file() and (folder / "0_grey=0.png").stat().st_mtime_ns == before
-    code, _, err = run("grey.json", "--set", "1.grey=0,0.5", "--resume", folder.name)
+    code, _, err = run_here("grey.json", "--set", "1.grey=0,0.5", "--resume", folder.name)
     assert code == 2 and "began with other values" in err
-    code, _, err = run("--resume", folder.name, "--threads", "2")
+    code, _, err = run_here("--resume", folder.name, "--threads", "2")
     assert code == 2 and "began with --threads 1" in err
 
 
