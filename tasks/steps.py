@@ -15,8 +15,8 @@ from .venv import interpreter
 __all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", "run_tests"]
 
 # Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
-# together, because they share servers.
-IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
+# together, because they share servers. Long files go first (tests/conftest.py), not those with many tests.
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 PARTS = {
     "not browser and not cluster": IN_PARALLEL,
     "browser": IN_PARALLEL,  # apart: Playwright leaves its event loop running, and other tests run their own

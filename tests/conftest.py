@@ -20,6 +20,27 @@ if str(ROOT) not in sys.path:
 
 import ddim  # noqa: E402
 
+# Files that take half a minute or more, longest first. Two processes share the files: what is long must not begin when
+# the rest is done.
+LONG = (
+    "web/test_templates",
+    "web/test_frontend",
+    "sweep/test_processes",
+    "server/test_memory",
+    "sweep/test_sweep_command",
+    "web/test_live_replay",
+    "web/test_fit_panel",
+    "workers/test_processes",
+    "server/test_restart",
+    "server/test_latency",
+    "engines/test_http_engine",
+    "inversion/test_example_workflows",
+    "fuzz/test_kills",
+    "core/test_fit",
+    "perf/kernels/test_triton",
+    "perf/test_noise_operators",
+)
+
 # Tests move small tensors: threads cost more than they give, and 30 times more on a busy machine.
 torch.set_num_threads(1)
 
@@ -35,6 +56,12 @@ def load_pack() -> ModuleType:
     sys.modules["pack.ddim"] = ddim
     spec.loader.exec_module(module)
     return module
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, in the order of ``LONG``; the others stay as they are."""
+    names = {(ROOT / "tests" / f"{name}.py"): place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: names.get(item.path, len(names)))
 
 
 @pytest.fixture(scope="session")
