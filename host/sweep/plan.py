@@ -131,6 +131,8 @@ class SweepPlan:
             files = tuple(InputFile(**file) for file in definition["input_files"])
             if not all(isinstance(definition[key], dict) for key in ("prompt", "extra_data")):
                 raise TypeError("the prompt or its metadata is no object")
+            if not definition["prompt"]:
+                raise ValueError("its prompt has no node")
             plan = cls(
                 str(definition["name"]),
                 definition["prompt"],

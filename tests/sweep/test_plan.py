@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -304,6 +304,7 @@ def test_any_values_survive_being_stored(columns):
         {"axes": [[]]},
         {"input_files": [{}]},
         {"prompt": []},
+        {"prompt": {}, "axes": []},
     ],
 )
 def test_a_damaged_definition_is_refused(plan, change):
@@ -320,6 +321,7 @@ KEYS = ["format", "name", "prompt", "axes", "extra_data", "input_files", "key"]
 parts = st.fixed_dictionaries({name: json_values for name in ("target", "node_id", "name", "values")})
 
 
+@example(change={"prompt": {}, "axes": []}, whole=None)
 @given(change=st.dictionaries(st.sampled_from(KEYS), json_values | st.lists(st.lists(parts))), whole=json_values)
 def test_any_definition_is_read_or_refused(change, whole):
     axes = (Axis((VaryingInput("A.x", "1", "x", (1, 2)),)),)
