@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -40,6 +41,10 @@ LONG = (
     "perf/kernels/test_triton",
     "perf/test_noise_operators",
 )
+
+# A busy machine is slow to draw inputs and to run an example: neither is a fault of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # Tests move small tensors: threads cost more than they give, and 30 times more on a busy machine.
 torch.set_num_threads(1)
