@@ -16,8 +16,8 @@ class DDIMStepStrip:
     CATEGORY = "DDIM/sampling"
     DESCRIPTION = (
         "Shows what DDIM KSampler predicted in each step: the clean image as it was seen from there. One sheet of all "
-        "steps to save or compare, and the same as a batch of images for a film. The pictures are small: those of the "
-        "step replay, which costs the run nothing more."
+        "steps to save or compare, and the same as a batch of images for a film. The pictures are as small "
+        "as in the step replay, so the run takes no longer."
     )
     SEARCH_ALIASES = ["step strip", "progress", "intermediate", "x0", "predicted", "preview", "film", "contact sheet"]
     RETURN_TYPES = (IMAGE, IMAGE)

@@ -56,8 +56,8 @@ def planned_here(*names: str, unless: Sequence[str] = ("schedule",)) -> dict[str
 def _planned(name: str, options: Mapping[str, Any]) -> str:
     if name == "schedule":
         return (
-            "All choices of a schedule; from DDIM Schedule. Not connected: the steps that the node plans itself, over "
-            "the MODEL's own noise levels."
+            "A schedule with all its settings, from DDIM Schedule. If none is connected, the node plans its own "
+            "steps over the MODEL's noise levels."
         )
     return f"{options['tooltip']} Not used if a schedule is connected."
 
@@ -103,12 +103,12 @@ _INPUTS: dict[str, Input] = {
         0, 0, 10000, "First step to run, counted from 0, for splitting a run between samplers.", advanced=True
     ),
     "end_step": integer(
-        10000, 1, 10000, "Stop before this step. Above the number of steps: run to the end.", advanced=True
+        10000, 1, 10000, "Stop before this step. A number above the number of steps runs to the end.", advanced=True
     ),
     "timesteps": text(
         "",
         "Your own timesteps, from high to low, separated by commas, e.g. 999, 750, 500, 250. If given, they replace "
-        "steps, spacing and offset. Of a flow or EDM model: numbers of entries of its own table, from 0.",
+        "steps, spacing and offset. For a flow or EDM model they count the entries of its own table, from 0.",
         advanced=True,
     ),
     "steps_offset": integer(
@@ -171,13 +171,13 @@ _INPUTS: dict[str, Input] = {
         0.0,
         1.0,
         0.01,
-        "Noise added in each step: 0 is deterministic DDIM, 1 is DDPM. Flow models too; stock samplers count eta in "
-        "another way for them.",
+        "Noise added in each step: 0 is deterministic DDIM, 1 is DDPM. It works for flow models too, where "
+        "stock samplers define eta differently.",
     ),
     "add_noise": switch(
         True,
-        "On, unless the latent is noisy already: turn it off for one from the first half of a split run. Latents of "
-        "DDIM Invert are recognised, and get no noise whatever this says.",
+        "Add the initial noise. Turn it off if the latent is noisy already, as after the first half of a "
+        "split run. A latent from DDIM Invert never gets noise.",
         advanced=True,
     ),
     "x0_processing": choice(
@@ -215,7 +215,9 @@ _INPUTS: dict[str, Input] = {
         "steps of DDIM. More is slower.",
         advanced=True,
     ),
-    "images": integer(4, 1, 64, "How many initial noises to fit to at once: more fit other seeds better."),
+    "images": integer(
+        4, 1, 64, "How many noises to fit to at once. With more of them, the steps suit other seeds better."
+    ),
     # inversion and noise files
     "method": choice(
         INVERSION_METHODS,

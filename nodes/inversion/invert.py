@@ -64,7 +64,7 @@ class DDIMInvert:
     RETURN_TYPES = (LATENT, VARIANCE_NOISE, "FLOAT")
     RETURN_NAMES = ("latent", "variance_noise", "error")
     OUTPUT_TOOLTIPS = (
-        "The noise: the latent_image of DDIM KSampler, which adds none to it.",
+        "The noise. Connect it to latent_image of DDIM KSampler, which adds no noise to it.",
         "What the inversion recorded, with its schedule and eta: connect it to DDIM KSampler, or save it. Required for "
         "the methods variance_noise, edict and bdia.",
         "Round-trip error of the worst image: root mean square, in latent units.",
@@ -88,7 +88,7 @@ class DDIMInvert:
                     0.0,
                     100.0,
                     0.1,
-                    "Guidance scale of the inversion. 1 is best for edits; to reconstruct the image, that of DDIM "
+                    "Guidance scale of the inversion. Use 1 for edits. To reconstruct the image, use the cfg of DDIM "
                     "KSampler.",
                 ),
                 **inputs("guidance_rescale"),
@@ -155,7 +155,8 @@ class DDIMInvert:
 def _seed() -> Input:
     """Define a seed that stays as it is from run to run: each new one would invert again."""
     kind, options = inputs("seed")["seed"]
-    return kind, {**options, "tooltip": "For variance_noise: seed of the path.", "control_after_generate": False}
+    tooltip = "Seed of the recorded noise; for the method variance_noise."
+    return kind, {**options, "tooltip": tooltip, "control_after_generate": False}
 
 
 def _eta() -> Input:

@@ -66,12 +66,13 @@ class DDIMFitSteps:
                 **inputs("model", "positive", "negative"),
                 "latent_image": socket(
                     LATENT,
-                    "The size to fit to, and where to start, as in DDIM KSampler. Of a batch, the first image counts.",
+                    "The size to fit to, and where to start, as in DDIM KSampler. Only the first image of a batch is "
+                    "used.",
                 ),
                 "schedule": socket(
                     DDIM_SCHEDULE,
-                    "Where to start and to end, and the noise levels between; from DDIM Schedule. How many steps it "
-                    "has, and how they are spaced, does not matter.",
+                    "The noise levels, and where to start and end; from DDIM Schedule. Its number of steps and its "
+                    "spacing do not matter.",
                 ),
             },
             "optional": {
@@ -130,7 +131,7 @@ class DDIMFitSteps:
 def _seed() -> Input:
     """Define a seed that stays as it is from run to run: each new one would fit again."""
     kind, options = inputs("seed")["seed"]
-    tooltip = "Seed of the initial noises to fit to. The error is measured on those of the next seed."
+    tooltip = "Seed of the noises that the steps are fitted to. The error is measured on other noises, from seed + 1."
     return kind, {**options, "tooltip": tooltip, "control_after_generate": False}
 
 
