@@ -195,7 +195,8 @@ class Server:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
-            text = error.read()
+            with error:
+                text = error.read()
         return json.loads(text) if text else None
 
     def queue(self, prompt: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import re
 import threading
 import urllib.error
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_templates_scripts_and_help_are_served(server: Any, nodes_of_the_pack: s
 def test_blueprints_are_offered_as_they_are(server: Any) -> None:
     try:
         offered = server.get("/global_subgraphs")
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as error:
+        error.close()
         pytest.skip("this ComfyUI has no blueprints of packs")
     ours = {key: entry["name"] for key, entry in offered.items() if "ddim-nodes" in entry["info"]["node_pack"]}
     assert set(ours.values()) == {path.stem for path in BLUEPRINTS}
@@ -183,20 +185,20 @@ def long_run(steps: int) -> dict[str, Any]:
 def test_cancel_stops_a_run_and_the_next_one_works(server: Any) -> None:
     websocket = pytest.importorskip("websocket")
     client = uuid.uuid4().hex
-    socket = websocket.create_connection(f"ws{server.url[4:]}/ws?clientId={client}", timeout=120)
-    answer = server.post("/prompt", {"prompt": long_run(1000), "client_id": client})
+    address = f"ws{server.url[4:]}/ws?clientId={client}"
     steps, cancelled = 0, False
-    while True:
-        message = socket.recv()
-        event = json.loads(message) if isinstance(message, str) else {"type": "preview"}
-        if event["type"] == "progress":
-            steps = event["data"]["value"]
-            if steps >= 3 and not cancelled:
-                server.post("/interrupt", {})
-                cancelled = True
-        if event["type"] in ("execution_interrupted", "execution_success", "execution_error"):
-            break
-    socket.close()
+    with closing(websocket.create_connection(address, timeout=120)) as socket:
+        answer = server.post("/prompt", {"prompt": long_run(1000), "client_id": client})
+        while True:
+            message = socket.recv()
+            event = json.loads(message) if isinstance(message, str) else {"type": "preview"}
+            if event["type"] == "progress":
+                steps = event["data"]["value"]
+                if steps >= 3 and not cancelled:
+                    server.post("/interrupt", {})
+                    cancelled = True
+            if event["type"] in ("execution_interrupted", "execution_success", "execution_error"):
+                break
     assert event["type"] == "execution_interrupted" and event["data"]["prompt_id"] == answer["prompt_id"]
     assert 3 <= steps < 900
     assert server.run(long_run(5))["outputs"]

@@ -59,7 +59,8 @@ class Comfy:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+            with error:
+                return error.code, json.loads(error.read())
 
     def play(self, prompt: dict[str, Any], prompts_client: Any) -> tuple[list, dict[str, Any]]:
         """Run a prompt; returns its events and its entry in history."""
