@@ -26,10 +26,11 @@ def sampler(key: str, latent: str, values: Mapping[str, object], title: str = ""
     return Box(key, "DDIMSample", values, {**wires, **({"schedule": schedule} if schedule else {})}, title)
 
 
-def shown(key: str, latent: str, prefix: str, columns: int, title: str = "") -> tuple[Box, ...]:
-    """Return the boxes that turn a latent into a picture of ``columns`` digits a row and save it."""
+def shown(key: str, latent: str, prefix: str, columns: int, title: str = "", folded: bool = False) -> tuple[Box, ...]:
+    """Return the boxes that turn a latent into a picture of ``columns`` digits a row, and save it."""
+    values = {"columns": columns, "scale": 3}
     return (
-        Box(f"decode_{key}", "DDIMDemoDecode", {"columns": columns, "scale": 3}, {"latent": latent}),
+        Box(f"decode_{key}", "DDIMDemoDecode", values, {"latent": latent}, folded=folded),
         Box(key, "SaveImage", {"filename_prefix": prefix}, {"images": f"decode_{key}"}, title),
     )
 
@@ -223,12 +224,11 @@ def _three_ways() -> tuple[Group, ...]:
         "cfg_plus_plus": ("CFG++ at 0.6", {"cfg": 0.6, "guidance_mode": "cfg++"}),
         "interval": ("cfg 7.5, only from 20 to 60 %", {"cfg": 7.5, "guidance_start": 0.2, "guidance_end": 0.6}),
     }
-    samplers = tuple(
-        sampler(f"sample_{name}", "latent", {"seed": 7, **values}, title) for name, (title, values) in ways.items()
-    )
-    pictures = tuple(
-        shown(name, f"sample_{name}.latent", f"guidance/{name}", 10, title) for name, (title, _) in ways.items()
-    )
+    samplers: tuple[Box, ...] = ()
+    pictures: tuple[Box, ...] = ()
+    for name, (title, values) in ways.items():
+        samplers += (sampler(f"sample_{name}", "latent", {"seed": 7, **values}, title),)
+        pictures += shown(name, f"sample_{name}.latent", f"guidance/{name}", 10, title, folded=True)
     check = {"model": "model", "positive": "positive", "latent_image": "latent"}
     return (
         group(
@@ -240,7 +240,7 @@ def _three_ways() -> tuple[Group, ...]:
             ),
         ),
         Group("2  Sample, three ways", (samplers[:2], samplers[2:]), PURPLE),
-        group("3  Compare", (*pictures[0], *pictures[1], *pictures[2]), color=GREEN),
+        group("3  Compare", pictures, color=GREEN),
     )
 
 
@@ -265,7 +265,7 @@ def _fitted() -> tuple[Group, ...]:
         sampler("sample_trailing_20", "latent", {**values, "steps": 20}, "20 steps, trailing"),
     )
     titles = {"trailing_5": "5 steps, trailing", "fitted_5": "5 steps, fitted", "trailing_20": "20 steps, trailing"}
-    pictures = [shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, title) for name, title in titles.items()]
+    pictures = [shown(name, f"sample_{name}.latent", f"fitted/{name}", 8, text, True) for name, text in titles.items()]
     return (
         group(
             "1  Model and prompt",

@@ -61,7 +61,10 @@ def _two_methods() -> tuple[Group, ...]:
         "plain": ("Plain DDIM inversion", "sample_plain.latent"),
         "exact": ("Recorded noise", "sample_exact.latent"),
     }
-    pictures = {name: shown(name, latent, f"inversion/{name}", 10, title) for name, (title, latent) in results.items()}
+    pictures = {
+        name: shown(name, latent, f"inversion/{name}", 10, title, folded=True)
+        for name, (title, latent) in results.items()
+    }
     return (
         group(
             "1  Picture",
@@ -246,9 +249,9 @@ FLOW = Template(
         group(
             "4  Compare",
             (
-                *shown("before", "encode_scans", "flow/before", 8, "Before"),
-                *shown("after", "edit.latent", "flow/after", 8, "After"),
-                *shown("sampled", "sample.latent", "flow/sampled", 8, "Sampled"),
+                *shown("before", "encode_scans", "flow/before", 8, "Before", folded=True),
+                *shown("after", "edit.latent", "flow/after", 8, "After", folded=True),
+                *shown("sampled", "sample.latent", "flow/sampled", 8, "Sampled", folded=True),
             ),
             color=GREEN,
         ),

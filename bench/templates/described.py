@@ -34,6 +34,7 @@ class Box:
             of it.
         title: Shown in place of the class's name.
         model: The checkpoint that it loads.
+        folded: Whether it opens as its title alone, so that three of them below each other leave the view readable.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Box:
     wires: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     model: Model | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,15 @@ class Spec:
     height: int
 
 
-# Measured in both renderers, the larger of the two, with the title: (width, height).
+# Measured in both renderers, the larger of the two, with the title: (width, height). With room for what a run adds: the
+# pictures of a replay, the saved picture.
 _SIZES = {
     "DDIMSchedule": (340, 545), "DDIMScheduleFromConfig": (400, 520), "DDIMFitSteps": (380, 500),
-    "DDIMModelSampling": (230, 110), "DDIMCheckModel": (300, 260), "DDIMSampler": (325, 190), "DDIMSample": (330, 616),
-    "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 480), "DDIMSaveNoise": (270, 152),
+    "DDIMModelSampling": (230, 110), "DDIMCheckModel": (300, 260), "DDIMSampler": (325, 190), "DDIMSample": (330, 636),
+    "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 636), "DDIMSaveNoise": (270, 152),
     "DDIMLoadNoise": (285, 180), "DDIMInterpolate": (270, 170), "DDIMDemoModel": (270, 120),
     "DDIMDemoPrompt": (270, 124), "DDIMDemoLatent": (270, 120), "DDIMDemoPicture": (270, 152),
-    "DDIMDemoEncode": (270, 124), "DDIMDemoDecode": (270, 150), "SaveImage": (350, 230),
+    "DDIMDemoEncode": (270, 124), "DDIMDemoDecode": (270, 150), "SaveImage": (350, 306),
     "CheckpointLoaderSimple": (320, 150), "CLIPTextEncode": (320, 190), "EmptyLatentImage": (320, 170),
     "LoadImage": (320, 400), "VAEEncode": (230, 100), "VAEDecode": (230, 100), "SetLatentNoiseMask": (230, 100),
 }  # fmt: skip

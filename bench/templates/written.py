@@ -79,7 +79,7 @@ def _place(each: Group, left: int, places: dict[str, list[int]]) -> tuple[int, i
         for box in column:
             spec = spec_of(box.kind)
             places[box.key] = [x, y]
-            y += spec.height + GAP
+            y += (TITLE if box.folded else spec.height) + GAP
             widest = max(widest, spec.width)
         x += widest + GAP + MARGIN
         lowest = max(lowest, y - GAP - TITLE + MARGIN)
@@ -124,7 +124,7 @@ def box_node(box: Box, number: int, place: list[int], links: list[list[Any]]) ->
         "type": box.kind,
         "pos": place,
         "size": [spec.width, spec.height - TITLE],
-        "flags": {},
+        "flags": {"collapsed": True} if box.folded else {},
         "order": number - 1,
         "mode": 0,
         "inputs": [_input(name, spec, incoming.get(slot)) for slot, name in enumerate(box_slots(box))],

@@ -41,7 +41,7 @@ class FrameLayout:
         """Lay out the images of a batch, evenly spread ones of a large one."""
         stride = -(-batch // MAX_IMAGES)
         images = -(-batch // stride)
-        columns = images if images <= IN_A_ROW else math.ceil(math.sqrt(images))
+        columns = images if images <= IN_A_ROW else math.ceil(math.sqrt(2 * images))  # a node is wider than high
         return cls(batch, stride, images, columns, next(side for most, side in SIDES if images <= most))
 
     @property

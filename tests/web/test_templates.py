@@ -123,17 +123,20 @@ def settled(editor: Any) -> dict[str, Any]:
     return now
 
 
+def overlaps(nodes: list[dict[str, Any]]) -> list[Any]:
+    return [
+        (one["name"], other["name"], common(one["box"], other["box"]))
+        for one, other in itertools.combinations(nodes, 2)
+        if min(common(one["box"], other["box"])) > 1
+    ]
+
+
 @EACH_EXAMPLE
 def test_an_example_opens_whole_and_nothing_overlaps(editor, path, web_host):
     show(editor, path, web_host.data / "input")
     shown = settled(editor)
     nodes, groups = shown["nodes"], shown["groups"]
-    overlaps = [
-        (one["name"], other["name"], common(one["box"], other["box"]))
-        for one, other in itertools.combinations(nodes, 2)
-        if min(common(one["box"], other["box"])) > 1
-    ]
-    assert not overlaps
+    assert not overlaps(nodes)
     assert all(min(common(a["box"], b["box"])) <= 1 for a, b in itertools.combinations(groups, 2))
     outside = [each["name"] for each in (*nodes, *groups) if not holds(shown["view"], each["box"])]
     assert not outside, (shown["scale"], shown["view"])
@@ -193,6 +196,19 @@ def test_an_example_runs_and_gives_the_pictures_that_app_mode_shows(editor, path
     assert done["status"]["status_str"] == "success", done["status"]
     for node in workflow["extra"]["linearData"]["outputs"]:
         assert done["outputs"][str(node)]["images"]
+
+
+@pytest.mark.parametrize("name", ["Invert and reconstruct", "Guidance - CFG, CFG++, interval"])
+def test_what_a_run_adds_covers_no_other_node(editor, name, web_host):
+    """Replays, reports and saved pictures of ten images."""
+    workflow = show(editor, ROOT / "example_workflows" / f"{name}.json", web_host.data / "input")
+    for node in workflow["nodes"]:
+        for widget, value in (("steps", 4), ("seed", editor.evaluate("Math.floor(Math.random() * 1e9)"))):
+            if widget in node.get("widgets_values_named", {}):
+                editor.set_widget(node["id"], widget, value)
+    editor.run()
+    editor.wait("() => document.querySelectorAll('.ddim-replay input[type=range]').length >= 2")
+    assert not overlaps(settled(editor)["nodes"])
 
 
 @ONE_RENDERER

@@ -41,6 +41,7 @@ function contents(report) {
   const head = html("header", { class: "ddim-head" }, say("inversion.head", { method, images }));
   const rows = errors.slice(0, MAX_ROWS).map((error, i) => row(i, error, share[i]));
   const table = html("table", { class: "ddim-errors" }, html("caption", {}, say("inversion.caption")), ...rows);
+  const scrolled = html("div", { class: "ddim-scroll", tabindex: 0 }, table); // a batch must not push other nodes away
   const more = errors.length - rows.length;
   const worst = errors.includes(null) ? null : Math.max(...errors);
   const notes = [
@@ -48,7 +49,7 @@ function contents(report) {
     ...(report.notes ?? []).map((note) => say(`inversion.after_${method}`, {}, note)),
   ];
   const judged = verdict ? [{ level: verdict === "far" ? "warning" : "note", text: say(`inversion.${verdict}`) }] : [];
-  return [head, table, messages([...judged, ...notes.map((text) => ({ level: "note", text }))])];
+  return [head, scrolled, messages([...judged, ...notes.map((text) => ({ level: "note", text }))])];
 }
 
 /** @param {number} [share] length of the bar, by the node: 0 for an image that comes back exactly */
