@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tests.sweep.support import make_pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,11 +110,13 @@ def make_packs(folder: Path) -> list[str]:
 
 @contextmanager
 def ray_cluster(cpus: int, notes: Path) -> Iterator[RayCluster]:
-    cluster = RayCluster(cpus, notes)
-    try:
-        yield cluster
-    finally:
-        cluster.close()
+    """A cluster; another process of the tests that wants one waits: two on one machine get in each other's way."""
+    with FileLock(Path(tempfile.gettempdir()) / "ddim-nodes-ray-cluster.lock", timeout=DEADLINE):
+        cluster = RayCluster(cpus, notes)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
 
 
 class RayDriver:
