@@ -38,6 +38,7 @@ LONG = (
     "engines/test_http_engine",
     "inversion/test_example_workflows",
     "fuzz/test_kills",
+    "demo/test_papers",
     "core/test_fit",
     "perf/kernels/test_triton",
     "perf/test_noise_operators",

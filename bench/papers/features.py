@@ -116,8 +116,12 @@ def _hidden(pictures: Tensor) -> Tensor:
 
 
 @cache
+def _reference() -> Tensor:
+    return _hidden(renderings("held_out", REFERENCE_PICTURES, REFERENCE_SEED)[0])
+
+
 def _unit() -> Tensor:
-    return _hidden(renderings("held_out", REFERENCE_PICTURES, REFERENCE_SEED)[0]).var(0).mean().sqrt()
+    return _reference().var(0).mean().sqrt()
 
 
 def moments(found: Tensor) -> Moments:
@@ -145,4 +149,4 @@ def renderings(split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
 @cache
 def held_out() -> Moments:
     """Return the moments of the real data: renderings of the held-out scans."""
-    return moments(features(renderings("held_out", REFERENCE_PICTURES, REFERENCE_SEED)[0]))
+    return moments(_reference() / _unit())

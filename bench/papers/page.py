@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from tqdm import tqdm
 
 from .cells import Cell, Found, Results, Section, Store
 
-__all__ = ["measure", "write"]
+__all__ = ["measure", "wrapped", "write"]
+
+WIDTH = 120
 
 INTRODUCTION = """\
 # The papers' tables, in the small
@@ -54,8 +57,22 @@ def write(sections: Sequence[Section], results: dict[str, Results], folder: Path
         picture = f"images/papers_{section.name}.png"
         section.draw(results[section.name], folder / picture)
         parts.append(f"## {section.title}\n\n{section.text(results[section.name])}\n\n![{section.caption}]({picture})")
+    text = "\n\n".join(map(wrapped, "\n\n".join(parts).split("\n\n")))
     page = folder / "papers.md"
     unfinished = page.with_suffix(".tmp")
-    unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    unfinished.write_text(text + "\n", encoding="utf-8")
     os.replace(unfinished, page)
     return page
+
+
+def wrapped(block: str) -> str:
+    """Wrap a paragraph, or each entry of a list, at 120 characters; tables, headings and pictures stay as they are."""
+    if block.startswith(("|", "#", "!")):
+        return block
+    if not block.startswith("- "):
+        return fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
+    entries = block.removeprefix("- ").split("\n- ")
+    return "\n".join(
+        fill(entry, WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for entry in entries
+    )

@@ -13,7 +13,7 @@ from bench.papers import plots
 from bench.papers.cells import Cell, Found, Results, Section
 from bench.papers.drawing import judge
 from bench.papers.figures import exact, mean, share
-from bench.papers.markdown import table
+from bench.papers.markdown import joined, table
 from demo.judge import read_digits
 
 __all__ = ["SECTION"]
@@ -74,8 +74,21 @@ sampled with that of another digit; {STEPS} steps. "Read": the independent class
 
 {table(["method of", "here", "read as the new digit", "pixels kept", "model calls"], rows)}
 
-No row is the best in both columns: an edit that changes more is read more often. No table of the papers has these
-columns; their figures are of other data and measures, and CycleDiffusion's own tables were not at hand."""
+{_not_beaten(results)} No table of the papers has these columns; their figures are of other data and measures, and
+CycleDiffusion's own tables were not at hand."""
+
+
+def _not_beaten(results: Results) -> str:
+    """Name the methods that no other one beats in both columns."""
+
+    def beaten(a: Found) -> bool:
+        return any(
+            b is not a and b["read"].value >= a["read"].value and b["kept"].value >= a["kept"].value
+            for b in results.values()
+        )
+
+    names = [PAPERS[name] for name, found in results.items() if not beaten(found)]
+    return f"No method reads better and keeps more than: {joined(names)}."
 
 
 def draw(results: Results, path: Path) -> None:

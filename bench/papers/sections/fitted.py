@@ -24,7 +24,7 @@ COUNT, QUICK_COUNT = 50, 10
 CALLS_OF_A_FIT = 1500  # with ten pictures, about; a smaller number would make the time left look too short
 NAMES = {
     "trailing": "trailing",
-    "ays": "Align Your Steps (2404.14507), its list for SD 1.5",
+    "ays": "Align Your Steps (2404.14507)",
     "fast": "fitted, fast",
     "accurate": "fitted, accurate",
 }
@@ -78,7 +78,7 @@ def text(results: Results) -> str:
     body = "\n\n".join(tables)
     return f"""\
 Each plan is fitted to {FIT_PICTURES} starts and measured on {count} others: root mean square distance of its pictures
-from those of {REFERENCE_STEPS} steps, pictures in [-1, 1], network in bfloat16.
+from those of {REFERENCE_STEPS} steps, pictures in [-1, 1], network in bfloat16. Align Your Steps: its list for SD 1.5.
 ± is 1.96 bootstrap standard deviations.
 
 {body}
@@ -93,7 +93,8 @@ def draw(results: Results, path: Path) -> None:
         rows = {name: {s: found[f"{plan}/{s}"] for s in steps_of(found)} for plan, name in NAMES.items()}
         rows[TWICE] = {s: found[f"trailing/{2 * s}"] for s in steps_of(found)}
         plots.lines(panel, rows, "steps S", "distance from 250 steps (RMS)")
-    plots.save(both[0], path)
+    both[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    plots.save(both[1], path, legend=False)
 
 
 SECTION = Section(

@@ -141,7 +141,7 @@ def _value(figure: Figure) -> float:
 def _order(claim: str, first: dict[int, Figure], row: dict[int, Figure]) -> str:
     """Say at which steps a row is the first; where another is, whether their intervals overlap."""
     held: list[object] = [s for s in row if row[s] is first[s]]
-    missed = [f"{s} (within the intervals)" if overlap(first[s], row[s]) else s for s in row if s not in held]
+    missed = [f"{s} (where the intervals overlap)" if overlap(first[s], row[s]) else s for s in row if s not in held]
     return verdict(claim, held, missed)
 
 
