@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.figures.fitted_steps import save_plot
 from ddim import FIT_METHODS, DDIMScheduler, TimestepPlan, fit_timesteps, guide, make_plan, sample
 from demo import UNCONDITIONAL, DemoModel, load_demo_model
 from demo.draw import initial_noise, make_scheduler
@@ -142,6 +141,8 @@ def main(quick: bool, images: Path) -> int:
         ]
         all_results[scale] = {key: result.distance for key, result in results.items()}
     if not quick:
+        from bench.figures.fitted_steps import save_plot  # not earlier: others measure without a plot, or matplotlib
+
         print(f"\nplot: {save_plot(images / 'fitted_steps.png', all_results, counts)}")
     print("\n" + ("every requirement is met" if not missed else "NOT MET: " + "; ".join(missed)))
     return 1 if missed else 0

@@ -27,15 +27,15 @@ def shade(picture: Tensor) -> float:
 
 def test_a_frame_for_each_step_and_all_of_them_on_one_sheet(call: Any, steps: Any) -> None:
     strip, frames = call("DDIMStepStrip", run_steps=steps, columns=4)
-    assert frames.shape == (6, 3 * 32, 4 * 32, 3) and strip.shape == (1, 2 * 96, 4 * 128, 3)
+    assert frames.shape == (6, 2 * 32, 5 * 32, 3) and strip.shape == (1, 2 * 64, 4 * 160, 3)
     assert frames.dtype == torch.float32 and 0 <= float(frames.min()) and float(frames.max()) <= 1
     for digit in range(10):
-        row, column = divmod(digit, 4)
+        row, column = divmod(digit, 5)
         for frame in frames:
             cell = frame[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
             assert shade(cell) == pytest.approx(digit / 10, abs=0.005)
-    assert torch.equal(strip[0, :96, 128:256], frames[1]) and torch.equal(strip[0, 96:, 128:256], frames[5])
-    assert not strip[0, 96:, 256:].any()  # six steps leave two places
+    assert torch.equal(strip[0, :64, 160:320], frames[1]) and torch.equal(strip[0, 64:, 160:320], frames[5])
+    assert not strip[0, 64:, 320:].any()  # six steps leave two places
 
 
 def test_one_image_of_the_batch(call: Any, steps: Any) -> None:
