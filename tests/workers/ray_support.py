@@ -21,6 +21,9 @@ from tests.sweep.support import make_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 250.0
+# Two clusters of different processes on one machine get in each other's way. One object, so that a process that has it
+# may have it twice: for a second cluster that it starts itself.
+ONE_PROCESS = FileLock(Path(tempfile.gettempdir()) / "ddim-nodes-ray-cluster.lock", timeout=DEADLINE)
 
 
 class RayCluster:
@@ -110,8 +113,8 @@ def make_packs(folder: Path) -> list[str]:
 
 @contextmanager
 def ray_cluster(cpus: int, notes: Path) -> Iterator[RayCluster]:
-    """A cluster; another process of the tests that wants one waits: two on one machine get in each other's way."""
-    with FileLock(Path(tempfile.gettempdir()) / "ddim-nodes-ray-cluster.lock", timeout=DEADLINE):
+    """A cluster; another process of the tests that wants one waits."""
+    with ONE_PROCESS:
         cluster = RayCluster(cpus, notes)
         try:
             yield cluster
