@@ -41,6 +41,17 @@ def declared(editor, node: int, *, advanced: bool) -> list[str]:
     )
 
 
+def settled_sizes(editor, node: int) -> dict:
+    """The sizes once panels have shown what the server answers, which may make them higher."""
+    if editor.evaluate("(id) => app.graph.getNodeById(id).type", node) == "DDIMSchedule":
+        wait_text(editor, node, PLOT, "20 steps")
+    before, now = None, editor.evaluate(SIZES, node)
+    while before != now:
+        editor.page.wait_for_timeout(300)
+        before, now = now, editor.evaluate(SIZES, node)
+    return now
+
+
 @CANVAS
 @pytest.mark.parametrize("kind", ["DDIMSchedule", "DDIMSample", "DDIMInvert"])
 def test_the_canvas_folds_advanced_inputs_and_shows_them_on_demand(editor, kind):
@@ -55,7 +66,7 @@ def test_the_canvas_folds_advanced_inputs_and_shows_them_on_demand(editor, kind)
         return slots.filter(([name, [, y]]) => names.includes(name) && y > node.pos[1] - 1000).map(([name]) => name);
     }"""
     editor.wait(f"(given) => ({ghosts})(given).length === 0", [node, advanced])  # sockets shown when a link is dragged
-    folded = editor.evaluate(SIZES, node)
+    folded = settled_sizes(editor, node)
     assert folded["node"][1] == pytest.approx(folded["needed"], abs=2), "blank rows are left"
     press_more(editor, node)
     assert set(basic + advanced) <= set(editor.evaluate(ROWS, node))
