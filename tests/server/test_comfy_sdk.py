@@ -91,11 +91,11 @@ def test_a_picture_is_sent_along(client):
 
 
 def test_a_node_that_raises_is_named(client):
-    """The proxy asks /history, then /queue. A job that ends between the two is in neither answer: "ended unknown"."""
+    """The proxy asks /history, then /queue. A job that ends between the two is in neither answer, and "expired"."""
     for _ in range(5):
         with pytest.raises(JobFailed) as caught:
             client.run(client.workflows.from_json(failing_graph()), timeout=120)
-        if not str(caught.value).endswith("ended unknown"):
+        if not str(caught.value).endswith("ended expired"):
             break
     error = caught.value.error
     assert (error.node_id, error.class_type, error.message.strip()) == ("2", "ToyFail", "on purpose")
