@@ -16,12 +16,13 @@ __all__ = ["build_site", "clean", "link_for_types", "once_for_each_capability", 
 
 # Two processes for two cores, not one for each core: a process holds torch and its models. A file's tests stay
 # together, because they share servers. Long files go first (tests/conftest.py), not those with many tests.
-IN_PARALLEL = ("--dist", "loadfile", "--no-loadscope-reorder", "-n", "2")
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 PARTS = {
     "not browser and not cluster": IN_PARALLEL,
-    # Apart: Playwright leaves its event loop running, and other tests run their own. Of three processes one has the Ray
-    # clusters, and mostly waits for them.
-    "browser or cluster": (*IN_PARALLEL[:-1], "3"),
+    "browser": IN_PARALLEL,  # apart: Playwright leaves its event loop running, and other tests run their own
+    # One after the other: two Ray clusters on one machine get in each other's way, and a third process beside two
+    # browsers makes both slower.
+    "cluster": (),
 }
 
 
@@ -71,7 +72,7 @@ def once_for_each_capability(root: Path, arguments: Sequence[str]) -> int:
 
 
 def run_tests(root: Path, arguments: Sequence[str]) -> int:
-    """Run every test, in two parts; with arguments, what they name, in one process."""
+    """Run every test, in three parts; with arguments, what they name, in one process."""
     pytest = [str(interpreter(root)), "-m", "pytest", "-q"]
     if arguments:
         return run([*pytest, *arguments], root)

@@ -99,6 +99,8 @@ def test_a_run_of_the_demo_model_fills_the_replay(editor, example):
     editor.load(example)
     node = next(n["id"] for n in example["nodes"] if n["type"] == "DDIMSample")
     editor.set_widget(node, "seed", editor.evaluate("Math.floor(Math.random() * 1e9)"))
+    latent = next(n["id"] for n in example["nodes"] if n["type"] == "DDIMDemoLatent")
+    editor.set_widget(latent, "batch_size", 20)
     editor.evaluate(
         """(id) => {
             const replay = app.graph.getNodeById(id).ddimReplay, show = replay.showLive;
