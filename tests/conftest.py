@@ -24,7 +24,6 @@ import ddim  # noqa: E402
 # Files that take half a minute or more, longest first. Two processes share the files: what is long must not begin when
 # the rest is done.
 LONG = (
-    "workers/test_ray_pool",
     "web/test_templates",
     "web/test_frontend",
     "sweep/test_processes",
@@ -66,10 +65,9 @@ def load_pack() -> ModuleType:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, in the order of ``LONG``; the others stay as they are, but for one that comes last."""
+    """Long files first, in the order of ``LONG``; the others stay as they are."""
     names = {(ROOT / "tests" / f"{name}.py"): place for place, name in enumerate(LONG)}
-    names[ROOT / "tests" / "server" / "test_crew.py"] = len(LONG) + 1  # its cluster waits for that of another file
-    items.sort(key=lambda item: names.get(item.path, len(LONG)))
+    items.sort(key=lambda item: names.get(item.path, len(names)))
 
 
 @pytest.fixture(scope="session")

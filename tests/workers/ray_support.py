@@ -15,15 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from tests.sweep.support import make_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 250.0
-# Two clusters of different processes on one machine get in each other's way. One object, so that a process that has it
-# may have it twice: for a second cluster that it starts itself.
-ONE_PROCESS = FileLock(Path(tempfile.gettempdir()) / "ddim-nodes-ray-cluster.lock", timeout=DEADLINE)
 
 
 class RayCluster:
@@ -113,13 +108,11 @@ def make_packs(folder: Path) -> list[str]:
 
 @contextmanager
 def ray_cluster(cpus: int, notes: Path) -> Iterator[RayCluster]:
-    """A cluster; another process of the tests that wants one waits."""
-    with ONE_PROCESS:
-        cluster = RayCluster(cpus, notes)
-        try:
-            yield cluster
-        finally:
-            cluster.close()
+    cluster = RayCluster(cpus, notes)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 class RayDriver:

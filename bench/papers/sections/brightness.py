@@ -171,8 +171,8 @@ distance of {real["distance"].plus_minus(3)}. ± is 1.96 bootstrap standard devi
 {_compared(results)}
 
 The model was trained with zero terminal SNR; "plain" samples it with the levels before the rescale of the betas, as is
-done where a sampler does not know of it. Rescale narrows the tones, most at the higher guidance; the colours beyond
-black and white that it is meant against are counted in [Guidance](guidance.md).
+done where a sampler does not know of it. The colours beyond black and white that rescale is meant against are counted
+in [Guidance](guidance.md).
 
 The paper's own table 3 (Stable Diffusion 2.1 base, 50 steps, guidance 7.5, FID / inception score on COCO):
 22.96 / 34.11 without the fixes and 21.66 / 36.16 with zero SNR, trailing timesteps, v-prediction and rescale 0.7."""

@@ -74,7 +74,7 @@ the two in the classifier's features; ± is 1.96 bootstrap standard deviations.
 
 Two pictures of the same digit from different initial noise are {other.plus_minus(2)} apart: with {steps[-1]} steps and
 eta 0, a picture is {nearer:.0f} times nearer to its own long run than to another picture of the same digit. With eta 1
-the step noise decides too: each number of steps has its own, and the pictures do not come together.
+the step noise decides too, and each number of steps has its own.
 
 {table([f"read as the same digit as with {many} steps", *(f"S = {s}" for s in steps)], read)}
 

@@ -88,7 +88,7 @@ def _not_beaten(results: Results) -> str:
         )
 
     names = [PAPERS[name] for name, found in results.items() if not beaten(found)]
-    return f"No method reads better and keeps more than: {joined(names)}."
+    return f"No other method is read more often and keeps more pixels than {joined(names)}."
 
 
 def draw(results: Results, path: Path) -> None:
