@@ -57,6 +57,13 @@ def demo_quality(quick: bool, images: Path) -> None:
     tables.main([])
 
 
+def emoji(quick: bool, images: Path) -> int:
+    """Measure the quality of the emoji model's pictures."""
+    from bench.emoji.__main__ import main as tables
+
+    return tables(["--images", str(images), *(["--quick"] if quick else [])])
+
+
 def fitted_steps(quick: bool, images: Path) -> int:
     """Measure what fitted steps gain on the demo model."""
     from bench.fitted_steps.__main__ import main as tables
@@ -80,7 +87,8 @@ def hosts(quick: bool, images: Path) -> None:
 
 
 PARTS: dict[str, Callable[[bool, Path], int | None]] = {
-    part.__name__: part for part in (speed, accuracy, parallel, gpu, plots, demo_quality, fitted_steps, papers, hosts)
+    part.__name__: part
+    for part in (speed, accuracy, parallel, gpu, plots, demo_quality, emoji, fitted_steps, papers, hosts)
 }
 
 

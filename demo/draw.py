@@ -1,22 +1,37 @@
-"""Sampling from the demo model with the core only, for measurements and tests."""
+"""Sampling from the demo models with the core only, for measurements and tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddim import DDIMScheduler, guide, sample
 
 from .network import IMAGE_SIZE, UNCONDITIONAL
 from .weights_file import DemoModel
 
-__all__ = ["GUIDANCE_RESCALE", "GUIDANCE_SCALE", "draw_digits", "initial_noise", "make_scheduler"]
+__all__ = [
+    "GUIDANCE_RESCALE",
+    "GUIDANCE_SCALE",
+    "draw_digits",
+    "guided_network",
+    "initial_noise",
+    "make_scheduler",
+]
 
 GUIDANCE_SCALE = 1.5  # as in example_workflows/Start here - digits.json
 GUIDANCE_RESCALE = 0.7
+
+
+class Configured(Protocol):
+    """A demo model, of digits or of emoji: what it was trained with is all that a scheduler needs."""
+
+    @property
+    def scheduler_config(self) -> Mapping[str, Any]:
+        """The noise schedule of its training, as in a scheduler_config.json."""
 
 
 def initial_noise(count: int, seed: int) -> Tensor:
@@ -24,11 +39,11 @@ def initial_noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def make_scheduler(model: DemoModel, num_steps: int, *, zero_snr_fix: bool = True) -> DDIMScheduler:
-    """Build the scheduler that the model was trained for, or one without zero terminal SNR.
+def make_scheduler(model: Configured, num_steps: int, *, zero_snr_fix: bool = True) -> DDIMScheduler:
+    """Build the scheduler that a model was trained for, or one without zero terminal SNR.
 
     Args:
-        model: The demo model.
+        model: A demo model.
         num_steps: Number of steps, 1..1000.
         zero_snr_fix: False uses leading spacing and does not rescale the betas, as was usual before Lin et al. 2024
             (arXiv 2305.08891), who describe the effect.
@@ -74,15 +89,14 @@ def draw_digits(
     Returns:
         Pictures (N, 3, 32, 32), clamped to [-1, 1].
     """
-    both = torch.cat([labels, torch.full_like(labels, UNCONDITIONAL)])
-
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(x_t.device.type, precision, enabled=precision != torch.float32):
-            if guidance_scale == 1.0:  # then guidance and rescale return the conditional prediction as it is
-                return model.network(x_t, t.expand(len(labels)), labels).float()
-            v = model.network(torch.cat([x_t, x_t]), t.expand(len(both)), both)
-        v_text, v_none = v.float().chunk(2)
-        return guide(v_none, v_text, guidance_scale, guidance_rescale)
+    guided = guided_network(
+        model.network,
+        labels,
+        torch.full_like(labels, UNCONDITIONAL),
+        guidance_scale=guidance_scale,
+        guidance_rescale=guidance_rescale,
+        precision=precision,
+    )
 
     def after_step(i: int, t: Tensor, x_t: Tensor, x0: Tensor) -> None:
         if on_step is not None:
@@ -93,3 +107,38 @@ def draw_digits(
             guided, noise, scheduler, eta=eta, seed=seed, image_indices=image_indices, callback=after_step
         )
     return pictures.clamp(-1.0, 1.0)
+
+
+def guided_network(
+    network: nn.Module,
+    condition: Tensor,
+    unconditional: Tensor,
+    *,
+    guidance_scale: float,
+    guidance_rescale: float = 0.0,
+    precision: torch.dtype = torch.float32,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Put classifier-free guidance around a demo network.
+
+    Args:
+        network: ``network(x, timestep, condition)`` predicts v.
+        condition: What is asked for, N rows.
+        unconditional: The same for nothing in particular, N rows.
+        guidance_scale: 1 means no guidance, and the network runs once a step.
+        guidance_rescale: Strength of guidance rescale, in [0, 1].
+        precision: The network's dtype; the guidance is float32.
+
+    Returns:
+        ``predict(x_t, t)`` for `ddim.sample` and `ddim.invert`: (N, 3, 32, 32) and a timestep to (N, 3, 32, 32).
+    """
+    both = torch.cat([condition, unconditional])
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(x_t.device.type, precision, enabled=precision != torch.float32):
+            if guidance_scale == 1.0:  # then guidance and rescale return the conditional prediction as it is
+                return network(x_t, t.expand(len(condition)), condition).float()
+            v = network(torch.cat([x_t, x_t]), t.expand(len(both)), both)
+        v_text, v_none = v.float().chunk(2)
+        return guide(v_none, v_text, guidance_scale, guidance_rescale)
+
+    return guided

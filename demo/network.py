@@ -8,6 +8,7 @@ For pictures of pen strokes this costs no quality, and a training step on two CP
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Architecture", "DigitsUNet", "UNCONDITIONAL", "show"]
+__all__ = [
+    "Architecture",
+    "Attention",
+    "DigitsUNet",
+    "ResidualBlock",
+    "UNCONDITIONAL",
+    "check_sizes",
+    "embedding_table",
+    "show",
+    "time_features",
+    "tone_features",
+]
 
 UNCONDITIONAL = 10  # row of the class table for "no class", used by classifier-free guidance
 IMAGE_CHANNELS = 3
@@ -39,21 +51,34 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built; weight files are untrusted input."""
-        for name, size in asdict(self).items():
-            if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
-                raise ValueError(f"{name} must be a whole number between 1 and {LARGEST_SIZE}, got {show(size)}")
-        for name in ("fine_channels", "coarse_channels"):
-            if getattr(self, name) % NORM_GROUPS:
-                raise ValueError(f"{name} must be divisible by {NORM_GROUPS}, got {getattr(self, name)}")
-        if self.coarse_channels % self.attention_heads:
-            raise ValueError(
-                f"coarse_channels ({self.coarse_channels}) must be divisible by attention_heads "
-                f"({self.attention_heads})"
-            )
+        check_sizes(self.as_dict(), LARGEST_SIZE)
 
     def as_dict(self) -> dict[str, int]:
         """Return the sizes by name, as stored in the weight file."""
         return asdict(self)
+
+
+def check_sizes(sizes: Mapping[str, int], largest: int) -> None:
+    """Refuse sizes of a network that cannot be built.
+
+    Args:
+        sizes: By name; among them fine_channels, coarse_channels and attention_heads.
+        largest: The largest size that is allowed.
+
+    Raises:
+        ValueError: One is no whole number from 1 to the largest, or does not divide as it must.
+    """
+    for name, size in sizes.items():
+        if type(size) is not int or not 1 <= size <= largest:
+            raise ValueError(f"{name} must be a whole number between 1 and {largest}, got {show(size)}")
+    for name in ("fine_channels", "coarse_channels"):
+        if sizes[name] % NORM_GROUPS:
+            raise ValueError(f"{name} must be divisible by {NORM_GROUPS}, got {sizes[name]}")
+    if sizes["coarse_channels"] % sizes["attention_heads"]:
+        raise ValueError(
+            f"coarse_channels ({sizes['coarse_channels']}) must be divisible by attention_heads "
+            f"({sizes['attention_heads']})"
+        )
 
 
 def show(value: Any, limit: int = 80) -> str:
@@ -100,7 +125,7 @@ def tone_features(picture: Tensor) -> Tensor:
     return torch.cat([torch.asinh(IMAGE_SIZE * mean), mean], dim=1)
 
 
-def _class_table(rows: int, width: int) -> nn.Embedding:
+def embedding_table(rows: int, width: int) -> nn.Embedding:
     """Return an embedding as torch initialises it, or one without values on the meta device.
 
     There, `normal_` imports torch's whole compiler: seconds, for values that the weight file replaces.
@@ -167,7 +192,7 @@ class DigitsUNet(nn.Module):
         folded = IMAGE_CHANNELS * FOLD * FOLD
         self.time = nn.Linear(TIME_FEATURES, wide)
         self.tone = nn.Linear(2 * IMAGE_CHANNELS, wide)
-        self.label = _class_table(sizes.num_classes + 1, wide)
+        self.label = embedding_table(sizes.num_classes + 1, wide)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
         self.enter = nn.Conv2d(folded, fine, 3, padding=1)
         self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])
@@ -225,7 +250,7 @@ class DigitsUNet(nn.Module):
             return label
         if label.shape != (batch,) or label.is_floating_point():
             raise ValueError(
-                f"label must be ({batch},) integers or ({batch}, {rows}) weights, "
+                f"label must be ({batch},) integers or ({batch}, {rows}) weights, as DDIM Demo Prompt gives them, "
                 f"got {tuple(label.shape)} {label.dtype}"
             )
         outside = label[(label < 0) | (label >= rows)]

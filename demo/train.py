@@ -1,6 +1,6 @@
-"""Train the demo model from scratch: ``python -m demo.train``.
+"""Train a demo model from scratch: ``python -m demo.train --model emoji``.
 
-The default arguments produce the weight file that ships with the project. All randomness derives from ``--seed`` and
+The default arguments produce the weight files that ship with the project. All randomness derives from ``--seed`` and
 the step number. An interrupted training therefore resumes where it stopped and ends with the same weights, and two
 trainings on one machine agree to the last bit. Other processors and torch releases round differently; there, the loss
 curves agree closely but not exactly.
@@ -13,7 +13,8 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,22 +22,17 @@ from torch import Tensor, nn
 
 from ddim import make_noise_schedule
 
-from .data import CLASS_NAMES, DigitScans, data_hash, draw_tones, load_scans, render, stroke_masks
-from .network import UNCONDITIONAL
-from .training_state import (
-    PRECISIONS,
-    Training,
-    TrainingOptions,
-    resume_training,
-    save_training,
-    start_training,
-)
-from .weights_file import DEFAULT_WEIGHTS, SCHEDULER_CONFIG, save_weights
+from .training.digits import DIGITS
+from .training.emoji import EMOJI
+from .training.recipe import PRECISIONS, Batch, Batches, TrainingOptions
+from .training.state import Training, resume_training, save_training, start_training
+from .weights_file import SCHEDULER_CONFIG
 
 __all__ = ["alpha_bar", "main", "train"]
 
 GRADIENT_CLIP = 1.0
 STEPS_BETWEEN_CHECKPOINTS = 500
+RECIPES = {"digits": DIGITS, "emoji": EMOJI}
 
 
 def alpha_bar() -> Tensor:
@@ -45,7 +41,7 @@ def alpha_bar() -> Tensor:
     return make_noise_schedule(**{name: SCHEDULER_CONFIG[name] for name in settings}).alpha_bar
 
 
-def train(training: Training, scans: DigitScans, on_step: Callable[[int, float], None]) -> None:
+def train(training: Training, batches: Batches, on_step: Callable[[int, float], None]) -> None:
     """Train until the last step.
 
     The batch is divided into equal parts, each computed by a single thread. On a busy machine this is many times faster
@@ -54,18 +50,18 @@ def train(training: Training, scans: DigitScans, on_step: Callable[[int, float],
 
     Args:
         training: The state to continue from; changed in place.
-        scans: The training data.
+        batches: The training data.
         on_step: Called with the number of completed steps and the last loss.
     """
     options, device = training.options, next(training.network.parameters()).device
-    masks, levels = stroke_masks(scans.scans), alpha_bar()
+    levels = alpha_bar()
     signal, noise_share = levels.sqrt().float().to(device), (1.0 - levels).sqrt().float().to(device)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(options.parts, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             while training.step < options.steps:
-                batch = draw_batch(options, training.step, masks, scans.labels)
+                batch = batches.draw(options, training.step)
                 loss = _train_step(training, batch, signal, noise_share, pool)
                 training.step += 1
                 on_step(training.step, loss)
@@ -73,38 +69,19 @@ def train(training: Training, scans: DigitScans, on_step: Callable[[int, float],
         torch.set_num_threads(threads_before)
 
 
-def draw_batch(options: TrainingOptions, step: int, masks: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Draw the batch of one step; it depends only on the seed and the step number.
-
-    Timesteps are stratified over the batch (one from each of B equal intervals), which lowers the variance of the
-    gradient.
-
-    Returns:
-        Pictures (B, 3, 32, 32), labels (B,), some of them dropped, timesteps (B,), and noise in the pictures' shape.
-    """
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-    count = options.batch_size
-    chosen = torch.randint(len(labels), (count,), generator=generator)
-    pictures = render(masks[chosen], draw_tones(count, generator))
-    dropped = torch.rand(count, generator=generator) < options.label_dropout
-    label = torch.where(dropped, UNCONDITIONAL, labels[chosen])
-    spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    timestep = (spread * SCHEDULER_CONFIG["num_train_timesteps"]).long()
-    return pictures, label, timestep, torch.randn(pictures.shape, generator=generator)
-
-
 def _train_step(
     training: Training,
-    batch: tuple[Tensor, ...],
+    batch: Batch,
     signal: Tensor,
     noise_share: Tensor,
     pool: ThreadPoolExecutor,
 ) -> float:
     """Make one step of AdamW with the mean gradient over the parts of the batch."""
     parameters = list(training.network.parameters())
-    parts = zip(*(tensor.to(signal.device).chunk(training.options.parts) for tensor in batch), strict=True)
+    chunks = zip(*(tensor.to(signal.device).chunk(training.options.parts) for tensor in batch), strict=True)
+    parts = [Batch(*tensors) for tensors in chunks]
 
-    def loss_and_gradients(part: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def loss_and_gradients(part: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss = velocity_loss(training, part, signal, noise_share)
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
@@ -119,17 +96,17 @@ def _train_step(
     return torch.stack(losses).mean().item()
 
 
-def velocity_loss(training: Training, batch: tuple[Tensor, ...], signal: Tensor, noise_share: Tensor) -> Tensor:
+def velocity_loss(training: Training, batch: Batch, signal: Tensor, noise_share: Tensor) -> Tensor:
     """Compute the mean squared error of v (Salimans and Ho 2022, appendix D).
 
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps,   v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
     At the last timestep alpha_bar is 0: the input is pure noise and the target is -x_0.
     """
-    pictures, label, timestep, noise = batch
+    pictures, condition, timestep, noise = batch
     a, s = signal[timestep][:, None, None, None], noise_share[timestep][:, None, None, None]
     precision = PRECISIONS[training.options.precision]
     with torch.autocast(pictures.device.type, precision, enabled=precision != torch.float32):
-        v = training.network(a * pictures + s * noise, timestep, label)
+        v = training.network(a * pictures + s * noise, timestep, condition)
     return (v.float() - (a * noise - s * pictures)).square().mean()
 
 
@@ -148,30 +125,29 @@ def _update_average(training: Training) -> None:
     torch._foreach_lerp_(list(training.average.values()), [current[name] for name in training.average], 1.0 - decay)
 
 
-def training_metadata(training: Training, scans: DigitScans, command: str) -> dict[str, str]:
+def training_metadata(training: Training, batches: Batches, command: str) -> dict[str, str]:
     """Describe how the weights were made, for the weight file's metadata."""
     made_with = {"torch": torch.__version__, "steps_done": training.step}
     return {
-        "class_names": json.dumps(CLASS_NAMES),
-        "data_sha256": data_hash(scans),
+        **batches.metadata(),
         "training_command": command,
         "training_options": json.dumps(asdict(training.options) | made_with),
     }
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Parse the command line; every field of `TrainingOptions` is an argument."""
+    """Parse the command line; every field of `TrainingOptions` is an argument, with the recipe's value as default."""
     parser = argparse.ArgumentParser("python -m demo.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=tuple(RECIPES), default="digits", help="(default: %(default)s)")
     for field in fields(TrainingOptions):
-        choices = tuple(PRECISIONS) if field.name == "precision" else None
+        defaults = ", ".join(f"{getattr(recipe.options, field.name)} for {name}" for name, recipe in RECIPES.items())
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
-            default=field.default,
-            choices=choices,
-            help="(default: %(default)s)",
+            choices=tuple(PRECISIONS) if field.name == "precision" else None,
+            help=f"(default: {defaults})",
         )
-    parser.add_argument("--output", type=Path, default=DEFAULT_WEIGHTS, help="weight file (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="weight file (default: the one that ships with the project)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -181,11 +157,17 @@ def main(arguments: list[str]) -> None:
     from tqdm import tqdm
 
     parsed = parse_arguments(arguments)
-    options = TrainingOptions(**{field.name: getattr(parsed, field.name) for field in fields(TrainingOptions)})
-    state = parsed.output.with_suffix(".training.safetensors")
-    resumed = state.exists()
-    training = resume_training(state, options, parsed.device) if resumed else start_training(options, parsed.device)
-    scans = load_scans("train")
+    recipe = RECIPES[parsed.model]
+    given = {field.name: getattr(parsed, field.name) for field in fields(TrainingOptions)}
+    options = replace(recipe.options, **{name: value for name, value in given.items() if value is not None})
+    output = parsed.output or recipe.weights
+    state = output.with_suffix(".training.safetensors")
+    batches = recipe.load()
+    build = partial(recipe.build, batches)
+    if state.exists():
+        training = resume_training(state, options, build, parsed.device)
+    else:
+        training = start_training(options, build, parsed.device)
     recent: list[float] = []
 
     with tqdm(total=options.steps, initial=training.step, unit="step", mininterval=1.0) as bar:
@@ -198,16 +180,11 @@ def main(arguments: list[str]) -> None:
             if step % STEPS_BETWEEN_CHECKPOINTS == 0:
                 save_training(training, state)
 
-        train(training, scans, on_step)
+        train(training, batches, on_step)
     command = " ".join(["python -m demo.train", *arguments])
-    save_weights(
-        parsed.output,
-        training.average,
-        training.network.architecture,
-        training_metadata(training, scans, command),
-    )
+    recipe.save(output, training.average, training.network, training_metadata(training, batches, command))
     state.unlink(missing_ok=True)
-    print(f"weights: {parsed.output}")
+    print(f"weights: {output}")
 
 
 if __name__ == "__main__":

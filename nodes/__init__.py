@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .demo import DDIMDemoDecode, DDIMDemoEncode, DDIMDemoLatent, DDIMDemoModel, DDIMDemoPicture, DDIMDemoPrompt
+from .demo import (
+    DDIMDemoDecode,
+    DDIMDemoEmoji,
+    DDIMDemoEncode,
+    DDIMDemoLatent,
+    DDIMDemoModel,
+    DDIMDemoPicture,
+    DDIMDemoPrompt,
+    DDIMDemoTextPrompt,
+)
 from .editor import register_routes
 from .inputs import Node
 from .inversion import DDIMInterpolate, DDIMInvert, DDIMLoadNoise, DDIMSaveNoise
@@ -30,8 +39,10 @@ NODE_CLASS_MAPPINGS: dict[str, type[Node]] = {
     "DDIMInterpolate": DDIMInterpolate,
     "DDIMDemoModel": DDIMDemoModel,
     "DDIMDemoPrompt": DDIMDemoPrompt,
+    "DDIMDemoTextPrompt": DDIMDemoTextPrompt,
     "DDIMDemoLatent": DDIMDemoLatent,
     "DDIMDemoPicture": DDIMDemoPicture,
+    "DDIMDemoEmoji": DDIMDemoEmoji,
     "DDIMDemoEncode": DDIMDemoEncode,
     "DDIMDemoDecode": DDIMDemoDecode,
 }
@@ -53,8 +64,10 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "DDIMInterpolate": "DDIM Interpolate",
     "DDIMDemoModel": "DDIM Demo Model",
     "DDIMDemoPrompt": "DDIM Demo Prompt",
+    "DDIMDemoTextPrompt": "DDIM Demo Text Prompt",
     "DDIMDemoLatent": "DDIM Demo Latent",
     "DDIMDemoPicture": "DDIM Demo Picture",
+    "DDIMDemoEmoji": "DDIM Demo Emoji",
     "DDIMDemoEncode": "DDIM Demo Encode",
     "DDIMDemoDecode": "DDIM Demo Decode",
 }

@@ -45,9 +45,12 @@ COVERED = ("tests/core", "tests/inversion", "tests/nodes")
 _ROWS = (
     Task(
         "demo",
-        "run the example workflow; prints where the pictures are",
+        "run two example workflows, digits and emoji; prints where the pictures are",
         "host",
-        (("-m", "host", "run", "example_workflows/Start here - digits.json", "--output-directory", "output"),),
+        tuple(
+            ("-m", "host", "run", f"example_workflows/{name}.json", "--output-directory", "output")
+            for name in ("Start here - digits", "Emoji - from words")
+        ),
     ),
     Task("serve", "open the visual editor on 127.0.0.1", "host", (("-m", "host", "serve"),)),
     Task(
@@ -122,7 +125,10 @@ _ROWS = (
         ),
     ),
     Task(
-        "train", "make the demo weights from nothing (most of an hour on two cores)", "train", (("-m", "demo.train"),)
+        "train",
+        "make the weights of a demo model from nothing, in most of an hour on two cores; --model emoji for the other",
+        "train",
+        (("-m", "demo.train"),),
     ),
     Task("release", "print what is new in this version; a tag vX.Y.Z must be it", "", (show_release,)),
     Task(

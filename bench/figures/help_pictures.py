@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.figures.look import BLUE, DOTS, GREEN, GREY, ORANGE, axes_of, colours, plotted, set_style
-from bench.figures.strips import WIDTH, conditional, demo, digits, real_digits, sheet, stacked
+from bench.figures.strips import WIDTH, conditional, demo, digits, emoji, real_digits, sheet, stacked
 from ddim import (
     DDIMScheduler,
     Schedule,
@@ -28,7 +28,7 @@ from ddim import (
     sample,
     slerp,
 )
-from demo import UNCONDITIONAL, held_out_picture
+from demo import HELD_OUT, UNCONDITIONAL, held_out_emoji, held_out_picture
 from demo.data import load_scans
 from demo.draw import draw_digits, initial_noise, make_scheduler
 
@@ -223,8 +223,18 @@ def draw_interpolate() -> Image.Image:
 
 
 def draw_demo_model() -> Image.Image:
-    """DDIM Demo Model: thirty digits."""
-    return sheet({"": digits(list(range(10)) * 3, seed=4)})
+    """DDIM Demo Model: fifteen digits and fifteen emoji."""
+    words = [
+        "rocket",
+        "octopus in pink",
+        "any smiling face",
+        "tiger face",
+        "any heart",
+        "unicorn face",
+        "pineapple in green",
+    ]
+    words += ["guitar", "penguin", "any book", "sauropod in purple", "lion face", "umbrella", "avocado", "owl in blue"]
+    return stacked([sheet({"": digits(list(range(10)) * 2, seed=4)[:15]}, most=5), sheet({"": emoji(words)}, most=5)])
 
 
 def draw_demo_prompt() -> Image.Image:
@@ -233,6 +243,19 @@ def draw_demo_prompt() -> Image.Image:
     pictures = draw_digits(demo(), torch.arange(10), noise, make_scheduler(demo(), 20))
     no_prompt = digits([UNCONDITIONAL] * 5, guidance_scale=1.0)
     return sheet({"0 ... 9, the same noise": pictures, "no digit, five noises": no_prompt})
+
+
+def draw_demo_text_prompt() -> Image.Image:
+    """DDIM Demo Text Prompt: the same noise with four names, in their own colours and in tints."""
+    names = ["tiger face", "rocket", "octopus", "strawberry"]
+    rows = {", ".join(names): emoji(names)}
+    rows |= {f"... in {tint}": emoji([f"{name} in {tint}" for name in names]) for tint in ("blue", "pink")}
+    return sheet(rows, most=len(names))
+
+
+def draw_demo_emoji() -> Image.Image:
+    """DDIM Demo Emoji: the twelve that the model has not seen."""
+    return sheet({"": torch.stack([held_out_emoji(name) for name in HELD_OUT]) * 2 - 1})
 
 
 def draw_demo_latent() -> Image.Image:

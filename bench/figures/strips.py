@@ -11,11 +11,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from demo import DemoModel, load_demo_model
+from demo import DemoModel, load_demo_model, load_emoji_model
 from demo.data import draw_tones, load_scans, render, stroke_masks
 from demo.draw import draw_digits, initial_noise, make_scheduler
+from demo.emoji.draw import draw_emoji
 
-__all__ = ["INK", "TEXT", "WIDTH", "conditional", "demo", "digits", "real_digits", "sheet", "stacked"]
+__all__ = ["INK", "TEXT", "WIDTH", "conditional", "demo", "digits", "emoji", "real_digits", "sheet", "stacked"]
 
 WIDTH = 606  # of a picture on a help page, which is 300 wide there: six pictures of 32 pixels, three times as large
 TEXT, GAP, COLUMNS = 24, 6, 6
@@ -34,6 +35,12 @@ def digits(
     """Draw pictures with the demo model, (N, 3, 32, 32)."""
     scheduler = make_scheduler(demo(), steps, zero_snr_fix=zero_snr_fix)
     return draw_digits(demo(), torch.tensor(labels), initial_noise(len(labels), seed), scheduler, **options)
+
+
+def emoji(prompts: Sequence[str], *, steps: int = 20, seed: int = 5) -> Tensor:
+    """Draw pictures with the emoji model, (N, 3, 32, 32)."""
+    model = load_emoji_model()
+    return draw_emoji(model, prompts, initial_noise(len(prompts), seed), make_scheduler(model, steps))
 
 
 def conditional(labels: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.templates import checkpoints, demo_basics, demo_edits, demo_inversion
+from bench.templates import checkpoints, demo_basics, demo_edits, demo_emoji, demo_inversion
 from bench.templates.blueprints import BLUEPRINTS, blueprint_of
 from bench.templates.written import workflow_of
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = (*demo_basics.TEMPLATES, *demo_edits.TEMPLATES, *demo_inversion.TEMPLATES, *checkpoints.TEMPLATES)
+TEMPLATES = tuple(
+    each for module in (demo_basics, demo_edits, demo_inversion, demo_emoji, checkpoints) for each in module.TEMPLATES
+)
 
 
 def documents() -> dict[Path, str]:

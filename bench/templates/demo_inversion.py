@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from bench.templates.demo_basics import shown
 from bench.templates.described import GREEN, PURPLE, YELLOW, Box, Group, Template, group
 
-__all__ = ["EIGHT", "NOTHING", "TEMPLATES", "THREE", "before_and_after", "inverted", "sampled", "scans"]
+__all__ = [
+    "EIGHT",
+    "NOTHING",
+    "TEMPLATES",
+    "THREE",
+    "before_and_after",
+    "frames_between",
+    "inverted",
+    "sampled",
+    "scans",
+]
 
 NOTHING = Box("nothing", "DDIMDemoPrompt", {"digits": ""}, title="No prompt")
 EIGHT = Box("edited", "DDIMDemoPrompt", {"digits": "8"}, title="What it becomes")
@@ -22,9 +32,11 @@ def scans(digits: str, key: str = "scans", title: str = "", scan: int = 0) -> tu
     )
 
 
-def inverted(key: str, latent: str, positive: str, values: Mapping[str, object], title: str = "") -> Box:
+def inverted(
+    key: str, latent: str, positive: str, values: Mapping[str, object], title: str = "", negative: str = "nothing"
+) -> Box:
     """Return a DDIM Invert."""
-    wires = {"model": "model", "positive": positive, "negative": "nothing", "latent_image": latent}
+    wires = {"model": "model", "positive": positive, "negative": negative, "latent_image": latent}
     return Box(key, "DDIMInvert", {"steps": 20, **values}, wires, title)
 
 
@@ -42,12 +54,12 @@ def sampled(
     return Box(key, "DDIMSample", values, {**prompts, **from_inversion, **(wires or {})}, title)
 
 
-def before_and_after(prefix: str, latent: str, columns: int = 8) -> Group:
-    """Return the group that compares the scans with a result."""
+def before_and_after(prefix: str, latent: str, columns: int = 8, source: str = "encode_scans") -> Group:
+    """Return the group that compares the pictures with a result."""
     return group(
         "4  Compare",
         (
-            *shown("before", "encode_scans", f"{prefix}/before", columns, "Before"),
+            *shown("before", source, f"{prefix}/before", columns, "Before"),
             *shown("after", latent, f"{prefix}/after", columns, "After"),
         ),
         color=GREEN,
@@ -113,6 +125,14 @@ ROUND_TRIP = Template(
 )
 
 
+def frames_between() -> Group:
+    """Return the group that samples what lies between ``invert_from`` and ``invert_to``."""
+    ends = {"latent_a": "invert_from.latent", "latent_b": "invert_to.latent"}
+    wires = {"model": "model", "positive": "nothing", "negative": "nothing", "latent_image": "path"}
+    boxes = (Box("path", "DDIMInterpolate", {"frames": 9}, ends), Box("sample", "DDIMSample", {"cfg": 1.0}, wires))
+    return group("3  Between them", boxes, color=PURPLE)
+
+
 def _between() -> tuple[Group, ...]:
     values = {"method": "fixed_point", "refinements": 2}
     return (
@@ -129,29 +149,7 @@ def _between() -> tuple[Group, ...]:
             ),
             color=YELLOW,
         ),
-        group(
-            "3  Between them",
-            (
-                Box(
-                    "path",
-                    "DDIMInterpolate",
-                    {"frames": 9},
-                    {"latent_a": "invert_from.latent", "latent_b": "invert_to.latent"},
-                ),
-                Box(
-                    "sample",
-                    "DDIMSample",
-                    {"cfg": 1.0},
-                    {
-                        "model": "model",
-                        "positive": "nothing",
-                        "negative": "nothing",
-                        "latent_image": "path",
-                    },
-                ),
-            ),
-            color=PURPLE,
-        ),
+        frames_between(),
         group(
             "4  Frames", shown("frames", "sample.latent", "interpolation/frames", 9, "From left to right"), color=GREEN
         ),

@@ -45,6 +45,7 @@ _SIZES = {
     "DDIMCFGRescale": (270, 120), "DDIMEditGuidance": (270, 200), "DDIMInvert": (330, 636), "DDIMSaveNoise": (270, 152),
     "DDIMLoadNoise": (285, 180), "DDIMInterpolate": (270, 170), "DDIMDemoModel": (270, 120),
     "DDIMDemoPrompt": (270, 124), "DDIMDemoLatent": (270, 120), "DDIMDemoPicture": (270, 152),
+    "DDIMDemoTextPrompt": (300, 250), "DDIMDemoEmoji": (300, 190),
     "DDIMDemoEncode": (270, 124), "DDIMDemoDecode": (270, 150), "SaveImage": (350, 306),
     "CheckpointLoaderSimple": (320, 150), "CLIPTextEncode": (320, 190), "EmptyLatentImage": (320, 170),
     "LoadImage": (320, 400), "VAEEncode": (230, 100), "VAEDecode": (230, 100), "SetLatentNoiseMask": (230, 100),

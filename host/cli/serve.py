@@ -19,7 +19,7 @@ from host.server import ServeError, Settings, serve
 
 __all__ = ["call"]
 
-_OPENING_WORKFLOW = Path("example_workflows", "Start here - digits.json")
+_OPENING_WORKFLOW = Path("example_workflows", "Emoji - from words.json")
 
 
 def call(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 __all__ = ["describe", "describe_packs", "describe_process", "file_digest", "pack_version", "processor_name"]
 
 # Folders of a pack whose code does not take part when a node runs, or that hold no code.
+_TRAINING_STATE = ".training.safetensors"  # beside the weights while they are trained again
 _NOT_NODES = frozenset({"host", "tests", "bench", "docs", "input", "output", "temp", "user", "models", "node_modules"})
 _MAX_CODE_FILES = 10_000
 _VERSION = re.compile(r"""^__version__(?:\s*:\s*str)?\s*=\s*["']([^"'\n]{1,40})["']""", re.MULTILINE)
@@ -135,7 +136,8 @@ def _code_files(pack: Path) -> list[Path]:
 
 
 def _weights_files(pack: Path) -> list[Path]:
-    return sorted(path for path in pack.glob("*/weights/*.safetensors") if path.is_file())
+    found = (path for path in pack.glob("*/weights/*.safetensors") if path.is_file())
+    return sorted(path for path in found if not path.name.endswith(_TRAINING_STATE))
 
 
 def file_digest(path: Path) -> str:

@@ -48,7 +48,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=repo_root, capture_output=True, text=True, check=True
     )
     pack = base / "custom_nodes" / "ddim-nodes"
-    weights = ["demo/weights/digits.safetensors"]  # also where a training has just made them
+    weights = [f"demo/weights/{model}.safetensors" for model in ("digits", "emoji")]  # also those that were just made
     for name in {*listed.stdout.splitlines(), *weights}:
         if (repo_root / name).is_file():
             (pack / name).parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,9 @@ from PIL import Image
 
 import ddim
 from ddim import DDIMError, import_config
-from demo import Architecture, DemoWeightsError, DigitsUNet, load_demo_model
+from demo import Architecture, DemoWeightsError, DigitsUNet, load_demo_model, load_emoji_model
+from demo.emoji.network import EmojiArchitecture, EmojiUNet
+from demo.emoji.weights import save_emoji_weights
 from demo.weights_file import SCHEDULER_CONFIG, save_weights
 from host.pictures import UPLOAD_FORMATS, PictureError
 from host.server.routes.view import open_image
@@ -56,6 +58,14 @@ def weight_file() -> bytes:
     sizes = Architecture(fine_channels=8, coarse_channels=8, condition_channels=8)
     metadata = {"class_names": json.dumps(list("0123456789")), "data_sha256": "0" * 64, "training_command": "none"}
     return _read_back(lambda path: save_weights(path, DigitsUNet(sizes).state_dict(), sizes, metadata))
+
+
+@cache
+def emoji_weight_file() -> bytes:
+    parts = ("fine", "coarse", "condition", "word", "text", "unfolded")
+    network = EmojiUNet(EmojiArchitecture(5, **{f"{part}_channels": 8 for part in parts}))
+    metadata = {"words": '["any", "cat", "face"]', "names": '["cat face"]', "data_sha256": "0", "training_command": ""}
+    return _read_back(lambda path: save_emoji_weights(path, network.state_dict(), network, metadata))
 
 
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -103,6 +113,14 @@ def _load_weights(bench: Workbench, data: bytes) -> str:
     path.write_bytes(data)
     model = load_demo_model(path)
     assert all(torch.isfinite(tensor).all() for tensor in model.network.state_dict().values())
+    return "loaded"
+
+
+def _load_emoji_weights(bench: Workbench, data: bytes) -> str:
+    path = bench.folders.input / "emoji.safetensors"
+    path.write_bytes(data)
+    model = load_emoji_model(path)
+    assert torch.isfinite(model.encode([""])).all()
     return "loaded"
 
 
@@ -217,6 +235,11 @@ TARGETS = [
         "demo-weights",
         st.deferred(lambda: safetensors(weight_file(), ("scheduler_config", "class_names", "architecture"))),
         _load_weights, (DemoWeightsError,), examples=60,
+    ),
+    Target(
+        "emoji-weights",
+        st.deferred(lambda: safetensors(emoji_weight_file(), ("scheduler_config", "words", "names", "architecture"))),
+        _load_emoji_weights, (DemoWeightsError,), examples=60,
     ),
     Target("pictures-uploaded", mutated(*PICTURES), _upload, (web.HTTPBadRequest,), examples=200),
     Target("pictures-loaded", mutated(*PICTURES), _load_image, DECODING, examples=200),

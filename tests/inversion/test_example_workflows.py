@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 import host.context
+from demo import held_out_emoji
+from demo.emoji.tints import in_grey, nearest_tint
 from demo.judge import find_stroke, read_digits, train_judge
 from host.execution.executor import Executor
 from host.folders import default_folders
@@ -231,3 +233,44 @@ def test_all_three_ways_of_guidance_draw_the_digits_and_cfg_plus_plus_keeps_colo
         assert int((read_digits(judge, shown[name][0]) == torch.arange(10)).sum()) >= 7, name
     at_limit = {name: float((image.abs() > 0.99).float().mean()) for name, image in shown.items()}
     assert at_limit["cfg_plus_plus"] < at_limit["interval"] < at_limit["cfg"], at_limit
+
+
+def test_words_become_the_emoji_that_they_name(pictures: Any) -> None:
+    shown = pictures("Emoji - from words")["emoji"].flatten(0, 1)
+    assert len(shown) == 16
+    tints = ["blue", "green", "pink", "purple", "yellow", "red"]
+    assert nearest_tint(shown[1:12:2] / 2 + 0.5) == tints
+    assert nearest_tint(shown[14:] / 2 + 0.5) == ["orange", "pink"]
+    assert float((shown[..., 0, :] > 0.8).float().mean()) > 0.9  # paper
+
+
+def test_a_changed_word_tints_an_emoji_and_keeps_its_shape(pictures: Any) -> None:
+    def unchanged(prompt: dict[str, Any]) -> None:
+        for node in prompt.values():
+            if node["class_type"] == "DDIMSample":
+                node["inputs"]["positive"] = prompt_of(prompt, "DDIMInvert")
+
+    shown = pictures("Emoji - edit by words")
+    before, after = shown["before"][0], shown["after"][0]
+    assert nearest_tint(after / 2 + 0.5) == ["blue", "purple", "red", "pink"]
+    grey = [in_grey(images / 2 + 0.5).flatten(1) for images in (before, after)]
+    kept = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(*grey, strict=True)]
+    assert min(kept) > 0.8, kept
+    same = pictures("Emoji - edit by words", unchanged)
+    assert levels(same["after"], same["before"]) <= 1.01
+
+
+def prompt_of(prompt: dict[str, Any], kind: str) -> list[Any]:
+    """The link of the positive prompt of the node of a class."""
+    return next(node["inputs"]["positive"] for node in prompt.values() if node["class_type"] == kind)
+
+
+def test_between_two_emoji_no_frame_is_a_double_exposure(pictures: Any) -> None:
+    frames = pictures("Emoji - interpolate")["emoji_interpolate"]
+    assert frames.shape[:2] == (2, 9)
+    ends = [("cow face", "rabbit face"), ("grinning face with star eyes", "smiling cat face with heart-shaped eyes")]
+    for row, names in zip(frames, ends, strict=True):
+        for frame, name in zip((row[0], row[-1]), names, strict=True):
+            assert float((frame - (held_out_emoji(name) * 2 - 1)).square().mean()) < 0.02
+        apart = torch.linalg.vector_norm((row - (row[:1] + row[-1:]) / 2).flatten(1), dim=1)
+        assert float(apart[1:-1].min()) > 0.1 * float(torch.linalg.vector_norm(row[0] - row[-1]))

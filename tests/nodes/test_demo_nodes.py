@@ -28,6 +28,67 @@ def test_anything_but_digits_is_refused(call: Any, text: str) -> None:
         call("DDIMDemoPrompt", digits=text)
 
 
+def test_a_text_prompt_is_one_row_per_line(call: Any) -> None:
+    ((rows, _),) = call("DDIMDemoTextPrompt", prompts="tiger face in blue\n\n  any face \nRocket")[0]
+    assert rows.shape == (3, 1, 640) and not rows.is_inference()
+    ((alone, _),) = call("DDIMDemoTextPrompt", prompts="rocket")[0]
+    assert torch.allclose(rows[2], alone[0], atol=1e-5)
+
+
+def test_an_empty_text_prompt_is_nothing_in_particular(call: Any) -> None:
+    ((rows, _),) = call("DDIMDemoTextPrompt", prompts=" \n ")[0]
+    ((words, _),) = call("DDIMDemoTextPrompt", prompts="rocket")[0]
+    assert rows.shape == (1, 1, 640) and not torch.allclose(rows, words)
+
+
+@pytest.mark.parametrize(
+    ("node", "prompts", "message"),
+    [
+        (
+            "DDIMDemoTextPrompt",
+            "rocket\ntigre face",
+            "does not know the word 'tigre' in 'tigre face'; did you mean .*tiger",
+        ),
+        ("DDIMDemoTextPrompt", "rocket\n" * 4097, "at most 4096 lines, one per image, got 4097"),
+        ("DDIMDemoEmoji", "", "must name at least one emoji"),
+        ("DDIMDemoEmoji", "cow face\ntiger face", "must be one of closed umbrella, .* got 'tiger face'"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(call: Any, node: str, prompts: str, message: str) -> None:
+    with pytest.raises(DDIMError, match=message):
+        call(node, prompts=prompts)
+
+
+def test_held_out_emoji_come_one_per_line_and_in_tints(call: Any) -> None:
+    (images,) = call("DDIMDemoEmoji", prompts="cow face\norange heart in blue\n")
+    assert images.shape == (2, 32, 32, 3)
+    assert torch.equal(images[:1], call("DDIMDemoEmoji")[0])
+    red, _, blue = images[1].mean(dim=(0, 1))
+    assert blue > red + 0.1
+
+
+def test_a_prompt_of_the_other_demo_model_is_refused_with_the_node_that_makes_the_right_one(call: Any) -> None:
+    digits, words = call("DDIMDemoPrompt", digits="3")[0], call("DDIMDemoTextPrompt")[0]
+    latent = call("DDIMDemoLatent", batch_size=1)[0]
+    for draws, prompt, maker in (("emoji", digits, "DDIM Demo Text Prompt"), ("digits", words, "DDIM Demo Prompt")):
+        model = call("DDIMDemoModel", draws=draws)[0]
+        with pytest.raises(ValueError, match=f"as {maker} gives them"):
+            call("DDIMSample", model=model, positive=prompt, negative=prompt, latent_image=latent, steps=1)
+
+
+@pytest.mark.parametrize("sampled_as", ["v_prediction", "flow"])
+def test_the_emoji_model_draws_what_the_words_say(call: Any, sampled_as: str) -> None:
+    model = call("DDIMDemoModel", sampled_as=sampled_as, draws="emoji")[0]
+    positive = call("DDIMDemoTextPrompt", prompts="large red circle\nlarge red circle in blue")[0]
+    negative = call("DDIMDemoTextPrompt", prompts="")[0]
+    latent = call("DDIMDemoLatent", batch_size=2)[0]
+    found = call(
+        "DDIMSample", model=model, positive=positive, negative=negative, latent_image=latent, steps=10, cfg=2.0
+    )
+    red, blue = call("DDIMDemoDecode", latent=found[0], scale=1)[0][:, 8:24, 8:24].mean(dim=(1, 2))
+    assert red[0] > red[2] + 0.4 and blue[2] > blue[0] + 0.2
+
+
 def test_an_empty_latent_has_the_models_size(call: Any) -> None:
     (latent,) = call("DDIMDemoLatent", batch_size=3)
     assert torch.equal(latent["samples"], torch.zeros(3, 3, 32, 32))

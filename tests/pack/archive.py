@@ -18,8 +18,8 @@ def copy_of_the_repository(folder: Path) -> Path:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    weights = "demo/weights/digits.safetensors"  # also where a training has just made them
-    for name in {*listed.stdout.splitlines(), weights}:
+    weights = {f"demo/weights/{model}.safetensors" for model in ("digits", "emoji")}  # also those that were just made
+    for name in {*listed.stdout.splitlines(), *weights}:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)

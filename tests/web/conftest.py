@@ -88,5 +88,5 @@ def fresh_editor(browser: Browser, web_host: HostProcess) -> Iterator[Callable[.
 
 @pytest.fixture(scope="session")
 def example() -> dict:
-    """The workflow with which the editor opens."""
+    """The example with the digits, which many tests load."""
     return json.loads((ROOT / "example_workflows/Start here - digits.json").read_text())

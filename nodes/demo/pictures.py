@@ -1,4 +1,4 @@
-"""The demo model as nodes: a prompt of digits, images of 32x32 pixels."""
+"""The demo models' pictures: empty latents, pictures to edit, and the way from images to latents and back."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ddim import DDIMError, SchedulerConfig, make_schedule
-from .backend import current
-from .inputs import CONDITIONING, IMAGE, LATENT, MODEL, InputTypes, choice, integer, socket, text
-from .values import Conditioning, Latent, Model
+from ...ddim import DDIMError
+from ..inputs import IMAGE, LATENT, InputTypes, choice, integer, socket, text
+from ..values import Latent
+from .shared import CATEGORY, SEPARATORS, SIZE, digits_of, lines_of
 
-__all__ = ["DDIMDemoDecode", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoModel", "DDIMDemoPicture", "DDIMDemoPrompt"]
+__all__ = ["DDIMDemoDecode", "DDIMDemoEmoji", "DDIMDemoEncode", "DDIMDemoLatent", "DDIMDemoPicture"]
 
-CATEGORY = "DDIM/demo"
-SIZE = 32  # pixels per side
 SCANS = 8  # of each digit
-LABELS = 11  # ten digits, and "no class" for guidance
-SAMPLED_AS = ("v_prediction", "flow")
-
-SEPARATORS = "spaces and commas are ignored"
+ONE_EMOJI = "cow face"
 
 WHOLE = "everything"
 _ALL, _FIRST, _SECOND = slice(None), slice(SIZE // 2), slice(SIZE // 2, None)
@@ -32,65 +27,6 @@ PARTS = {  # rows and columns of the part that is painted again
     "left half": (_ALL, _FIRST),
     "right half": (_ALL, _SECOND),
 }
-
-
-class DDIMDemoModel:
-    """Loads the small diffusion model that comes with the pack."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Loads the small model of handwritten digits that comes with these nodes: 32x32 pixels, v-prediction, zero "
-        "terminal SNR. Runs in seconds without a GPU; every sampler can use it. As a flow model it shows how Flux or "
-        "SD3 behave."
-    )
-    SEARCH_ALIASES = ["ddim demo", "digits", "example model", "mnist"]
-    RETURN_TYPES = (MODEL,)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The demo model. Its prompts come from DDIM Demo Prompt, its latents from DDIM Demo Latent.",)
-    FUNCTION = "load"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> InputTypes:
-        tooltip = (
-            "v_prediction: as it was trained. flow: the same network behind a change of time and scale, as a flow "
-            "model with the levels of SD3 at shift 1."
-        )
-        return {"required": {}, "optional": {"sampled_as": choice(SAMPLED_AS, SAMPLED_AS[0], tooltip)}}
-
-    def load(self, sampled_as: str = SAMPLED_AS[0]) -> tuple[Model]:
-        from ..demo import FlowNetwork, load_demo_model  # here, so that importing the pack is fast
-
-        demo = load_demo_model()
-        config = SchedulerConfig(**demo.scheduler_config)
-        if sampled_as == "flow":
-            alpha_bar = make_schedule(1, config).noise.alpha_bar
-            return (current().flow_model_from_network(FlowNetwork(demo.network, alpha_bar)),)
-        return (current().model_from_network(demo.network, config),)
-
-
-class DDIMDemoPrompt:
-    """The digit that each image of a batch should show."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "The prompt of the demo model: one digit for each image of the batch, e.g. 0123456789. If the batch is larger, "
-        "the digits repeat. Empty means no digit in particular: the negative prompt for guidance."
-    )
-    SEARCH_ALIASES = ["ddim demo", "digits", "prompt", "class"]
-    RETURN_TYPES = (CONDITIONING,)
-    RETURN_NAMES = ("conditioning",)
-    OUTPUT_TOOLTIPS = ("One row of label weights per digit.",)
-    FUNCTION = "encode"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> InputTypes:
-        tooltip = f"Digits 0 to 9, one per image; {SEPARATORS}. Empty: no digit in particular."
-        return {"required": {}, "optional": {"digits": text("0123456789", tooltip)}}
-
-    def encode(self, digits: str = "0123456789") -> tuple[Conditioning]:
-        labels = _labels(digits) or [LABELS - 1]
-        rows = F.one_hot(torch.tensor(labels), LABELS).float()
-        return ([[rows[:, None], {}]],)
 
 
 class DDIMDemoLatent:
@@ -138,9 +74,9 @@ class DDIMDemoPicture:
         }
 
     def load(self, digits: str = "3", scan: int = 0) -> tuple[Tensor]:
-        from ..demo import held_out_picture  # here, so that importing the pack is fast
+        from ...demo import held_out_picture  # here, so that importing the pack is fast
 
-        labels = _labels(digits)
+        labels = digits_of(digits)
         if not labels:
             raise DDIMError("digits must name at least one digit, got none")
         repeats = [labels[:i].count(label) for i, label in enumerate(labels)]
@@ -148,6 +84,43 @@ class DDIMDemoPicture:
             held_out_picture(label, (scan + repeat) % SCANS) for label, repeat in zip(labels, repeats, strict=True)
         ]
         return (torch.stack(scans).permute(0, 2, 3, 1).contiguous(),)
+
+
+class DDIMDemoEmoji:
+    """Emoji that the demo model has not seen, to be inverted and edited."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Emoji that the demo model was not trained on, 32x32 pixels, in their own colours or in a tint: to invert, "
+        "reconstruct, edit and interpolate. Use Load Image for your own images."
+    )
+    SEARCH_ALIASES = ["ddim demo", "emoji", "example picture", "load image"]
+    RETURN_TYPES = (IMAGE,)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("One image per line, for DDIM Demo Encode.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypes:
+        tooltip = (
+            "One line per image, as in DDIM Demo Text Prompt, such as cow face in blue. The twelve names: closed "
+            "umbrella, cow face, full moon with face, green book, grinning face with star eyes, large purple circle, "
+            "older woman, oncoming taxi, orange heart, rabbit face, smiling cat face with heart-shaped eyes, white sun "
+            "behind cloud with rain."
+        )
+        return {"required": {}, "optional": {"prompts": text(ONE_EMOJI, tooltip, multiline=True)}}
+
+    def load(self, prompts: str = ONE_EMOJI) -> tuple[Tensor]:
+        from ...demo import held_out_emoji  # here, so that importing the pack is fast
+
+        lines = lines_of(prompts)
+        if not lines:
+            raise DDIMError("prompts must name at least one emoji, got none")
+        try:
+            pictures = [held_out_emoji(line) for line in lines]
+        except ValueError as error:
+            raise DDIMError(str(error)) from error
+        return (torch.stack(pictures).permute(0, 2, 3, 1).contiguous(),)
 
 
 class DDIMDemoEncode:
@@ -228,19 +201,6 @@ class DDIMDemoDecode:
             images = _grid(images, min(columns, len(images)))
         enlarged = images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
         return (enlarged.permute(0, 2, 3, 1).contiguous(),)
-
-
-def _labels(digits: str) -> list[int]:
-    """Return the digits of a text.
-
-    Raises:
-        DDIMError: For anything but digits, spaces and commas.
-    """
-    characters = "".join(digits.replace(",", " ").split())
-    bad = sorted(set(characters) - set("0123456789"))
-    if bad:
-        raise DDIMError(f"digits must be 0 to 9, spaces or commas, got {bad[0]!r} in {digits!r:.60}")
-    return [int(digit) for digit in characters]
 
 
 def _grid(images: Tensor, columns: int) -> Tensor:
