@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from ...ddim import SchedulerConfig, make_schedule
 from ..backend import current
 from ..inputs import MODEL, InputTypes, choice
 from ..values import Model
 from .shared import CATEGORY
+
+if TYPE_CHECKING:
+    from ...demo import DemoModel, EmojiModel
 
 __all__ = ["DDIMDemoModel"]
 
@@ -53,7 +59,11 @@ class DDIMDemoModel:
     def load(self, sampled_as: str = SAMPLED_AS[0], draws: str = DRAWS[0]) -> tuple[Model]:
         from ...demo import FlowNetwork, load_demo_model, load_emoji_model  # here, so that importing the pack is fast
 
-        demo = load_emoji_model() if draws == "emoji" else load_demo_model()
+        loaders: dict[str, Callable[[], DemoModel | EmojiModel]] = {
+            "digits": load_demo_model,
+            "emoji": load_emoji_model,
+        }
+        demo = loaders[draws]()
         config = SchedulerConfig(**demo.scheduler_config)
         if sampled_as == "flow":
             alpha_bar = make_schedule(1, config).noise.alpha_bar
