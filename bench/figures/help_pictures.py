@@ -224,17 +224,13 @@ def draw_interpolate() -> Image.Image:
 
 def draw_demo_model() -> Image.Image:
     """DDIM Demo Model: fifteen digits and fifteen emoji."""
-    words = [
-        "rocket",
-        "octopus in pink",
-        "any smiling face",
-        "tiger face",
-        "any heart",
-        "unicorn face",
-        "pineapple in green",
-    ]
-    words += ["guitar", "penguin", "any book", "sauropod in purple", "lion face", "umbrella", "avocado", "owl in blue"]
-    return stacked([sheet({"": digits(list(range(10)) * 2, seed=4)[:15]}, most=5), sheet({"": emoji(words)}, most=5)])
+    words = (
+        "rocket|octopus in pink|any smiling face|tiger face|any heart|unicorn face|pineapple in green|guitar|penguin|"
+    )
+    words += "any book|sauropod in purple|lion face|umbrella|avocado|owl in blue"
+    return stacked(
+        [sheet({"": digits(list(range(10)) * 2, seed=4)[:15]}, most=5), sheet({"": emoji(words.split("|"))}, most=5)]
+    )
 
 
 def draw_demo_prompt() -> Image.Image:
