@@ -20,8 +20,10 @@ __all__ = [
     "Architecture",
     "Attention",
     "DigitsUNet",
+    "FoldedUNet",
     "ResidualBlock",
     "UNCONDITIONAL",
+    "check_pictures",
     "check_sizes",
     "embedding_table",
     "show",
@@ -181,7 +183,65 @@ class Attention(nn.Module):
         return x + self.out(h.reshape(batch, channels, height, width))
 
 
-class DigitsUNet(nn.Module):
+class FoldedUNet(nn.Module):
+    """What the networks of digits and of emoji share: everything below the vector that conditions the blocks."""
+
+    def _build_trunk(self, fine: int, coarse: int, wide: int, heads: int) -> None:
+        """Make the layers; a subclass calls it after its own, and the order decides about the random weights."""
+        folded = IMAGE_CHANNELS * FOLD * FOLD
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
+        self.enter = nn.Conv2d(folded, fine, 3, padding=1)
+        self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])
+        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.coarse_down = ResidualBlock(coarse, coarse, wide)
+        self.attention = Attention(coarse, heads)
+        self.coarse_up = nn.ModuleList([ResidualBlock(coarse, coarse, wide) for _ in range(2)])
+        self.up = nn.Conv2d(coarse, fine, 3, padding=1)
+        self.fine_up = nn.ModuleList([ResidualBlock(2 * fine, fine, wide), ResidualBlock(fine, fine, wide)])
+        self.norm = nn.GroupNorm(NORM_GROUPS, fine)
+        self.leave = nn.Conv2d(fine, folded, 3, padding=1)
+        self.tone_out = nn.Linear(wide, IMAGE_CHANNELS)
+
+    def _predict(self, x: Tensor, condition: Tensor, coarse_features: Tensor | None = None) -> Tensor:
+        """Predict v.
+
+        Args:
+            x: (B, 3, 32, 32) noisy pictures.
+            condition: (B, wide), the vector that scales and shifts every block.
+            coarse_features: (B, coarse, 8, 8), added where the coarse half begins; or None.
+
+        Returns:
+            v, (B, 3, 32, 32).
+        """
+        h = self.enter(F.pixel_unshuffle(x, FOLD))
+        for block in self.fine_down:
+            h = block(h, condition)
+        fine, h = h, self.down(h)
+        if coarse_features is not None:
+            h = h + coarse_features
+        h = self.attention(self.coarse_down(h, condition))
+        for block in self.coarse_up:
+            h = block(h, condition)
+        h = torch.cat([self.up(F.interpolate(h, scale_factor=2.0, mode="nearest")), fine], dim=1)
+        for block in self.fine_up:
+            h = block(h, condition)
+        v = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), FOLD)
+        return v + self.tone_out(condition)[:, :, None, None]
+
+
+def check_pictures(x: Tensor, timestep: Tensor) -> None:
+    """Check the shapes of noisy pictures and their timesteps.
+
+    Raises:
+        ValueError: A shape is wrong.
+    """
+    if x.shape[1:] != (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
+        raise ValueError(f"x must have shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), got {tuple(x.shape)}")
+    if timestep.shape != (x.shape[0],):
+        raise ValueError(f"timestep must have shape ({x.shape[0]},), one per picture, got {tuple(timestep.shape)}")
+
+
+class DigitsUNet(FoldedUNet):
     """Predicts v for noisy pictures of digits, given timestep and class."""
 
     def __init__(self, architecture: Architecture | None = None) -> None:
@@ -189,22 +249,10 @@ class DigitsUNet(nn.Module):
         super().__init__()
         self.architecture = sizes = architecture or Architecture()
         fine, coarse, wide = sizes.fine_channels, sizes.coarse_channels, sizes.condition_channels
-        folded = IMAGE_CHANNELS * FOLD * FOLD
         self.time = nn.Linear(TIME_FEATURES, wide)
         self.tone = nn.Linear(2 * IMAGE_CHANNELS, wide)
         self.label = embedding_table(sizes.num_classes + 1, wide)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
-        self.enter = nn.Conv2d(folded, fine, 3, padding=1)
-        self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])
-        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
-        self.coarse_down = ResidualBlock(coarse, coarse, wide)
-        self.attention = Attention(coarse, sizes.attention_heads)
-        self.coarse_up = nn.ModuleList([ResidualBlock(coarse, coarse, wide) for _ in range(2)])
-        self.up = nn.Conv2d(coarse, fine, 3, padding=1)
-        self.fine_up = nn.ModuleList([ResidualBlock(2 * fine, fine, wide), ResidualBlock(fine, fine, wide)])
-        self.norm = nn.GroupNorm(NORM_GROUPS, fine)
-        self.leave = nn.Conv2d(fine, folded, 3, padding=1)
-        self.tone_out = nn.Linear(wide, IMAGE_CHANNELS)
+        self._build_trunk(fine, coarse, wide, sizes.attention_heads)
 
     def forward(self, x: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
         """Predict v.
@@ -220,19 +268,7 @@ class DigitsUNet(nn.Module):
         Raises:
             ValueError: A shape is wrong, or a class number does not exist.
         """
-        condition = self._condition(x, timestep, self._class_rows(x, timestep, label))
-        h = self.enter(F.pixel_unshuffle(x, FOLD))
-        for block in self.fine_down:
-            h = block(h, condition)
-        fine = h
-        h = self.attention(self.coarse_down(self.down(h), condition))
-        for block in self.coarse_up:
-            h = block(h, condition)
-        h = torch.cat([self.up(F.interpolate(h, scale_factor=2.0, mode="nearest")), fine], dim=1)
-        for block in self.fine_up:
-            h = block(h, condition)
-        v = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), FOLD)
-        return v + self.tone_out(condition)[:, :, None, None]
+        return self._predict(x, self._condition(x, timestep, self._class_rows(x, timestep, label)))
 
     def _condition(self, x: Tensor, timestep: Tensor, rows: Tensor) -> Tensor:
         """Mix time, overall tone and class into the vector (B, condition) that conditions every block."""
@@ -242,10 +278,7 @@ class DigitsUNet(nn.Module):
     def _class_rows(self, x: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
         """Check the inputs and convert class numbers to rows of weights (B, 11)."""
         batch, rows = x.shape[0], self.architecture.num_classes + 1
-        if x.shape[1:] != (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"x must have shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), got {tuple(x.shape)}")
-        if timestep.shape != (batch,):
-            raise ValueError(f"timestep must have shape ({batch},), one per picture, got {tuple(timestep.shape)}")
+        check_pictures(x, timestep)
         if label.shape == (batch, rows):
             return label
         if label.shape != (batch,) or label.is_floating_point():

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..network import (
-    FOLD,
     IMAGE_CHANNELS,
-    IMAGE_SIZE,
-    NORM_GROUPS,
     TIME_FEATURES,
-    Attention,
-    ResidualBlock,
+    FoldedUNet,
+    check_pictures,
     check_sizes,
     embedding_table,
     time_features,
@@ -86,7 +82,7 @@ class TextEncoder(nn.Module):
         return F.silu(self.combine(self.norm(mean)))
 
 
-class EmojiUNet(nn.Module):
+class EmojiUNet(FoldedUNet):
     """Predicts v for noisy pictures of emoji, given timestep and prompt."""
 
     def __init__(self, architecture: EmojiArchitecture) -> None:
@@ -94,25 +90,14 @@ class EmojiUNet(nn.Module):
         super().__init__()
         self.architecture = sizes = architecture
         fine, coarse, wide = sizes.fine_channels, sizes.coarse_channels, sizes.condition_channels
-        text, folded = sizes.text_channels, IMAGE_CHANNELS * FOLD * FOLD
+        text = sizes.text_channels
         self.text = TextEncoder(sizes.tokens, sizes.word_channels, text)
         self.unfold = nn.Linear(text, sizes.unfolded_channels * COARSE_SIZE**2)
         self.unfolded = nn.Conv2d(sizes.unfolded_channels, coarse, 1)
         self.time = nn.Linear(TIME_FEATURES, wide)
         self.tone = nn.Linear(2 * IMAGE_CHANNELS, wide)
         self.prompt = nn.Linear(text, wide)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
-        self.enter = nn.Conv2d(folded, fine, 3, padding=1)
-        self.fine_down = nn.ModuleList([ResidualBlock(fine, fine, wide) for _ in range(2)])
-        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
-        self.coarse_down = ResidualBlock(coarse, coarse, wide)
-        self.attention = Attention(coarse, sizes.attention_heads)
-        self.coarse_up = nn.ModuleList([ResidualBlock(coarse, coarse, wide) for _ in range(2)])
-        self.up = nn.Conv2d(coarse, fine, 3, padding=1)
-        self.fine_up = nn.ModuleList([ResidualBlock(2 * fine, fine, wide), ResidualBlock(fine, fine, wide)])
-        self.norm = nn.GroupNorm(NORM_GROUPS, fine)
-        self.leave = nn.Conv2d(fine, folded, 3, padding=1)
-        self.tone_out = nn.Linear(wide, IMAGE_CHANNELS)
+        self._build_trunk(fine, coarse, wide, sizes.attention_heads)
 
     def forward(self, x: Tensor, timestep: Tensor, prompt: Tensor) -> Tensor:
         """Predict v.
@@ -132,18 +117,7 @@ class EmojiUNet(nn.Module):
         vector = prompt.to(x.dtype) if prompt.is_floating_point() else self.text(prompt)
         features = self.time(time_features(timestep).to(x.dtype)) + self.tone(tone_features(x).to(x.dtype))
         condition = self.mix(features + self.prompt(vector))
-        h = self.enter(F.pixel_unshuffle(x, FOLD))
-        for block in self.fine_down:
-            h = block(h, condition)
-        fine = h
-        h = self.attention(self.coarse_down(self.down(h) + self._unfolded(vector), condition))
-        for block in self.coarse_up:
-            h = block(h, condition)
-        h = torch.cat([self.up(F.interpolate(h, scale_factor=2.0, mode="nearest")), fine], dim=1)
-        for block in self.fine_up:
-            h = block(h, condition)
-        v = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), FOLD)
-        return v + self.tone_out(condition)[:, :, None, None]
+        return self._predict(x, condition, self._unfolded(vector))
 
     def _unfolded(self, vector: Tensor) -> Tensor:
         """Unfold the prompt's vector into features of the coarse grid, (B, coarse_channels, 8, 8)."""
@@ -152,11 +126,8 @@ class EmojiUNet(nn.Module):
 
     def _check(self, x: Tensor, timestep: Tensor, prompt: Tensor) -> None:
         """Check the shapes of the inputs."""
+        check_pictures(x, timestep)
         batch = x.shape[0]
-        if x.shape[1:] != (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"x must have shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), got {tuple(x.shape)}")
-        if timestep.shape != (batch,):
-            raise ValueError(f"timestep must have shape ({batch},), one per picture, got {tuple(timestep.shape)}")
         width = self.architecture.text_channels if prompt.is_floating_point() else 1 + LONGEST_PROMPT
         if prompt.shape != (batch, width):
             raise ValueError(
